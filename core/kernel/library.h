@@ -1,0 +1,44 @@
+// Kernels of one device: turns requests into compiled kernels, once. Variants are kept in memory
+// and their printed and compiled code on disk, keyed by source, constants, device and driver.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/device/device.h"
+#include "core/kernel/dialect.h"
+
+namespace dlk {
+
+struct KernelLibraryStats {
+  uint64_t pipelines = 0;     // distinct variants built or loaded
+  uint64_t disk_hits = 0;
+  uint64_t disk_misses = 0;
+  uint64_t memory_hits = 0;
+};
+
+class KernelLibrary {
+ public:
+  /// One library a device, shared: `of` returns the same object while it lives.
+  static std::shared_ptr<KernelLibrary> of(const std::shared_ptr<Device>& device);
+  virtual ~KernelLibrary() = default;
+
+  /// Interface without compiling (works on any device); memoized.
+  virtual const KernelInterface& interface_of(const KernelRequest& request) = 0;
+  /// The compiled kernel. Thread-safe: two threads that ask for one variant build it once.
+  virtual std::shared_ptr<Kernel> get(const KernelRequest& request) = 0;
+  /// Builds many in parallel; `progress(done, total)` is called from the calling thread.
+  virtual std::vector<std::shared_ptr<Kernel>> get_all(
+      const std::vector<KernelRequest>& requests,
+      const std::function<void(size_t, size_t)>& progress = {}) = 0;
+  virtual KernelLibraryStats stats() const = 0;
+};
+
+/// `DLK_CACHE_DIR`, else `$XDG_CACHE_HOME/dlk`, else `~/.cache/dlk`. Entries are written to a
+/// temporary name and renamed; a folder that is full or read-only costs speed, never a result, and
+/// is reported once through the log. DLK_CACHE=0 turns the disk cache off.
+std::string cache_directory();
+
+}  // namespace dlk
