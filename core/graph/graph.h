@@ -1,0 +1,112 @@
+// The graph: values joined by nodes with ONNX semantics (the newest form of each operator: axes and
+// the like are inputs where ONNX made them inputs), plus the "dlk" domain. Plain data that importers
+// build, passes rewrite and plans read. Dimensions may be symbolic; nothing here touches a device.
+//
+// State is part of the graph: a Variable holds its value between runs, `assign` says what it
+// becomes at the end of a run, after every reader. A Variable is never folded into constants.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/graph/tensor.h"
+
+namespace dlk {
+
+class Graph;
+using ValueId = int32_t;
+inline constexpr ValueId kNoValue = -1;  // an optional input or output that is left out
+using NodeId = int32_t;
+inline constexpr NodeId kNoNode = -1;
+
+using Attribute = std::variant<int64_t, double, std::string, std::vector<int64_t>,
+                               std::vector<double>, std::vector<std::string>, HostTensor,
+                               std::shared_ptr<Graph>>;
+using Attributes = std::map<std::string, Attribute>;
+
+enum class ValueKind : uint8_t { kInput, kConstant, kVariable, kResult };
+
+struct Value {
+  std::string name;                    // unique in its graph
+  ValueKind kind = ValueKind::kResult;
+  DType dtype = DType::kFloat32;       // of results: filled in by inference
+  std::optional<SymbolicShape> shape;  // of results: only once inferred or declared
+  HostTensor data;                     // of constants; of variables, the initial value
+  bool trainable = false;              // of variables
+  NodeId producer = kNoNode;
+};
+
+struct Node {
+  std::string op;      // "Conv"
+  std::string domain;  // "" is ONNX; "dlk" is ours
+  std::string name;    // for errors, profiles and traces
+  std::vector<ValueId> inputs;
+  std::vector<ValueId> outputs;
+  Attributes attributes;
+};
+
+struct Assignment {
+  ValueId variable = kNoValue;
+  ValueId value = kNoValue;
+};
+
+/// How a model wants its input prepared and its output read; kept with the model file.
+struct ModelInfo {
+  std::map<std::string, std::string> text;  // "name", "license", "source", ...
+  std::vector<std::string> labels;          // of a classifier
+  std::string preprocessing;                // JSON, see docs/model-format.md; "" when unknown
+};
+
+// Control flow: `If`, `Loop` and `Scan` hold subgraphs in attributes ("then_branch", "body", ...).
+// A subgraph sees nothing of its parent: outer values that it uses are extra inputs of the node,
+// after the operator's own, and extra inputs of each subgraph, after its own, in the same order.
+
+class Graph {
+ public:
+  ValueId add_input(const std::string& name, DType dtype, SymbolicShape shape);
+  ValueId add_constant(const std::string& name, HostTensor data);
+  ValueId add_variable(const std::string& name, HostTensor initial, bool trainable);
+  /// Adds a node with `outputs` results named NAME, NAME:1, ... (or `output_names`). Names that are
+  /// taken get a suffix. InvalidArgument for value ids that do not exist. Operators are looked up
+  /// when the graph is compiled, not here.
+  std::vector<ValueId> add_node(const std::string& op, std::vector<ValueId> inputs,
+                                Attributes attributes = {}, int outputs = 1,
+                                const std::string& name = {}, const std::string& domain = {},
+                                const std::vector<std::string>& output_names = {});
+  void add_output(ValueId value, const std::string& name = {});
+  void assign(ValueId variable, ValueId value);
+
+  const std::vector<Value>& values() const { return values_; }
+  const Value& value(ValueId id) const;
+  Value& mutable_value(ValueId id);
+  const std::vector<Node>& nodes() const { return nodes_; }
+  Node& mutable_node(NodeId id);
+  const std::vector<ValueId>& inputs() const { return inputs_; }
+  const std::vector<ValueId>& outputs() const { return outputs_; }
+  const std::vector<std::string>& output_names() const { return output_names_; }
+  const std::vector<Assignment>& assignments() const { return assignments_; }
+  std::optional<ValueId> find(const std::string& name) const;
+
+  /// Node order in which every input is produced first; InvalidArgument names a cycle.
+  std::vector<NodeId> topological_order() const;
+  /// Structural checks: ids in range, one producer a value, no cycle, outputs exist.
+  void validate() const;
+
+  ModelInfo info;
+
+ private:
+  std::string unique_name(const std::string& wanted);
+
+  std::vector<Value> values_;
+  std::vector<Node> nodes_;
+  std::vector<ValueId> inputs_, outputs_;
+  std::vector<std::string> output_names_;
+  std::vector<Assignment> assignments_;
+  std::map<std::string, ValueId> by_name_;
+};
+
+}  // namespace dlk
