@@ -48,7 +48,9 @@ class Tolerance:
 
 DEFAULT_TOLERANCE: Mapping[str, Tolerance] = {
     "float64": Tolerance(1e-12, "a few thousand float64 operations"),
-    "float32": Tolerance(5e-6, "fp32 arithmetic and library functions, sums of a few thousand terms"),
+    "float32": Tolerance(
+        5e-6, "fp32 arithmetic and library functions, sums of a few thousand terms"
+    ),
     "float16": Tolerance(1.5e-3, "storage rounds to 2^-11; arithmetic is fp32"),
     "bfloat16": Tolerance(1.2e-2, "storage rounds to 2^-8; arithmetic is fp32"),
 }

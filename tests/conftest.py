@@ -1,0 +1,59 @@
+"""Devices for all Python tests, and DLK_REQUIRE.
+
+``DLK_REQUIRE=opencl,vulkan`` turns a missing device into a failure; without it, tests run on what
+is there and a backend without a device is reported as skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+import pytest
+
+
+def required_backends() -> list[str]:
+    return [name for name in os.environ.get("DLK_REQUIRE", "").split(",") if name]
+
+
+@lru_cache(maxsize=1)
+def device_ids() -> tuple[str, ...]:
+    """One device a backend: the first, or those named in DLK_TEST_DEVICES."""
+    from dlk import _core
+
+    chosen = os.environ.get("DLK_TEST_DEVICES")
+    if chosen:
+        return tuple(chosen.split(","))
+    first: dict[str, str] = {}
+    for caps in _core.list_devices():
+        first.setdefault(caps["backend"], caps["id"])
+    for name in required_backends():
+        first.setdefault(name, f"{name}:0")
+    return tuple(first.values())
+
+
+@lru_cache(maxsize=None)
+def open_device(device_id: str) -> Any:
+    """The opened device; raises where a required one is missing."""
+    from dlk import _core
+
+    return _core.open_device(device_id)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "device_id" in metafunc.fixturenames:
+        ids = device_ids()
+        if not ids:
+            ids = (pytest.param("none", marks=pytest.mark.skip(reason="no GPU driver found")),)
+        metafunc.parametrize("device_id", ids, scope="session")
+
+
+@pytest.fixture(scope="session")
+def device(device_id: str) -> Any:
+    """An open device, checked; one test run for each."""
+    return open_device(device_id)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--passport", metavar="PATH", help="write the parity passport (JSON and HTML)")

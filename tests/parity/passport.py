@@ -1,0 +1,147 @@
+"""The parity passport: for each operator, dtype and device the worst error, as JSON and HTML."""
+
+from __future__ import annotations
+
+import datetime
+import html
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from .case import Case
+from .harness import load_cases, run_variant, variants
+
+
+def entry(
+    device_id: str, op: str, dtype: str, case_id: str, relative: float, ulp: float, status: str
+) -> dict[str, Any]:
+    """One result of one variant: `status` is passed, failed, xfailed or unsupported."""
+    return {
+        "device": device_id,
+        "op": op,
+        "dtype": dtype,
+        "case": case_id,
+        "relative": relative,
+        "ulp": ulp,
+        "status": status,
+    }
+
+
+def build(entries: Iterable[dict[str, Any]], devices: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Folds single results into the passport: worst error by device, operator and dtype."""
+    import dlk
+
+    table: dict[str, dict[str, dict[str, Any]]] = {}
+    for e in entries:
+        cell = (
+            table.setdefault(e["device"], {})
+            .setdefault(e["op"], {})
+            .setdefault(
+                e["dtype"],
+                {
+                    "cases": 0,
+                    "failed": 0,
+                    "unsupported": 0,
+                    "relative": 0.0,
+                    "ulp": 0.0,
+                    "worst": "",
+                },
+            )
+        )
+        cell["cases"] += 1
+        cell["failed"] += e["status"] in ("failed", "xfailed")
+        cell["unsupported"] += e["status"] == "unsupported"
+        if e["status"] == "passed" and e["relative"] >= cell["relative"]:
+            cell.update(relative=e["relative"], ulp=max(e["ulp"], cell["ulp"]), worst=e["case"])
+    return {
+        "dlk": dlk.__version__,
+        "date": datetime.date.today().isoformat(),
+        "devices": list(devices),
+        "forward": table,
+    }
+
+
+def measure(
+    device: Any,
+    quick: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Runs all cases (without the slow ones if `quick`) on an open device."""
+    chosen = [c for c in load_cases().values() if not (quick and c.slow)]
+    todo, entries = variants(iter(chosen)), []
+    for i, variant in enumerate(todo):
+        entries.append(measure_one(variant.case, variant, device))
+        if progress:
+            progress(i + 1, len(todo))
+    return entries
+
+
+def measure_one(c: Case, variant: Any, device: Any) -> dict[str, Any]:
+    relative = ulp = 0.0
+    try:
+        outcome = run_variant(variant, device)
+        relative, ulp = outcome.relative, outcome.ulp
+        good = not outcome.problem and relative <= c.tolerance_for(variant.dtype).bound
+        status = "passed" if good else "failed"
+        if outcome.problem:
+            relative = ulp = 0.0
+    except NotImplementedError:
+        status = "unsupported"
+    return entry(device.id, c.op, variant.dtype, variant.id, relative, ulp, status)
+
+
+def write(passport: dict[str, Any], path: Path) -> None:
+    """Writes PATH (JSON) and PATH with the suffix .html, each whole or not at all."""
+    _write_atomically(path, json.dumps(passport, indent=1) + "\n")
+    _write_atomically(path.with_suffix(".html"), to_html(passport))
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def to_html(passport: dict[str, Any]) -> str:
+    """A page with one row an operator and dtype and one column a device."""
+    devices = list(passport["forward"])
+    rows = sorted(
+        {(op, d) for t in passport["forward"].values() for op, ds in t.items() for d in ds}
+    )
+    names = {
+        d["id"]: f"{d['id']}<br><small>{html.escape(str(d['name']))}<br>"
+        f"{html.escape(str(d['driver']))}</small>"
+        for d in passport["devices"]
+    }
+    head = "".join(f"<th>{names.get(d, html.escape(d))}</th>" for d in devices)
+    body = []
+    for op, dtype in rows:
+        cells = "".join(_cell(passport["forward"][d].get(op, {}).get(dtype)) for d in devices)
+        body.append(f"<tr><td>{html.escape(op)}</td><td>{dtype}</td>{cells}</tr>")
+    return (
+        "<!doctype html><meta charset=utf-8><title>dlk parity passport</title>"
+        "<style>body{font:14px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left;"
+        "border-bottom:1px solid #ddd}.failed{background:#fbb}.unsupported{color:#888}</style>"
+        f"<h1>dlk {passport['dlk']} parity passport</h1><p>{passport['date']}. Worst error over the "
+        "cases of each operator against NumPy in float64: max|a-b|/max|b|, and units in the last "
+        f"place.</p><table><tr><th>operator</th><th>dtype</th>{head}</tr>{''.join(body)}</table>\n"
+    )
+
+
+def _cell(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return "<td class=unsupported>no case</td>"
+    if cell["failed"]:
+        return f"<td class=failed>{cell['failed']} of {cell['cases']} failed</td>"
+    if cell["unsupported"] == cell["cases"]:
+        return "<td class=unsupported>unsupported</td>"
+    return f"<td>{cell['relative']:.1e} ({cell['ulp']:.1f} ulp)</td>"

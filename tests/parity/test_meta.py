@@ -1,0 +1,82 @@
+"""The suite watches itself: no operator without a case, no case that cannot fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+
+from ..conftest import device_ids, open_device, required_backends
+from .case import Case, Tolerance
+from .harness import Variant, compare, load_cases
+
+NO_PARITY_CASE: dict[str, str] = {}
+"""Operators that cannot have a one-operator case, with the test that covers each."""
+
+
+def test_every_operator_has_a_case() -> None:
+    from dlk import _core
+
+    covered = {(c.domain, c.op) for c in load_cases().values()}
+    missing = [
+        f"{op['domain']}:{op['name']}"
+        for op in _core.operators()
+        if (op["domain"], op["name"]) not in covered and op["name"] not in NO_PARITY_CASE
+    ]
+    assert not missing, f"operators without a parity case: {', '.join(missing)}"
+
+
+def test_every_case_names_an_operator() -> None:
+    from dlk import _core
+
+    known = {(op["domain"], op["name"]) for op in _core.operators()}
+    unknown = [c.id for c in load_cases().values() if (c.domain, c.op) not in known]
+    assert not unknown, f"cases of operators that do not exist: {', '.join(unknown)}"
+
+
+def test_tolerances_have_reasons() -> None:
+    for c in load_cases().values():
+        for tolerance in c.tolerance.values():
+            assert tolerance.reason, c.id
+
+
+def test_required_devices_are_there() -> None:
+    for name in required_backends():
+        matching = [i for i in device_ids() if i.split(":")[0] == name]
+        assert matching, f"DLK_REQUIRE={os.environ['DLK_REQUIRE']}: no device of {name}"
+        open_device(matching[0])
+
+
+def _variant(exact: bool = False) -> Variant:
+    c = Case(op="Relu", name="meta", inputs=lambda rng: {}, oracle=lambda: None, exact=exact)
+    return Variant(c, "float32", "contiguous")
+
+
+@pytest.mark.parametrize(
+    ("got", "want"),
+    [
+        (np.zeros((2, 3), np.float32), np.zeros((3, 2))),
+        (np.array([1.0, np.nan], np.float32), np.array([1.0, 2.0])),
+        (np.array([1.0, np.inf], np.float32), np.array([1.0, -np.inf])),
+        (np.array([1, 2], np.int32), np.array([1.0, 2.0])),
+        (np.array([1, 2], np.int32), np.array([1, 3])),
+    ],
+)
+def test_judgement_catches(got: np.ndarray, want: np.ndarray) -> None:
+    assert compare(got, want, _variant()).problem
+
+
+def test_judgement_measures_the_worst_element() -> None:
+    want = np.array([1.0, 100.0])
+    got = np.array([1.5, 100.0], np.float32)
+    outcome = compare(got, want, _variant())
+    assert outcome.relative == pytest.approx(0.005)
+    tight = dataclasses.replace(_variant().case, tolerance={"float32": Tolerance(1e-3, "test")})
+    assert outcome.relative > tight.tolerance_for("float32").bound
+
+
+def test_exact_cases_allow_no_rounding() -> None:
+    got = np.array([np.nextafter(np.float32(1), np.float32(2))], np.float32)
+    assert compare(got, np.array([1.0]), _variant(exact=True)).problem
