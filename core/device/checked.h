@@ -2,6 +2,9 @@
 // written view with another operand, operand and parameter counts, group counts and sizes beyond
 // the device's limits, unknown tickets, foreign buffers) with an InvalidArgument that names the
 // command's label, and passes the rest on. From Python it is always on.
+// An operand that is read may be exactly the view that the same dispatch writes (in-place pointwise
+// kernels); any other overlap with a written view is refused.
+// Buffers, kernels and recordings are known to the checked device that made them, and only to it.
 #pragma once
 
 #include <memory>

@@ -21,6 +21,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -30,40 +31,40 @@ namespace dlk {
 
 /// What a device can do. Read once when it is opened; every field is the driver's own figure.
 struct Caps {
-  std::string id;           // "vulkan:0"
-  std::string backend;      // "vulkan"
-  std::string name;         // "NVIDIA H200"
-  std::string vendor;       // "NVIDIA"
-  std::string driver;       // name and version: part of every cache key
-  std::string api_version;  // "1.3.230"
-  bool is_cpu = false;      // a CPU driver: prefers one work-item per group and long vectors
-  bool unified_memory = false;       // every buffer can be mapped by the host without a copy
-  bool native_recordings = false;    // replay costs no host work per command
-  uint64_t memory_bytes = 0;         // of the largest device-local heap
-  uint64_t max_buffer_bytes = 0;     // one allocation
-  uint64_t max_binding_bytes = 0;    // what one kernel argument can reach
-  uint32_t binding_alignment = 16;   // of a binding's byte offset, handled inside the backend
-  uint32_t max_push_bytes = 128;     // larger parameter blocks travel in a buffer (KernelCode)
+  std::string id;                  // "vulkan:0"
+  std::string backend;             // "vulkan"
+  std::string name;                // "NVIDIA H200"
+  std::string vendor;              // "NVIDIA"
+  std::string driver;              // name and version: part of every cache key
+  std::string api_version;         // "1.3.230"
+  bool is_cpu = false;             // a CPU driver: prefers one work-item per group and long vectors
+  bool unified_memory = false;     // every buffer can be mapped by the host without a copy
+  bool native_recordings = false;  // replay costs no host work per command
+  uint64_t memory_bytes = 0;       // of the largest device-local heap
+  uint64_t max_buffer_bytes = 0;   // one allocation
+  uint64_t max_binding_bytes = 0;  // what one kernel argument can reach
+  uint32_t binding_alignment = 16;  // of a binding's byte offset, handled inside the backend
+  uint32_t max_push_bytes = 128;    // larger parameter blocks travel in a buffer (KernelCode)
   uint32_t max_bindings = 8;
   std::array<uint32_t, 3> max_group_size{1, 1, 1};
   std::array<uint32_t, 3> max_group_count{65535, 65535, 65535};
   uint32_t max_group_invocations = 1;
   uint32_t local_memory_bytes = 0;
   uint32_t compute_units = 1;
-  uint32_t subgroup_size = 0;        // 0: no subgroup operations
-  uint32_t vector_width = 4;         // widest `VW` that kernels may use (OpenCL: 16)
+  uint32_t subgroup_size = 0;  // 0: no subgroup operations
+  uint32_t vector_width = 4;   // widest `VW` that kernels may use (OpenCL: 16)
   // One line a feature: tests' `unsupported` entries name these.
-  bool fp16_storage = false;         // fp16 buffers can be loaded and stored
+  bool fp16_storage = false;  // fp16 buffers can be loaded and stored
   bool fp16_arithmetic = false;
   bool fp64 = false;
   bool int64 = false;
-  bool int8_storage = false;         // 8-bit buffers (bool included)
+  bool int8_storage = false;  // 8-bit buffers (bool included)
   bool int16_storage = false;
   bool subgroup_arithmetic = false;
   bool cooperative_matrix = false;
   bool timeline_semaphore = false;
-  bool host_import = false;          // Device::adopt works
-  bool timestamps = false;           // per-command times (Device::record with profile)
+  bool host_import = false;  // Device::adopt works
+  bool timestamps = false;   // per-command times (Device::record with profile)
 };
 
 /// The names and values of the boolean fields of Caps, in order.
@@ -110,8 +111,8 @@ struct BindingInfo {
 /// One scalar or array of the parameter block: 4-byte elements at `offset_bytes`, little endian.
 struct ParamInfo {
   std::string name;
-  char kind = 'u';         // 'u' uint32, 'i' int32, 'f' float32
-  uint32_t count = 1;      // of an array parameter: `count` consecutive elements
+  char kind = 'u';     // 'u' uint32, 'i' int32, 'f' float32
+  uint32_t count = 1;  // of an array parameter: `count` consecutive elements
   uint32_t offset_bytes = 0;
 };
 
@@ -128,17 +129,17 @@ struct ParamInfo {
 /// - MSL: buffer(i) bound at the view's byte offset; `constant Params&` at buffer(bindings.size()).
 struct KernelCode {
   KernelFormat format = KernelFormat::kNone;
-  std::string name;                 // entry point and label
-  std::string code;                 // text, or SPIR-V words as bytes
-  std::string build_options;        // OpenCL only
+  std::string name;           // entry point and label
+  std::string code;           // text, or SPIR-V words as bytes
+  std::string build_options;  // OpenCL only
   std::vector<BindingInfo> bindings;
   std::vector<ParamInfo> params;
-  uint32_t param_bytes = 0;         // of `params` alone, without the backend's base offsets
+  uint32_t param_bytes = 0;  // of `params` alone, without the backend's base offsets
   bool params_in_buffer = false;
   std::array<uint32_t, 3> group_size{1, 1, 1};
-  uint32_t local_bytes = 0;         // static local memory
+  uint32_t local_bytes = 0;  // static local memory
   uint32_t required_subgroup_size = 0;
-  uint64_t hash = 0;                // of everything above
+  uint64_t hash = 0;  // of everything above
 };
 
 class Kernel {
@@ -166,21 +167,21 @@ using Operand = std::variant<View, SlotRef>;
 
 struct DispatchCommand {
   std::shared_ptr<Kernel> kernel;
-  std::vector<Operand> operands;    // one for each binding of the kernel
-  std::vector<std::byte> params;    // KernelCode::param_bytes
+  std::vector<Operand> operands;  // one for each binding of the kernel
+  std::vector<std::byte> params;  // KernelCode::param_bytes
   std::array<uint32_t, 3> groups{1, 1, 1};
 };
 struct CopyCommand {
-  Operand source, destination;      // same size, no overlap
+  Operand source, destination;  // same size, no overlap
 };
 struct FillCommand {
-  Operand destination;              // size and offset multiples of 4
+  Operand destination;  // size and offset multiples of 4
   uint32_t pattern = 0;
 };
 struct Command {
   std::variant<DispatchCommand, CopyCommand, FillCommand> op;
-  std::string label;                // for profiles and traces
-  bool barrier_before = false;      // set by CommandList from the hazards
+  std::string label;            // for profiles and traces
+  bool barrier_before = false;  // set by CommandList from the hazards
 };
 
 /// Commands in order, with the barriers that their reads and writes need. Plain data.
@@ -200,11 +201,13 @@ class CommandList {
 
   const std::vector<Command>& commands() const noexcept { return commands_; }
   const std::vector<uint64_t>& slot_bytes() const noexcept { return slot_bytes_; }
-  /// For tests that prove that a missing barrier is caught: removes barrier `index`.
+  /// For tests that prove that a missing barrier is caught: removes the barrier `index`, counted
+  /// from 0 among the commands that have one. InvalidArgument where there are fewer.
   void drop_barrier_for_test(size_t index);
 
  private:
   struct Hazards;
+  void add(Command command);
   std::vector<Command> commands_;
   std::vector<uint64_t> slot_bytes_;
   std::unique_ptr<Hazards> hazards_;
@@ -218,7 +221,8 @@ class Recording {
   virtual ~Recording() = default;
 };
 
-/// Names a submission on the queue that returned it. 0 means nothing to wait for.
+/// Names a submission on the queue that returned it; later ones have greater values. 0 means
+/// nothing to wait for.
 struct Ticket {
   uint64_t value = 0;
 };
@@ -262,8 +266,10 @@ class Device {
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string name() const = 0;           // "vulkan"
-  virtual int priority() const = 0;               // the default device is of the highest
+  virtual std::string name() const = 0;  // "vulkan"
+  virtual int priority() const = 0;      // the default device is of the highest
+  /// A hidden backend is opened only by its id: never listed, never the default.
+  virtual bool hidden() const { return false; }
   virtual KernelFormat kernel_format() const = 0;
   /// Caps of each device, in index order; empty where the loader or a driver is missing. Never
   /// throws.

@@ -13,25 +13,26 @@ namespace dlk {
 
 /// Takes ownership; called by static initializers through DLK_REGISTER_BACKEND.
 void register_backend(std::unique_ptr<Backend> backend);
+/// By descending priority.
 const std::vector<std::unique_ptr<Backend>>& backends();
 Backend* find_backend(const std::string& name);  // nullptr where there is none
 
-/// All devices that users may choose, backend by backend. Hidden backends ("null") are left out
-/// unless DLK_ENABLE_NULL=1.
+/// All devices that users may choose, backend by backend, the higher priority first. Hidden
+/// backends are left out ("null" is one unless DLK_ENABLE_NULL=1).
 std::vector<Caps> list_devices();
 
-/// `spec`: "" (DLK_DEVICE, else the default), "vulkan", "vulkan:1", "name:TEXT". Devices are shared:
-/// two calls with the same id return the same Device while it lives. InvalidArgument with the
-/// list of what is there (and why a backend is not) when nothing matches. Wrapped by
+/// `spec`: "" (DLK_DEVICE, else the default), "vulkan", "vulkan:1", "name:TEXT". Devices are
+/// shared: two calls with the same id return the same Device while it lives. InvalidArgument with
+/// the list of what is there (and why a backend is not) when nothing matches. Wrapped by
 /// checked_device unless `checked` is false.
 std::shared_ptr<Device> open_device(const std::string& spec = {}, bool checked = true);
 
 }  // namespace dlk
 
-#define DLK_REGISTER_BACKEND(Type)                                                \
-  namespace {                                                                     \
-  [[maybe_unused]] const bool dlk_backend_registered = [] {                       \
-    ::dlk::register_backend(std::make_unique<Type>());                            \
-    return true;                                                                  \
-  }();                                                                            \
+#define DLK_REGISTER_BACKEND(Type)                          \
+  namespace {                                               \
+  [[maybe_unused]] const bool dlk_backend_registered = [] { \
+    ::dlk::register_backend(std::make_unique<Type>());      \
+    return true;                                            \
+  }();                                                      \
   }
