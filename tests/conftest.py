@@ -7,7 +7,7 @@ is there and a backend without a device is reported as skipped.
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ def device_ids() -> tuple[str, ...]:
     return tuple(first.values())
 
 
-@lru_cache(maxsize=None)
+@cache
 def open_device(device_id: str) -> Any:
     """The opened device; raises where a required one is missing."""
     from dlk import _core

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _lists(backend: str) -> dict[str, list[dict[str, str]]]:
     path = ROOT / "backends" / backend / "parity.json"
     if not path.exists():

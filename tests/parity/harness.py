@@ -177,7 +177,7 @@ def compare(got: Array, want: Array | None, variant: Variant) -> Outcome:
         return Outcome(0.0, 0.0)
     if variant.case.exact or got.dtype.kind in "iub":
         expected = want.astype(got.dtype)
-        equal = (got == expected) | ((got != got) & (expected != expected))
+        equal = (got == expected) | (_is_nan(got) & _is_nan(expected))
         wrong = int((~equal).sum())
         return Outcome(0.0, 0.0, f"{wrong} of {got.size} elements differ" if wrong else "")
     value = got.astype(np.float64)
@@ -195,6 +195,11 @@ def compare(got: Array, want: Array | None, variant: Variant) -> Outcome:
     scale = max(float(np.abs(want[finite]).max()), 1e-30)
     spacing = np.maximum(np.abs(want[finite]), scale * 1e-3) * _epsilon(got.dtype)
     return Outcome(float(error.max() / scale), float((error / spacing).max()))
+
+
+def _is_nan(array: Array) -> Array:
+    """Where floats are NaN; nowhere in integers and bools."""
+    return np.isnan(array) if array.dtype.kind == "f" else np.zeros(array.shape, bool)
 
 
 def _epsilon(dtype: np.dtype[Any]) -> float:

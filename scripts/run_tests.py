@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Runs dlk's tests in an environment that ``bootstrap.py`` made.
+
+Always: the C++ unit tests and the Python tests (parity, models, importers, package). With CI=true
+also the linters, the include rules, the sanitizers, the aarch64 cross build under qemu, OpenCL
+kernels under oclgrind and a short run of the fuzzers. ``--only NAME`` runs single steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = sys.executable
+JOBS = str(os.cpu_count() or 2)
+
+CMAKE_ARGUMENTS = ["-G", "Ninja", "-DDLK_BUILD_TESTS=ON", "-DDLK_WERROR=ON"]
+
+
+def command(*arguments: str, env: dict[str, str] | None = None, timeout: int = 1800) -> bool:
+    """Runs a command in the repository's root; True if it succeeded in time."""
+    print(f"$ {' '.join(arguments)}", flush=True)
+    try:
+        done = subprocess.run(
+            arguments, cwd=ROOT, env={**os.environ, **(env or {})}, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        print(f"timed out after {timeout} s", flush=True)
+        return False
+    return done.returncode == 0
+
+
+def build(folder: str, *options: str) -> bool:
+    return command("cmake", "-S", ".", "-B", folder, *CMAKE_ARGUMENTS, *options) and command(
+        "cmake", "--build", folder, "-j", JOBS
+    )
+
+
+def ctest(folder: str, *options: str, env: dict[str, str] | None = None) -> bool:
+    return command("ctest", "--test-dir", folder, "--output-on-failure", *options, env=env)
+
+
+def unit_tests() -> bool:
+    return build("build/tests") and ctest("build/tests")
+
+
+def python_tests() -> bool:
+    passport = ["--passport", os.environ.get("DLK_PASSPORT", "build/passport.json")]
+    return command(
+        PYTHON, "-m", "pytest", "tests", "-q", "-n", JOBS, "--dist", "worksteal", *passport,
+        env={"DLK_VULKAN_VALIDATION": "1", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def lint() -> bool:
+    sources = [
+        str(path.relative_to(ROOT))
+        for folder in ("core", "backends", "python/src", "tests", "examples")
+        for pattern in ("*.h", "*.cpp", "*.c", "*.hpp")
+        for path in sorted((ROOT / folder).rglob(pattern))
+    ]
+    results = [
+        command("ruff", "check", "python", "tests", "scripts", "benchmarks"),
+        command("ruff", "format", "--check", "python", "tests", "scripts", "benchmarks"),
+        command("mypy", "python/dlk"),
+        command("clang-format", "--dry-run", "--Werror", *sources),
+        command(PYTHON, "scripts/check_structure.py"),
+    ]
+    return all(results)
+
+
+def sanitizers() -> bool:
+    debug = "-DCMAKE_BUILD_TYPE=RelWithDebInfo"
+    suppressions = ROOT / "tests" / "cpp" / "suppressions"
+    address = build("build/asan", debug, "-DDLK_SANITIZE=address,undefined") and ctest(
+        "build/asan",
+        env={
+            "ASAN_OPTIONS": "detect_leaks=1",
+            "LSAN_OPTIONS": f"suppressions={suppressions / 'lsan.txt'}",
+            "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        },
+    )
+    thread = build("build/tsan", debug, "-DDLK_SANITIZE=thread") and ctest(
+        "build/tsan",
+        env={"TSAN_OPTIONS": f"suppressions={suppressions / 'tsan.txt'}:halt_on_error=1"},
+    )
+    return address and thread
+
+
+def aarch64() -> bool:
+    """The engine on the null backend, cross-compiled, under qemu's user emulation."""
+    if not shutil.which("aarch64-linux-gnu-g++") or not shutil.which("qemu-aarch64"):
+        print("aarch64-linux-gnu-g++ and qemu-aarch64 are needed")
+        return False
+    return build(
+        "build/aarch64",
+        "-DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/aarch64-linux-gnu.cmake",
+        "-DDLK_ENABLE_OPENCL=OFF",
+        "-DDLK_ENABLE_VULKAN=OFF",
+    ) and ctest("build/aarch64", env={"DLK_REQUIRE": "", "DLK_ENABLE_NULL": "1"})
+
+
+STEPS: dict[str, tuple[Callable[[], bool], bool]] = {
+    "lint": (lint, True),
+    "unit": (unit_tests, False),
+    "python": (python_tests, False),
+    "sanitizers": (sanitizers, True),
+    "aarch64": (aarch64, True),
+}
+"""Name: what it runs, and whether it belongs to CI only."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", choices=list(STEPS), help="run this step")
+    chosen = parser.parse_args()
+    ci = os.environ.get("CI") == "true"
+    names = chosen.only or [name for name, (_, only_ci) in STEPS.items() if ci or not only_ci]
+    results = {}
+    for name in names:
+        print(f"\n== {name}", flush=True)
+        start = time.monotonic()
+        results[name] = STEPS[name][0](), time.monotonic() - start
+    print()
+    for name, (passed, seconds) in results.items():
+        print(f"{'passed' if passed else 'FAILED'}  {name}  {seconds:.0f} s")
+    failed = sum(not passed for passed, _ in results.values())
+    print(f"steps: {len(results) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
