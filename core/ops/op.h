@@ -3,7 +3,7 @@
 //   infer      output dtypes and shapes from concrete input shapes
 //   host_eval  optional: the value, on the host, for small integer/bool tensors and shape
 //              arithmetic only (at most kMaxHostElements); decides shapes and control flow
-//   alias      optional: the output as another view of an input (no kernel, no copy)
+//   alias      optional: an output as another view of an input (no kernel, no copy)
 //   lower      kernels to dispatch, in terms of TensorViews; knows Caps, never a backend's name
 //
 // Everything sees concrete shapes: a plan is made for given input shapes. Symbolic summaries are
@@ -154,6 +154,8 @@ class AliasContext : public NodeReader {
  public:
   using NodeReader::NodeReader;
   virtual ~AliasContext() = default;
+  /// Which output is asked for: `alias` is called for each (Split's outputs are views each).
+  virtual size_t output() const { return 0; }
   virtual const TensorView& input(size_t i) const = 0;
   virtual const Shape& output_shape(size_t i) const = 0;
   virtual std::optional<HostTensor> constant(size_t input) const = 0;
