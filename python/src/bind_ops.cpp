@@ -5,43 +5,43 @@
 
 namespace dlk::python {
 
+namespace {
+
+py::dict schema_dict(const OpSchema& op) {
+  py::dict d;
+  d["name"] = op.name;
+  d["domain"] = op.domain;
+  d["since_version"] = op.since_version;
+  d["doc"] = op.doc;
+  d["min_inputs"] = op.min_inputs;
+  d["max_inputs"] = op.max_inputs;
+  d["min_outputs"] = op.min_outputs;
+  d["max_outputs"] = op.max_outputs;
+  d["host_eval"] = static_cast<bool>(op.host_eval);
+  d["alias"] = static_cast<bool>(op.alias);
+  d["lower"] = static_cast<bool>(op.lower);
+  return d;
+}
+
+}  // namespace
+
 void bind_ops(py::module_& m) {
-  py::class_<OpSchema>(m, "OpSchema", "One registered operator.")
-      .def_readonly("name", &OpSchema::name)
-      .def_readonly("domain", &OpSchema::domain)
-      .def_readonly("since_version", &OpSchema::since_version)
-      .def_readonly("doc", &OpSchema::doc)
-      .def_readonly("min_inputs", &OpSchema::min_inputs)
-      .def_readonly("max_inputs", &OpSchema::max_inputs, "-1: any number")
-      .def_readonly("min_outputs", &OpSchema::min_outputs)
-      .def_readonly("max_outputs", &OpSchema::max_outputs)
-      .def_property_readonly("has_host_eval",
-                             [](const OpSchema& op) { return static_cast<bool>(op.host_eval); })
-      .def_property_readonly("has_alias",
-                             [](const OpSchema& op) { return static_cast<bool>(op.alias); })
-      .def_property_readonly("has_kernel",
-                             [](const OpSchema& op) { return static_cast<bool>(op.lower); })
-      .def("__repr__", [](const OpSchema& op) {
-        return "<OpSchema " + (op.domain.empty() ? "" : op.domain + ".") + op.name + ">";
-      });
   m.def(
-      "ops",
+      "operators",
       [] {
-        py::list list;
-        for (const OpSchema* op : all_ops()) {
-          list.append(py::cast(op, py::return_value_policy::reference));
-        }
+        std::vector<py::dict> list;
+        for (const OpSchema* op : all_ops()) list.push_back(schema_dict(*op));
         return list;
       },
-      "Every registered operator, by domain and name.");
+      "Every registered operator, by domain and name: name, domain, since_version, doc, "
+      "min_inputs, max_inputs (-1: any number), min_outputs, max_outputs, and whether it has "
+      "host_eval, alias and lower.");
   m.def(
-      "find_op",
-      [](const std::string& name, const std::string& domain) -> py::object {
-        const OpSchema* op = find_op(name, domain);
-        if (!op) return py::none();
-        return py::cast(op, py::return_value_policy::reference);
+      "has_operator",
+      [](const std::string& name, const std::string& domain) {
+        return find_op(name, domain) != nullptr;
       },
-      py::arg("name"), py::arg("domain") = "", "None when there is no such operator.");
+      py::arg("name"), py::arg("domain") = "");
   m.def(
       "symbolic_shapes",
       [](const Graph& graph) {
