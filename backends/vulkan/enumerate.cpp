@@ -1,0 +1,76 @@
+// The backend as the registry sees it: which Vulkan devices there are, or why there are none.
+#include "backends/vulkan/device.h"
+#include "backends/vulkan/external.h"
+#include "core/device/registry.h"
+
+namespace dlk {
+namespace {
+
+using vulkan::Instance;
+
+class VulkanBackend final : public Backend {
+ public:
+  std::string name() const override { return "vulkan"; }
+  // Above OpenCL: recordings replay without host work per command.
+  int priority() const override { return 20; }
+  KernelFormat kernel_format() const override { return KernelFormat::kSpirv; }
+
+  std::vector<Caps> enumerate() override {
+    std::vector<Caps> list;
+    std::string reason;
+    const std::shared_ptr<Instance> instance = Instance::shared(reason);
+    if (!instance) return list;
+    try {
+      for (const vulkan::PhysicalDevice& device : vulkan::physical_devices(*instance)) {
+        list.push_back(device.caps);
+      }
+    } catch (const std::exception&) {
+      list.clear();  // unavailable_reason tells
+    }
+    return list;
+  }
+
+  std::string unavailable_reason() override {
+    std::string reason;
+    const std::shared_ptr<Instance> instance = Instance::shared(reason);
+    if (!instance) return reason;
+    try {
+      if (!vulkan::physical_devices(*instance).empty()) return {};
+    } catch (const std::exception& error) {
+      return error.what();
+    }
+    return "the Vulkan loader found no device with Vulkan 1.1 and a compute queue: install a "
+           "driver (Debian, Ubuntu: apt-get install mesa-vulkan-drivers)";
+  }
+
+  std::shared_ptr<Device> open(uint32_t index) override {
+    std::string reason;
+    const std::shared_ptr<Instance> instance = Instance::shared(reason);
+    if (!instance) throw_unsupported("Vulkan: " + reason);
+    const auto& devices = vulkan::physical_devices(*instance);
+    if (index >= devices.size()) {
+      throw_invalid("vulkan:" + std::to_string(index) + " is not there: " +
+                    std::to_string(devices.size()) + " Vulkan devices were found");
+    }
+    return std::make_shared<vulkan::VulkanDevice>(
+        std::make_shared<vulkan::Context>(instance, devices[index]));
+  }
+};
+
+}  // namespace
+
+std::vector<VulkanMatrixShape> vulkan_matrix_shapes(const Device& device) {
+  std::string reason;
+  const std::shared_ptr<Instance> instance = Instance::shared(reason);
+  if (!instance) return {};
+  for (const vulkan::PhysicalDevice& physical : vulkan::physical_devices(*instance)) {
+    if (physical.caps.id == device.caps().id) return physical.matrix_shapes;
+  }
+  return {};
+}
+
+uint64_t vulkan_validation_error_count() { return Instance::validation_error_count(); }
+
+}  // namespace dlk
+
+DLK_REGISTER_BACKEND(dlk::VulkanBackend)

@@ -1,0 +1,38 @@
+// A compute pipeline made from SPIR-V: one storage buffer for each binding and, by the calling
+// convention of core/device/device.h, the parameter block as push constants or as one more buffer.
+#pragma once
+
+#include <memory>
+
+#include "backends/vulkan/context.h"
+#include "core/device/device.h"
+
+namespace dlk::vulkan {
+
+class VulkanKernel final : public Kernel {
+ public:
+  /// Throws CompileFailed for what is not SPIR-V and for what the driver refuses.
+  VulkanKernel(std::shared_ptr<Context> context, KernelCode code);
+  ~VulkanKernel() override;
+
+  VkPipeline pipeline() const { return pipeline_; }
+  const Layout& layout() const { return layout_; }
+  /// Descriptors in its set: the bindings and, maybe, the parameter buffer.
+  uint32_t descriptor_count() const;
+  /// Bytes of the whole parameter block: base offsets, then parameters.
+  uint32_t block_bytes() const;
+
+ private:
+  VkShaderModule make_module();
+  void make_pipeline(VkShaderModule module, const std::string& entry);
+
+  std::shared_ptr<Context> context_;
+  Layout layout_;
+  VkPipeline pipeline_ = VK_NULL_HANDLE;
+};
+
+/// The name of the first compute entry point; throws CompileFailed where `code` is not a
+/// well-formed stream of SPIR-V instructions with one. Drivers crash on what is not.
+std::string spirv_entry_point(const std::string& code, const std::string& label);
+
+}  // namespace dlk::vulkan

@@ -1,0 +1,26 @@
+// How far a queue has come: each submission signals its ticket, on a timeline semaphore where the
+// device has them and otherwise on a fence of its own. Thread-safe.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "backends/vulkan/context.h"
+
+namespace dlk::vulkan {
+
+class Progress {
+ public:
+  virtual ~Progress() = default;
+  static std::unique_ptr<Progress> create(std::shared_ptr<Context> context);
+  /// Submits `commands` as `ticket`, which is larger than all before it.
+  virtual void submit(NativeQueue& queue, VkCommandBuffer commands, uint64_t ticket) = 0;
+  /// The last ticket that is done; never blocks. Throws DeviceLost.
+  virtual uint64_t completed() = 0;
+  /// Blocks until `ticket` is done. Throws DeviceLost.
+  virtual void wait(uint64_t ticket) = 0;
+};
+
+}  // namespace dlk::vulkan

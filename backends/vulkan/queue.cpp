@@ -1,0 +1,201 @@
+#include "backends/vulkan/queue.h"
+
+#include <cstring>
+
+#include "backends/vulkan/result.h"
+
+namespace dlk::vulkan {
+namespace {
+
+constexpr size_t kKeptProfiles = 64;
+
+}  // namespace
+
+QueueState::QueueState(std::shared_ptr<Context> context)
+    : context_(std::move(context)),
+      native_(context_->next_queue()),
+      progress_(Progress::create(context_)),
+      staging_(context_) {}
+
+QueueState::~QueueState() {
+  try {
+    progress_->wait(last_ticket_);
+  } catch (const Error&) {
+    // Nobody is left to be told; a lost device runs nothing, so its objects may go.
+  }
+  for (const Pending& pending : pending_) {
+    if (pending.executable) pending.executable->in_flight.fetch_sub(1);
+  }
+}
+
+uint64_t QueueState::enqueue(VkCommandBuffer commands, Pending pending) {
+  pending.ticket = last_ticket_ + 1;
+  progress_->submit(native_, commands, pending.ticket);
+  last_ticket_ = pending.ticket;
+  pending_.push_back(std::move(pending));
+  return last_ticket_;
+}
+
+uint64_t QueueState::submit(const std::shared_ptr<Recording>& recording,
+                            std::span<const View> slots) {
+  Pending pending;
+  pending.recording = recording;
+  pending.executable = static_cast<VulkanRecording&>(*recording).prepare(slots);
+  pending.views.assign(slots.begin(), slots.end());
+  const std::shared_ptr<Executable> executable = pending.executable;
+  std::vector<Pending> done;  // destroyed after the lock is released
+  std::lock_guard lock(mutex_);
+  done = retire();
+  try {
+    return enqueue(executable->handle(), std::move(pending));
+  } catch (...) {
+    executable->in_flight.fetch_sub(1);
+    throw;
+  }
+}
+
+uint64_t QueueState::write(const View& destination, std::span<const std::byte> source) {
+  std::vector<Pending> done;
+  std::lock_guard lock(mutex_);
+  done = retire();
+  if (source.empty()) return last_ticket_;
+  auto* mapped = static_cast<std::byte*>(destination.buffer->host_pointer());
+  if (mapped && pending_.empty()) {
+    std::memcpy(mapped + destination.offset_bytes, source.data(), source.size());
+    return last_ticket_;
+  }
+  const View view{destination.buffer, destination.offset_bytes, source.size()};
+  Pending pending;
+  pending.transfer = staging_.acquire(view, MemoryKind::kUpload);
+  std::memcpy(pending.transfer.data(), source.data(), source.size());
+  pending.views.push_back(view);
+  const VkCommandBuffer commands = pending.transfer.commands;
+  return enqueue(commands, std::move(pending));
+}
+
+uint64_t QueueState::read(const View& source, std::span<std::byte> destination) {
+  std::vector<Pending> done;
+  std::lock_guard lock(mutex_);
+  done = retire();
+  if (destination.empty()) return last_ticket_;
+  const auto* mapped = static_cast<const std::byte*>(source.buffer->host_pointer());
+  if (mapped && pending_.empty()) {
+    std::memcpy(destination.data(), mapped + source.offset_bytes, destination.size());
+    return last_ticket_;
+  }
+  const View view{source.buffer, source.offset_bytes, destination.size()};
+  Pending pending;
+  pending.transfer = staging_.acquire(view, MemoryKind::kReadback);
+  pending.destination = destination;
+  pending.views.push_back(view);
+  const VkCommandBuffer commands = pending.transfer.commands;
+  return enqueue(commands, std::move(pending));
+}
+
+void QueueState::fail(std::exception_ptr error) {
+  if (!error_) error_ = error;
+}
+
+void QueueState::finish(Pending& pending) {
+  if (!pending.destination.empty()) {
+    std::memcpy(pending.destination.data(), pending.transfer.data(), pending.destination.size());
+  }
+  if (pending.executable) {
+    if (pending.executable->profiled()) {
+      times_[pending.ticket] = pending.executable->command_times_ns();
+      if (times_.size() > kKeptProfiles) times_.erase(times_.begin());
+    }
+    pending.executable->in_flight.fetch_sub(1);
+  }
+  if (pending.transfer.commands) staging_.release(std::move(pending.transfer));
+}
+
+/// Takes what has finished off the list. The caller destroys it without the lock: releasing a
+/// buffer may run code of its owner.
+std::vector<QueueState::Pending> QueueState::retire() {
+  std::vector<Pending> done;
+  if (pending_.empty() || error_) return done;
+  try {
+    const uint64_t completed = progress_->completed();
+    while (!pending_.empty() && pending_.front().ticket <= completed) {
+      finish(pending_.front());
+      completed_ = pending_.front().ticket;
+      done.push_back(std::move(pending_.front()));
+      pending_.pop_front();
+    }
+  } catch (const Error&) {
+    fail(std::current_exception());
+  }
+  return done;
+}
+
+void QueueState::wait(uint64_t ticket) {
+  std::exception_ptr lost;
+  try {
+    progress_->wait(ticket);
+  } catch (const Error&) {
+    lost = std::current_exception();
+  }
+  std::vector<Pending> done;
+  {
+    std::lock_guard lock(mutex_);
+    if (lost) fail(lost);
+    done = retire();
+    if (error_ && ticket > completed_) std::rethrow_exception(error_);
+  }
+  const std::string reports = context_->instance().take_validation_errors();
+  if (!reports.empty()) throw_invalid("Vulkan validation: " + reports);
+}
+
+bool QueueState::is_done(uint64_t ticket) {
+  std::vector<Pending> done;
+  std::lock_guard lock(mutex_);
+  done = retire();
+  return error_ || ticket <= completed_;
+}
+
+std::vector<double> QueueState::command_times_ns(uint64_t ticket) {
+  std::vector<Pending> done;
+  std::lock_guard lock(mutex_);
+  done = retire();
+  const auto found = times_.find(ticket);
+  if (found != times_.end()) return found->second;
+  if (!context_->caps().timestamps) {
+    throw_unsupported("Vulkan: " + context_->caps().name + " has no timestamps (Caps::timestamps)");
+  }
+  throw_invalid("Vulkan: ticket " + std::to_string(ticket) +
+                " has no times: it has not finished, was not recorded with profile, or is older "
+                "than the last " +
+                std::to_string(kKeptProfiles) + " profiled submissions");
+}
+
+VulkanQueue::VulkanQueue(std::shared_ptr<Context> context)
+    : state_(std::make_shared<QueueState>(std::move(context))),
+      completion_([state = state_](uint64_t ticket) { state->wait(ticket); }) {}
+
+Ticket VulkanQueue::submit(const std::shared_ptr<Recording>& recording,
+                           std::span<const View> slots) {
+  return {state_->submit(recording, slots)};
+}
+
+Ticket VulkanQueue::write(const View& destination, std::span<const std::byte> source) {
+  return {state_->write(destination, source)};
+}
+
+Ticket VulkanQueue::read(const View& source, std::span<std::byte> destination) {
+  return {state_->read(source, destination)};
+}
+
+void VulkanQueue::wait(Ticket ticket) { state_->wait(ticket.value); }
+
+bool VulkanQueue::is_done(Ticket ticket) { return state_->is_done(ticket.value); }
+
+void VulkanQueue::on_complete(Ticket ticket, std::function<void(std::exception_ptr)> callback) {
+  completion_.add(ticket.value, std::move(callback));
+}
+
+std::vector<double> VulkanQueue::command_times_ns(Ticket ticket) {
+  return state_->command_times_ns(ticket.value);
+}
+
+}  // namespace dlk::vulkan

@@ -1,0 +1,313 @@
+#include "backends/vulkan/recording.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backends/vulkan/result.h"
+
+namespace dlk::vulkan {
+namespace {
+
+constexpr size_t kRecentExecutables = 4;
+constexpr VkPipelineStageFlags kStages =
+    VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
+constexpr VkAccessFlags kWrites = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
+
+View resolve_operand(const Operand& operand, std::span<const View> slots) {
+  if (const View* view = std::get_if<View>(&operand)) return *view;
+  const SlotRef& ref = std::get<SlotRef>(operand);
+  const View& slot = slots[ref.slot];
+  return {slot.buffer, slot.offset_bytes + ref.offset_bytes, ref.size_bytes};
+}
+
+uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+
+}  // namespace
+
+void record_barrier(const DeviceApi& api, VkCommandBuffer commands) {
+  VkMemoryBarrier barrier{};
+  barrier.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER;
+  barrier.srcAccessMask = kWrites;
+  barrier.dstAccessMask = kWrites | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_TRANSFER_READ_BIT;
+  api.vkCmdPipelineBarrier(commands, kStages, kStages, 0, 1, &barrier, 0, nullptr, 0, nullptr);
+}
+
+void record_host_barrier(const DeviceApi& api, VkCommandBuffer commands) {
+  VkMemoryBarrier barrier{};
+  barrier.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER;
+  barrier.srcAccessMask = kWrites;
+  barrier.dstAccessMask = VK_ACCESS_HOST_READ_BIT | VK_ACCESS_HOST_WRITE_BIT;
+  api.vkCmdPipelineBarrier(commands, kStages, VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &barrier, 0,
+                           nullptr, 0, nullptr);
+}
+
+/// One dispatch with its operands resolved to ranges of VkBuffers.
+struct Executable::Dispatch {
+  const VulkanKernel* kernel = nullptr;
+  std::vector<VkDescriptorBufferInfo> buffers;
+  std::vector<std::byte> block;  // base offsets, then parameters
+  uint64_t block_offset = 0;     // in the parameter buffer
+  VkDescriptorSet set = VK_NULL_HANDLE;
+};
+
+Executable::Executable(std::shared_ptr<Context> context, const std::vector<Command>& commands,
+                       std::span<const View> slots, std::vector<SlotBinding> bindings, bool profile)
+    : context_(std::move(context)),
+      bindings_(std::move(bindings)),
+      command_count_(static_cast<uint32_t>(commands.size())),
+      profile_(profile) {
+  try {
+    record(commands, slots);
+  } catch (...) {
+    destroy();
+    throw;
+  }
+}
+
+Executable::~Executable() { destroy(); }
+
+void Executable::destroy() noexcept {
+  const DeviceApi& api = context_->api();
+  api.vkDestroyCommandPool(context_->device(), pool_, nullptr);
+  api.vkDestroyDescriptorPool(context_->device(), descriptors_, nullptr);
+  api.vkDestroyQueryPool(context_->device(), queries_, nullptr);
+}
+
+std::vector<Executable::Dispatch> Executable::resolve(const std::vector<Command>& commands,
+                                                      std::span<const View> slots) {
+  const uint64_t alignment = context_->caps().binding_alignment;
+  const uint64_t limit = context_->physical().properties.limits.maxStorageBufferRange;
+  std::vector<Dispatch> dispatches;
+  for (const Command& command : commands) {
+    const auto* op = std::get_if<DispatchCommand>(&command.op);
+    if (!op) continue;
+    Dispatch dispatch;
+    dispatch.kernel = static_cast<const VulkanKernel*>(op->kernel.get());
+    const std::vector<BindingInfo>& infos = op->kernel->info().bindings;
+    std::vector<uint32_t> bases(infos.size());
+    for (size_t i = 0; i < infos.size(); i++) {
+      const NativeRange range = native_range(resolve_operand(op->operands[i], slots));
+      const uint64_t rest = range.offset % alignment;
+      const uint64_t start = range.offset - rest;
+      // Whole words, because kernels also see 8- and 16-bit elements as words.
+      const uint64_t size = std::min({std::max<uint64_t>(4, round_up(range.size + rest, 4)), limit,
+                                      range.buffer_size - start});
+      bases[i] = static_cast<uint32_t>(rest / infos[i].element_bytes);
+      dispatch.buffers.push_back({range.buffer, start, size});
+    }
+    const size_t base_bytes = bases.size() * sizeof(uint32_t);
+    dispatch.block.resize(base_bytes + op->params.size());
+    if (base_bytes) std::memcpy(dispatch.block.data(), bases.data(), base_bytes);
+    if (!op->params.empty()) {
+      std::memcpy(dispatch.block.data() + base_bytes, op->params.data(), op->params.size());
+    }
+    dispatches.push_back(std::move(dispatch));
+  }
+  return dispatches;
+}
+
+void Executable::make_params(std::vector<Dispatch>& dispatches) {
+  const uint64_t alignment = context_->caps().binding_alignment;
+  uint64_t bytes = 0;
+  for (Dispatch& dispatch : dispatches) {
+    if (!dispatch.kernel->info().params_in_buffer) continue;
+    dispatch.block_offset = bytes;
+    bytes += round_up(std::max<size_t>(dispatch.block.size(), 4), alignment);
+  }
+  if (!bytes) return;
+  params_ = std::make_unique<VulkanBuffer>(context_, bytes, MemoryKind::kUpload);
+  auto* data = static_cast<std::byte*>(params_->host_pointer());
+  for (Dispatch& dispatch : dispatches) {
+    if (!dispatch.kernel->info().params_in_buffer) continue;
+    std::memcpy(data + dispatch.block_offset, dispatch.block.data(), dispatch.block.size());
+    const uint64_t size = round_up(std::max<size_t>(dispatch.block.size(), 4), 4);
+    dispatch.buffers.push_back({params_->handle(), dispatch.block_offset, size});
+  }
+}
+
+void Executable::make_descriptors(std::vector<Dispatch>& dispatches) {
+  std::vector<VkDescriptorSetLayout> layouts;
+  uint32_t descriptors = 0;
+  for (const Dispatch& dispatch : dispatches) {
+    layouts.push_back(dispatch.kernel->layout().set);
+    descriptors += static_cast<uint32_t>(dispatch.buffers.size());
+  }
+  if (layouts.empty()) return;
+  const VkDescriptorPoolSize size{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, std::max(1u, descriptors)};
+  VkDescriptorPoolCreateInfo info{};
+  info.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO;
+  info.maxSets = static_cast<uint32_t>(layouts.size());
+  info.poolSizeCount = 1;
+  info.pPoolSizes = &size;
+  const DeviceApi& api = context_->api();
+  check(api.vkCreateDescriptorPool(context_->device(), &info, nullptr, &descriptors_),
+        "vkCreateDescriptorPool");
+
+  std::vector<VkDescriptorSet> sets(layouts.size());
+  VkDescriptorSetAllocateInfo allocate{};
+  allocate.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO;
+  allocate.descriptorPool = descriptors_;
+  allocate.descriptorSetCount = static_cast<uint32_t>(sets.size());
+  allocate.pSetLayouts = layouts.data();
+  check(api.vkAllocateDescriptorSets(context_->device(), &allocate, sets.data()),
+        "vkAllocateDescriptorSets");
+  for (size_t i = 0; i < sets.size(); i++) dispatches[i].set = sets[i];
+  write_descriptors(dispatches);
+}
+
+void Executable::write_descriptors(const std::vector<Dispatch>& dispatches) {
+  std::vector<VkWriteDescriptorSet> writes;
+  for (const Dispatch& dispatch : dispatches) {
+    if (dispatch.buffers.empty()) continue;
+    VkWriteDescriptorSet write{};
+    write.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET;
+    write.dstSet = dispatch.set;
+    // Consecutive bindings of one type: the update runs on from binding 0.
+    write.descriptorCount = static_cast<uint32_t>(dispatch.buffers.size());
+    write.descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
+    write.pBufferInfo = dispatch.buffers.data();
+    writes.push_back(write);
+  }
+  context_->api().vkUpdateDescriptorSets(context_->device(), static_cast<uint32_t>(writes.size()),
+                                         writes.data(), 0, nullptr);
+}
+
+void Executable::make_pools() {
+  const DeviceApi& api = context_->api();
+  VkCommandPoolCreateInfo pool{};
+  pool.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO;
+  pool.queueFamilyIndex = context_->physical().queue_family;
+  check(api.vkCreateCommandPool(context_->device(), &pool, nullptr, &pool_), "vkCreateCommandPool");
+  VkCommandBufferAllocateInfo allocate{};
+  allocate.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO;
+  allocate.commandPool = pool_;
+  allocate.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
+  allocate.commandBufferCount = 1;
+  check(api.vkAllocateCommandBuffers(context_->device(), &allocate, &commands_),
+        "vkAllocateCommandBuffers");
+  if (!profile_ || !context_->caps().timestamps) return;
+  VkQueryPoolCreateInfo queries{};
+  queries.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO;
+  queries.queryType = VK_QUERY_TYPE_TIMESTAMP;
+  queries.queryCount = command_count_ + 1;
+  check(api.vkCreateQueryPool(context_->device(), &queries, nullptr, &queries_),
+        "vkCreateQueryPool");
+}
+
+void Executable::record(const std::vector<Command>& commands, std::span<const View> slots) {
+  std::vector<Dispatch> dispatches = resolve(commands, slots);
+  make_params(dispatches);
+  make_descriptors(dispatches);
+  make_pools();
+
+  const DeviceApi& api = context_->api();
+  VkCommandBufferBeginInfo begin{};
+  begin.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO;
+  // Queries of two overlapping runs would mix, so profiled ones never overlap.
+  begin.flags = queries_ ? 0 : VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT;
+  check(api.vkBeginCommandBuffer(commands_, &begin), "vkBeginCommandBuffer");
+  record_barrier(api, commands_);
+  if (queries_) {
+    api.vkCmdResetQueryPool(commands_, queries_, 0, command_count_ + 1);
+    api.vkCmdWriteTimestamp(commands_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, queries_, 0);
+  }
+  VkPipeline bound = VK_NULL_HANDLE;
+  size_t dispatch = 0;
+  for (uint32_t i = 0; i < command_count_; i++) {
+    const Command& command = commands[i];
+    // Times of overlapping commands mean nothing, so a profiled run goes one by one.
+    if (i > 0 && (command.barrier_before || queries_)) record_barrier(api, commands_);
+    if (const auto* op = std::get_if<DispatchCommand>(&command.op)) {
+      record_dispatch(*op, dispatches[dispatch++], bound);
+    } else if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
+      record_copy(native_range(resolve_operand(copy->source, slots)),
+                  native_range(resolve_operand(copy->destination, slots)));
+    } else if (const auto* fill = std::get_if<FillCommand>(&command.op)) {
+      const NativeRange range = native_range(resolve_operand(fill->destination, slots));
+      if (range.size) {
+        api.vkCmdFillBuffer(commands_, range.buffer, range.offset, range.size, fill->pattern);
+      }
+    }
+    if (queries_) {
+      api.vkCmdWriteTimestamp(commands_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, queries_, i + 1);
+    }
+  }
+  record_host_barrier(api, commands_);
+  check(api.vkEndCommandBuffer(commands_), "vkEndCommandBuffer");
+}
+
+void Executable::record_dispatch(const DispatchCommand& command, const Dispatch& dispatch,
+                                 VkPipeline& bound) {
+  const DeviceApi& api = context_->api();
+  const VulkanKernel& kernel = *dispatch.kernel;
+  if (bound != kernel.pipeline()) {
+    bound = kernel.pipeline();
+    api.vkCmdBindPipeline(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, bound);
+  }
+  const VkPipelineLayout layout = kernel.layout().pipeline;
+  api.vkCmdBindDescriptorSets(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, layout, 0, 1,
+                              &dispatch.set, 0, nullptr);
+  if (!kernel.info().params_in_buffer && !dispatch.block.empty()) {
+    api.vkCmdPushConstants(commands_, layout, VK_SHADER_STAGE_COMPUTE_BIT, 0,
+                           static_cast<uint32_t>(dispatch.block.size()), dispatch.block.data());
+  }
+  api.vkCmdDispatch(commands_, command.groups[0], command.groups[1], command.groups[2]);
+}
+
+void Executable::record_copy(const NativeRange& source, const NativeRange& destination) {
+  if (!source.size) return;
+  const VkBufferCopy region{source.offset, destination.offset, source.size};
+  context_->api().vkCmdCopyBuffer(commands_, source.buffer, destination.buffer, 1, &region);
+}
+
+std::vector<double> Executable::command_times_ns() const {
+  std::vector<uint64_t> ticks(command_count_ + 1);
+  check(context_->api().vkGetQueryPoolResults(
+            context_->device(), queries_, 0, command_count_ + 1, ticks.size() * sizeof(uint64_t),
+            ticks.data(), sizeof(uint64_t), VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT),
+        "vkGetQueryPoolResults");
+  const PhysicalDevice& physical = context_->physical();
+  const uint64_t mask =
+      physical.timestamp_bits >= 64 ? ~0ull : (1ull << physical.timestamp_bits) - 1;
+  std::vector<double> times(command_count_);
+  for (uint32_t i = 0; i < command_count_; i++) {
+    times[i] = static_cast<double>((ticks[i + 1] - ticks[i]) & mask) *
+               static_cast<double>(physical.properties.limits.timestampPeriod);
+  }
+  return times;
+}
+
+VulkanRecording::VulkanRecording(std::shared_ptr<Context> context, const CommandList& list,
+                                 bool profile)
+    : context_(std::move(context)), commands_(list.commands()), profile_(profile) {
+  if (list.slot_bytes().empty()) find_or_make({});
+}
+
+std::shared_ptr<Executable> VulkanRecording::prepare(std::span<const View> slots) {
+  std::lock_guard lock(mutex_);
+  std::shared_ptr<Executable> executable = find_or_make(slots);
+  executable->in_flight.fetch_add(1);
+  return executable;
+}
+
+const std::shared_ptr<Executable>& VulkanRecording::find_or_make(std::span<const View> slots) {
+  std::vector<SlotBinding> key;
+  key.reserve(slots.size());
+  for (const View& slot : slots) {
+    key.push_back({native_range(slot).id, slot.offset_bytes, slot.size_bytes});
+  }
+  auto found = std::find_if(recent_.begin(), recent_.end(), [&](const auto& executable) {
+    // A profiled command buffer owns its queries: it is not submitted again before it is done.
+    return executable->bindings() == key &&
+           !(executable->profiled() && executable->in_flight.load() > 0);
+  });
+  if (found == recent_.end()) {
+    auto made = std::make_shared<Executable>(context_, commands_, slots, std::move(key), profile_);
+    if (recent_.size() >= kRecentExecutables) recent_.pop_back();
+    found = recent_.insert(recent_.end(), std::move(made));
+  }
+  std::rotate(recent_.begin(), found, found + 1);
+  return recent_.front();
+}
+
+}  // namespace dlk::vulkan
