@@ -170,8 +170,7 @@ std::vector<double> QueueState::command_times_ns(uint64_t ticket) {
 }
 
 VulkanQueue::VulkanQueue(std::shared_ptr<Context> context)
-    : state_(std::make_shared<QueueState>(std::move(context))),
-      completion_([state = state_](uint64_t ticket) { state->wait(ticket); }) {}
+    : state_(std::make_shared<QueueState>(std::move(context))) {}
 
 Ticket VulkanQueue::submit(const std::shared_ptr<Recording>& recording,
                            std::span<const View> slots) {
@@ -191,7 +190,15 @@ void VulkanQueue::wait(Ticket ticket) { state_->wait(ticket.value); }
 bool VulkanQueue::is_done(Ticket ticket) { return state_->is_done(ticket.value); }
 
 void VulkanQueue::on_complete(Ticket ticket, std::function<void(std::exception_ptr)> callback) {
-  completion_.add(ticket.value, std::move(callback));
+  const auto wait = [state = state_, ticket]() -> std::exception_ptr {
+    try {
+      state->wait(ticket.value);
+    } catch (...) {
+      return std::current_exception();
+    }
+    return nullptr;
+  };
+  completion_.post(wait, std::move(callback));
 }
 
 std::vector<double> VulkanQueue::command_times_ns(Ticket ticket) {

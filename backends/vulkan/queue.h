@@ -9,10 +9,10 @@
 #include <mutex>
 #include <vector>
 
-#include "backends/vulkan/completion.h"
 #include "backends/vulkan/progress.h"
 #include "backends/vulkan/recording.h"
 #include "backends/vulkan/staging.h"
+#include "core/device/completion.h"
 #include "core/device/device.h"
 
 namespace dlk::vulkan {

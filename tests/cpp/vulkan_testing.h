@@ -1,0 +1,168 @@
+// Shared by the tests of the Vulkan backend: the device, kernels written in GLSL by the calling
+// convention of core/device/device.h, and host copies in and out.
+#pragma once
+
+#include <doctest/doctest.h>
+#include <glslang/Include/glslang_c_interface.h>
+#include <glslang/Public/resource_limits_c.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "backends/vulkan/external.h"
+#include "core/device/registry.h"
+
+namespace dlk::testing {
+
+/// The device under test; nullptr where there is none and DLK_REQUIRE does not ask for it.
+inline std::shared_ptr<Device> vulkan_device() {
+  Backend* backend = find_backend("vulkan");
+  REQUIRE(backend);
+  if (backend->enumerate().empty()) {
+    const char* require = std::getenv("DLK_REQUIRE");
+    const bool required = require && std::string(require).find("vulkan") != std::string::npos;
+    INFO(backend->unavailable_reason());
+    REQUIRE_FALSE(required);
+    MESSAGE("no Vulkan device: ", backend->unavailable_reason());
+    return nullptr;
+  }
+  return backend->open(0);
+}
+
+inline std::string glsl_to_spirv(const std::string& source) {
+  static const bool started = glslang_initialize_process() != 0;
+  REQUIRE(started);
+  glslang_input_t input{};
+  input.language = GLSLANG_SOURCE_GLSL;
+  input.stage = GLSLANG_STAGE_COMPUTE;
+  input.client = GLSLANG_CLIENT_VULKAN;
+  input.client_version = GLSLANG_TARGET_VULKAN_1_1;
+  input.target_language = GLSLANG_TARGET_SPV;
+  input.target_language_version = GLSLANG_TARGET_SPV_1_3;
+  input.code = source.c_str();
+  input.default_version = 450;
+  input.default_profile = GLSLANG_NO_PROFILE;
+  input.messages = GLSLANG_MSG_DEFAULT_BIT;
+  input.resource = glslang_default_resource();
+  glslang_shader_t* shader = glslang_shader_create(&input);
+  INFO(source);
+  const bool ok = glslang_shader_preprocess(shader, &input) && glslang_shader_parse(shader, &input);
+  INFO(glslang_shader_get_info_log(shader));
+  REQUIRE(ok);
+  glslang_program_t* program = glslang_program_create();
+  glslang_program_add_shader(program, shader);
+  REQUIRE(glslang_program_link(program, GLSLANG_MSG_SPV_RULES_BIT | GLSLANG_MSG_VULKAN_RULES_BIT));
+  glslang_program_SPIRV_generate(program, GLSLANG_STAGE_COMPUTE);
+  std::string code(glslang_program_SPIRV_get_size(program) * sizeof(uint32_t), '\0');
+  glslang_program_SPIRV_get(program, reinterpret_cast<unsigned int*>(code.data()));
+  glslang_program_delete(program);
+  glslang_shader_delete(shader);
+  return code;
+}
+
+/// Z[i] = scale * X[i] + Y[i] for i < n; parameters n, scale; with `buffer_params` they travel in a
+/// buffer. 64 work-items a group.
+inline KernelCode axpy_code(bool buffer_params = false) {
+  KernelCode code;
+  code.format = KernelFormat::kSpirv;
+  code.name = buffer_params ? "axpy_buffer" : "axpy";
+  code.bindings = {{"X", Access::kRead, 4}, {"Y", Access::kRead, 4}, {"Z", Access::kWrite, 4}};
+  code.params = {{"n", 'u', 1, 0}, {"scale", 'f', 1, 4}};
+  code.param_bytes = 8;
+  code.params_in_buffer = buffer_params;
+  code.group_size = {64, 1, 1};
+  const std::string block = buffer_params
+                                ? "layout(std430, binding = 3) readonly buffer Params { PARAMS } p;"
+                                : "layout(push_constant) uniform Params { PARAMS } p;";
+  std::string source = R"(#version 450
+layout(local_size_x = 64) in;
+layout(std430, binding = 0) readonly buffer BX { float x[]; };
+layout(std430, binding = 1) readonly buffer BY { float y[]; };
+layout(std430, binding = 2) writeonly buffer BZ { float z[]; };
+)" + block + R"(
+void main() {
+  uint i = gl_GlobalInvocationID.x;
+  if (i < p.n) z[p.bz + i] = p.scale * x[p.bx + i] + y[p.by + i];
+})";
+  source.replace(source.find("PARAMS"), 6, "uint bx, by, bz; uint n; float scale;");
+  code.code = glsl_to_spirv(source);
+  return code;
+}
+
+/// X[i] = X[i] * scale + 1 for i < n, `repeat` times: slow on purpose when `repeat` is large.
+inline KernelCode step_code() {
+  KernelCode code;
+  code.format = KernelFormat::kSpirv;
+  code.name = "step";
+  code.bindings = {{"X", Access::kReadWrite, 4}};
+  code.params = {{"n", 'u', 1, 0}, {"scale", 'f', 1, 4}, {"repeat", 'u', 1, 8}};
+  code.param_bytes = 12;
+  code.group_size = {64, 1, 1};
+  code.code = glsl_to_spirv(R"(#version 450
+layout(local_size_x = 64) in;
+layout(std430, binding = 0) buffer BX { float x[]; };
+layout(push_constant) uniform Params { uint bx; uint n; float scale; uint repeat; } p;
+void main() {
+  uint i = gl_GlobalInvocationID.x;
+  if (i >= p.n) return;
+  float v = x[p.bx + i];
+  for (uint k = 0; k < p.repeat; k++) v = v * p.scale + 1.0;
+  x[p.bx + i] = v;
+})");
+  return code;
+}
+
+template <typename... Ts>
+std::vector<std::byte> pack(Ts... values) {
+  std::vector<std::byte> bytes;
+  const auto append = [&bytes](const auto& value) {
+    const auto* data = reinterpret_cast<const std::byte*>(&value);
+    bytes.insert(bytes.end(), data, data + sizeof(value));
+  };
+  (append(values), ...);
+  return bytes;
+}
+
+inline View view_of(const std::shared_ptr<Buffer>& buffer, uint64_t offset, uint64_t size) {
+  return {buffer, offset, size};
+}
+inline View view_of(const std::shared_ptr<Buffer>& buffer) {
+  return {buffer, 0, buffer->size_bytes()};
+}
+
+inline View floats(Device& device, size_t count) {
+  return view_of(device.allocate(count * sizeof(float), MemoryKind::kDevice));
+}
+
+inline void upload(Queue& queue, const View& view, const std::vector<float>& values) {
+  queue.write(view, std::as_bytes(std::span(values)));
+}
+
+inline std::vector<float> download(Queue& queue, const View& view) {
+  std::vector<float> values(view.size_bytes / sizeof(float));
+  queue.wait(queue.read(view, std::as_writable_bytes(std::span(values))));
+  return values;
+}
+
+inline std::vector<float> ramp(size_t count, float start, float step = 1.0f) {
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; i++) values[i] = start + step * static_cast<float>(i);
+  return values;
+}
+
+inline DispatchCommand axpy(std::shared_ptr<Kernel> kernel, Operand x, Operand y, Operand z,
+                            uint32_t n, float scale) {
+  return {std::move(kernel),
+          {std::move(x), std::move(y), std::move(z)},
+          pack(n, scale),
+          {(n + 63) / 64, 1, 1}};
+}
+
+inline DispatchCommand step(std::shared_ptr<Kernel> kernel, Operand x, uint32_t n, float scale,
+                            uint32_t repeat = 1) {
+  return {std::move(kernel), {std::move(x)}, pack(n, scale, repeat), {(n + 63) / 64, 1, 1}};
+}
+
+}  // namespace dlk::testing
