@@ -175,7 +175,7 @@ struct LoopDim {
 
 /// `outer` just outside `inner`: one dimension for every view.
 bool mergeable(const LoopDim& outer, const LoopDim& inner) {
-  if (outer.group != inner.group) return false;
+  if (outer.group != inner.group || inner.group < 0) return false;
   for (size_t v = 0; v < inner.strides.size(); ++v) {
     if (outer.strides[v] != inner.strides[v] * inner.size) return false;
   }
@@ -188,8 +188,9 @@ LoopNest collapse(const Shape& dims, const std::vector<Shape>& strides,
                   const std::vector<int>& groups, bool reorder) {
   std::vector<LoopDim> loop;
   for (size_t d = 0; d < dims.size(); ++d) {
-    if (dims[d] == 1) continue;
-    LoopDim dim{dims[d], groups.empty() ? 0 : groups[d], {}};
+    const int group = groups.empty() ? 0 : groups[d];
+    if (dims[d] == 1 && group >= 0) continue;
+    LoopDim dim{dims[d], group, {}};
     for (const Shape& s : strides) dim.strides.push_back(s[d]);
     loop.push_back(std::move(dim));
   }
@@ -264,7 +265,25 @@ std::vector<int64_t> all_axes(int64_t rank) {
   return axes;
 }
 
-HostTensor gather_host(const HostTensor& source, DType dtype, Shape shape,
+void check_indices(const NodeReader& node, const HostTensor& indices, const Shape& sizes) {
+  const auto values = indices.to_ints();
+  for (size_t i = 0; i < values.size(); ++i) {
+    const int64_t size = sizes[i % sizes.size()];
+    if (values[i] < -size || values[i] >= size) {
+      node.fail("index " + std::to_string(values[i]) + " is out of range for an axis of " +
+                std::to_string(size));
+    }
+  }
+}
+
+bool all_known(const HostEvalContext& context) {
+  for (size_t i = 0; i < context.input_count(); ++i) {
+    if (context.has_input(i) && !context.is_known(i)) return false;
+  }
+  return true;
+}
+
+HostTensor gather_host(const HostTensor& source, Shape shape,
                        const std::vector<int64_t>& element_indices) {
   const size_t size = dtype_size(source.dtype);
   std::vector<std::byte> bytes(element_indices.size() * size);
@@ -272,7 +291,20 @@ HostTensor gather_host(const HostTensor& source, DType dtype, Shape shape,
     std::memcpy(bytes.data() + i * size,
                 source.bytes().data() + static_cast<size_t>(element_indices[i]) * size, size);
   }
-  return HostTensor::copy_of(dtype, std::move(shape), bytes);
+  return HostTensor::copy_of(source.dtype, std::move(shape), bytes);
+}
+
+std::vector<int64_t> strided_indices(const Shape& shape, int64_t base, const Shape& strides) {
+  std::vector<int64_t> result{base};
+  for (size_t d = 0; d < shape.size(); ++d) {
+    std::vector<int64_t> next;
+    next.reserve(result.size() * static_cast<size_t>(shape[d]));
+    for (int64_t start : result) {
+      for (int64_t i = 0; i < shape[d]; ++i) next.push_back(start + i * strides[d]);
+    }
+    result = std::move(next);
+  }
+  return result;
 }
 
 }  // namespace dlk

@@ -64,7 +64,8 @@ struct LoopNest {
 };
 
 /// Drops dimensions of size 1 and merges neighbours that every view walks as one. Dimensions of
-/// different `groups` stay apart (empty: one group). With `reorder`, dimensions of a group that are
+/// different `groups` stay apart (empty: one group); those of a negative group are left as they
+/// are, whatever their size. With `reorder`, dimensions of a group that are
 /// next to each other are sorted so that the first view's smallest stride is innermost. At least
 /// one dimension is left.
 LoopNest collapse(const Shape& dims, const std::vector<Shape>& strides,
@@ -87,6 +88,12 @@ std::vector<int64_t> required_ints(const Context& context, size_t input, const s
   const std::optional<HostTensor> value = context.constant(input);
   if (!value) context.fail(what + " must be a constant or shape arithmetic, known before the run");
   return value->to_ints();
+}
+
+inline std::vector<int64_t> required_ints(const HostEvalContext& context, size_t input,
+                                          const std::string& what) {
+  if (!context.is_known(input)) context.fail(what + " must be known before the run");
+  return context.input(input).to_ints();
 }
 
 /// Axes from an optional input, or from the attribute of older opsets; `fallback` if neither is
@@ -112,8 +119,15 @@ std::vector<int64_t> read_axes(const Context& context, size_t input, const std::
 /// 0, 1, ..., rank-1.
 std::vector<int64_t> all_axes(int64_t rank);
 
-/// Copies `count` elements of `bytes` each of a host tensor: the index of each output's source.
-HostTensor gather_host(const HostTensor& source, DType dtype, Shape shape,
+/// Constant indices, in tuples of `sizes.size()` components, must be in -size .. size-1.
+void check_indices(const NodeReader& node, const HostTensor& indices, const Shape& sizes);
+
+/// True if every input that is there has a value on the host.
+bool all_known(const HostEvalContext& context);
+/// The host tensor of `shape` whose element i is `source`'s element `element_indices[i]`.
+HostTensor gather_host(const HostTensor& source, Shape shape,
                        const std::vector<int64_t>& element_indices);
+/// base + sum of index*stride for each index of `shape`, in row-major order.
+std::vector<int64_t> strided_indices(const Shape& shape, int64_t base, const Shape& strides);
 
 }  // namespace dlk
