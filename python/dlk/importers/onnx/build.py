@@ -1,0 +1,464 @@
+"""Adds the nodes of an ONNX graph to a `dlk.Graph`: names to values, constants, function bodies
+inlined, subgraphs made functional (what they use of their surroundings becomes explicit inputs).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto
+
+from .adapters import ALWAYS, NEWEST_OPSET, adapt, check_cast_targets
+from .node import Node, decode_node, normal_domain
+from .tensors import DTYPE_NAMES, dtype_name, read_tensor
+
+MAX_NODES = 500_000  # also bounds what nested functions may expand to
+MAX_DEPTH = 64
+INLINE_ELEMENTS = 1024  # constants up to here are copied into subgraphs instead of passed in
+
+Dims = list[int | str | None]
+FunctionKey = tuple[str, str, str]
+Type = tuple[str, Dims | None]
+_ANY: Type = ("float32", None)  # undeclared; inference takes a subgraph's from the node's inputs
+
+
+def read_dims(type_proto: onnx.TypeProto, what: str) -> Type:
+    """Element type and shape of a tensor type; None as the shape where it declares no rank."""
+    if type_proto.WhichOneof("value") != "tensor_type":
+        raise ValueError(f"{what} is no tensor; dlk has no sequence, map and optional types")
+    tensor = type_proto.tensor_type
+    name = dtype_name(tensor.elem_type, what)
+    if not tensor.HasField("shape"):
+        return name, None
+    dims: Dims = []
+    for dim in tensor.shape.dim:
+        kind = dim.WhichOneof("value")
+        if kind == "dim_value" and dim.dim_value >= 0:
+            dims.append(int(dim.dim_value))
+        elif kind == "dim_param" and dim.dim_param not in ("", "?"):
+            dims.append(dim.dim_param)
+        else:  # unnamed, or a negative number, which old exporters wrote for "any"
+            dims.append(None)
+    return name, dims
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in a node's attributes."""
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH or attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def free_names(graph: onnx.GraphProto) -> list[str]:
+    """Names that a graph uses but does not define, in order of first use."""
+    defined = {value.name for value in graph.input} | {t.name for t in graph.initializer}
+    free: dict[str, None] = {}
+    for node in graph.node:
+        inner = [name for sub in subgraphs(node) for name in free_names(sub)]
+        free.update((n, None) for n in [*node.input, *inner] if n and n not in defined)
+        defined.update(node.output)
+    free.update((v.name, None) for v in graph.output if v.name and v.name not in defined)
+    return list(free)
+
+
+def used_names(nodes: Iterable[onnx.NodeProto], outputs: Iterable[str]) -> set[str]:
+    """All names that something reads."""
+    used = set(outputs)
+    for node in nodes:
+        used.update(node.input)
+        for sub in subgraphs(node):
+            used.update(free_names(sub))
+    return used
+
+
+@dataclass
+class Scope:
+    """The names of one graph or one function call. Function calls share their caller's graph."""
+
+    graph: Any
+    opsets: Mapping[str, int]
+    used: set[str]
+    values: dict[str, int] = field(default_factory=dict)
+    initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+    types: dict[str, Type] = field(default_factory=dict)
+    parameters: Mapping[str, AttributeProto] | None = None
+    produced_later: set[str] = field(default_factory=set)
+    prefix: str = ""
+    depth: int = 0
+
+    def define(self, name: str, value: int, what: str) -> None:
+        """Binds a name; ValueError when it is taken, for ONNX names are assigned once."""
+        if name in self.values or name in self.initializers:
+            raise ValueError(f"{what} defines {name!r} a second time; ONNX names are assigned once")
+        self.values[name] = value
+        self.produced_later.discard(name)
+
+
+class Builder:
+    """Builds one model. `functions` are the model-local ones by (domain, name, overload)."""
+
+    def __init__(
+        self,
+        graph_type: type,
+        functions: Mapping[FunctionKey, onnx.FunctionProto],
+        folder: Path | None,
+        model: onnx.ModelProto | None = None,
+    ) -> None:
+        self._graph_type = graph_type
+        self._functions = functions
+        self._folder = folder
+        self._model = model
+        self._inferred: dict[str, Type] | None = None
+        self._nodes = 0
+
+    # Graphs and functions
+
+    def build(
+        self,
+        proto: onnx.GraphProto,
+        opsets: Mapping[str, int],
+        input_shapes: Mapping[str, Sequence[int | str | None]],
+    ) -> Any:
+        """The top-level graph."""
+        graph = self._graph_type()
+        scope = self._open_scope(graph, proto, opsets, depth=0)
+        names = {value.name for value in proto.input} - set(scope.initializers)
+        unknown = set(input_shapes) - names
+        if unknown:
+            raise ValueError(
+                f"input_shapes names {sorted(unknown)}, but the inputs are {sorted(names)}"
+            )
+        for value in proto.input:
+            if value.name in scope.initializers:
+                continue  # IR versions before 4 listed weights as inputs too
+            name, dims = read_dims(value.type, f"input {value.name!r}")
+            if value.name in input_shapes:
+                dims = list(input_shapes[value.name])
+            if dims is None:
+                raise ValueError(
+                    f"input {value.name!r} declares no shape; give one by "
+                    f"input_shapes={{{value.name!r}: (...)}} (None or a name for an open dimension)"
+                )
+            scope.types[value.name] = (name, dims)
+            scope.define(value.name, graph.add_input(value.name, name, dims), "the graph")
+        self._run(proto.node, scope)
+        self._add_outputs(proto, scope)
+        return graph
+
+    def _open_scope(
+        self, graph: Any, proto: onnx.GraphProto, opsets: Mapping[str, int], depth: int
+    ) -> Scope:
+        if depth > MAX_DEPTH:
+            raise ValueError(f"graphs are nested more than {MAX_DEPTH} deep; the file is hostile")
+        if proto.sparse_initializer:
+            raise ValueError(
+                "the graph has sparse initializers, which dlk does not read; store them dense"
+            )
+        used = used_names(proto.node, (v.name for v in proto.output))
+        scope = Scope(graph, opsets, used, depth=depth)
+        for tensor in proto.initializer:
+            if not tensor.name or tensor.name in scope.initializers:
+                raise ValueError(f"initializer {tensor.name!r} has no name or a name twice used")
+            scope.initializers[tensor.name] = tensor
+            dtype = DTYPE_NAMES.get(tensor.data_type, "float32")
+            scope.types[tensor.name] = (dtype, list(tensor.dims))
+        for value in [*proto.value_info, *proto.output]:
+            if value.type.WhichOneof("value") == "tensor_type":
+                elem_type = value.type.tensor_type.elem_type
+                if elem_type in DTYPE_NAMES:
+                    scope.types[value.name] = read_dims(value.type, value.name)
+        scope.produced_later = {name for node in proto.node for name in node.output if name}
+        return scope
+
+    def _add_outputs(self, proto: onnx.GraphProto, scope: Scope) -> None:
+        if not proto.output:
+            raise ValueError("the graph has no outputs; there is nothing to compute")
+        for value in proto.output:
+            if not value.name:
+                raise ValueError("a graph output has no name; the file is damaged")
+            scope.graph.add_output(self.resolve(value.name, scope, "the graph's output"), value.name)
+
+    def _subgraph(
+        self, proto: onnx.GraphProto, outer: Scope, passed: list[str], inlined: list[str]
+    ) -> Any:
+        """A functional copy of a subgraph: `passed` names become inputs after its own."""
+        graph = self._graph_type()
+        scope = self._open_scope(graph, proto, outer.opsets, outer.depth + 1)
+        scope.parameters = outer.parameters
+        for value in proto.input:
+            dtype, dims = _ANY
+            if value.type.WhichOneof("value") == "tensor_type":
+                dtype, dims = read_dims(value.type, f"input {value.name!r} of a subgraph")
+                scope.types[value.name] = (dtype, dims)
+            scope.define(value.name, graph.add_input(value.name, dtype, dims or []), "a subgraph")
+        for name in passed:
+            dtype, dims = self._type(name, outer)
+            scope.types[name] = (dtype, dims)
+            scope.define(name, graph.add_input(name, dtype, dims or []), "a subgraph")
+        for name in inlined:
+            array = self._known(name, outer)
+            assert array is not None
+            scope.constants[name] = array
+            scope.define(name, graph.add_constant(name, array), "a subgraph")
+        self._run(proto.node, scope)
+        self._add_outputs(proto, scope)
+        return graph
+
+    def _call(self, function: onnx.FunctionProto, node: Node, proto: onnx.NodeProto,
+              scope: Scope) -> None:
+        """Inlines a model-local function."""
+        if scope.depth >= MAX_DEPTH:
+            raise ValueError(
+                f"{node.label}: functions call each other more than {MAX_DEPTH} deep; "
+                "the file is hostile (ONNX functions do not recurse)"
+            )
+        if len(node.inputs) > len(function.input) or len(node.outputs) > len(function.output):
+            raise ValueError(f"{node.label} has more inputs or outputs than its function declares")
+        parameters = {a.name: a for a in function.attribute_proto}
+        for attribute in proto.attribute:
+            if attribute.name not in function.attribute and attribute.name not in parameters:
+                raise ValueError(f"{node.label}: its function has no attribute {attribute.name!r}")
+            if not attribute.ref_attr_name:
+                parameters[attribute.name] = attribute
+            elif attribute.ref_attr_name in (scope.parameters or {}):
+                parameters[attribute.name] = (scope.parameters or {})[attribute.ref_attr_name]
+        inner = Scope(
+            scope.graph,
+            opset_versions(function.opset_import),
+            used_names(function.node, function.output),
+            parameters=parameters,
+            produced_later={name for n in function.node for name in n.output if name},
+            prefix=f"{scope.prefix}{node.name or node.outputs[0]}/",
+            depth=scope.depth + 1,
+        )
+        for formal, actual in zip(function.input, node.inputs, strict=False):
+            if actual:
+                inner.define(formal, self.resolve(actual, scope, node.label), node.label)
+                inner.types[formal] = self._type(actual, scope)
+                array = self._known(actual, scope)
+                if array is not None:
+                    inner.constants[formal] = array
+        self._run(function.node, inner, optional=set(function.input))
+        for formal, actual in zip(function.output, node.outputs, strict=False):
+            if actual:
+                scope.define(actual, self.resolve(formal, inner, node.label), node.label)
+
+    # Nodes
+
+    def _run(
+        self, nodes: Iterable[onnx.NodeProto], scope: Scope, optional: set[str] | None = None
+    ) -> None:
+        for proto in nodes:
+            self._nodes += 1
+            if self._nodes > MAX_NODES:
+                raise ValueError(
+                    f"the model expands to more than {MAX_NODES} nodes; the file is hostile"
+                )
+            node = decode_node(proto, self._folder, scope.parameters)
+            if optional:  # formal inputs that the caller left out
+                node.inputs = [
+                    "" if n in optional and n not in scope.values else n for n in node.inputs
+                ]
+            self._add(node, proto, scope)
+
+    def _add(self, node: Node, proto: onnx.NodeProto, scope: Scope) -> None:
+        function = self._functions.get((node.domain, node.op, getattr(proto, "overload", "")))
+        if function is not None:
+            self._call(function, node, proto, scope)
+            return
+        if not any(node.outputs):
+            raise ValueError(f"{node.label} has no outputs")
+        if node.domain == "" and node.op == "Constant":
+            self._constant(node, scope)
+            return
+        if node.domain == "":
+            for name in node.inputs:
+                if name:
+                    self.resolve(name, scope, node.label)  # before helpers are added
+            opset = scope.opsets.get("", 1)
+            adapted = adapt(node, opset, _NodeContext(self, scope, node))
+            if adapted is None:
+                return
+            node = adapted
+            check_cast_targets(node)
+        self.add_newest(node, scope)
+
+    def add_newest(self, node: Node, scope: Scope) -> None:
+        """Adds a node that is in its newest form."""
+        inputs = [self.resolve(n, scope, node.label) if n else None for n in node.inputs]
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        attributes = {}
+        graphs = {k: v for k, v in node.attributes.items() if isinstance(v, onnx.GraphProto)}
+        if graphs:
+            passed, inlined = self._captures(graphs.values(), scope)
+            inputs += [self.resolve(n, scope, node.label) for n in passed]
+            for key, graph in graphs.items():
+                attributes[key] = self._subgraph(graph, scope, passed, inlined)
+        for key, value in node.attributes.items():
+            if key not in graphs:
+                attributes[key] = ("ints", []) if isinstance(value, list) and not value else value
+        count = node.used_outputs()
+        names = [
+            scope.prefix + n if n else f"{scope.prefix}{node.op}_unused" for n in node.outputs
+        ][:count]
+        results = scope.graph.add_node(
+            node.op,
+            inputs,
+            attributes,
+            count,
+            name=scope.prefix + (node.name or next(n for n in node.outputs if n)),
+            domain=node.domain,
+            output_names=names,
+        )
+        for name, value in zip(node.outputs, results, strict=False):
+            if name:
+                scope.define(name, value, node.label)
+
+    def _captures(
+        self, graphs: Iterable[onnx.GraphProto], scope: Scope
+    ) -> tuple[list[str], list[str]]:
+        """Outer names that subgraphs use: those to pass in, and small constants to copy."""
+        names = dict.fromkeys(name for graph in graphs for name in free_names(graph))
+        passed, inlined = [], []
+        for name in names:
+            array = self._known(name, scope)
+            if array is not None and array.size <= INLINE_ELEMENTS:
+                inlined.append(name)
+            else:
+                passed.append(name)
+        return passed, inlined
+
+    def _constant(self, node: Node, scope: Scope) -> None:
+        if len(node.attributes) != 1:
+            raise ValueError(f"{node.label} needs exactly one value")
+        ((kind, value),) = node.attributes.items()
+        if kind == "value" and isinstance(value, np.ndarray):
+            array = value
+        elif kind in ("value_int", "value_ints"):
+            array = np.array(value, np.int64)
+        elif kind in ("value_float", "value_floats"):
+            array = np.array(value, np.float32)
+        else:
+            raise ValueError(f"{node.label}: dlk does not hold constants of the kind {kind!r}")
+        self.define_constant(node.outputs[0], array, scope, node.label)
+
+    # Values
+
+    def define_constant(self, name: str, array: np.ndarray, scope: Scope, what: str) -> None:
+        """Adds a constant under a name of the scope."""
+        scope.define(name, scope.graph.add_constant(scope.prefix + name, array), what)
+        scope.constants[name] = array
+        scope.types[name] = (array.dtype.name, list(array.shape))
+
+    def resolve(self, name: str, scope: Scope, what: str) -> int:
+        """The value of a name; initializers are added when they are first used."""
+        if name in scope.values:
+            return scope.values[name]
+        if name in scope.initializers:
+            tensor = scope.initializers.pop(name)
+            self.define_constant(name, read_tensor(tensor, self._folder), scope, "the graph")
+            return scope.values[name]
+        if name in scope.produced_later:
+            raise ValueError(
+                f"{what} uses {name!r} before it is computed: the graph has a cycle, or its nodes "
+                "are not in topological order"
+            )
+        raise ValueError(
+            f"{what} uses {name!r}, which is no input, initializer or result; the file is damaged"
+        )
+
+    def _known(self, name: str, scope: Scope) -> np.ndarray | None:
+        if name in scope.initializers:
+            if math.prod(scope.initializers[name].dims) > INLINE_ELEMENTS:
+                return None
+            self.resolve(name, scope, "the graph")
+        return scope.constants.get(name)
+
+    def _type(self, name: str, scope: Scope) -> Type:
+        """What is declared of a value; float32 of unknown shape otherwise."""
+        if name in scope.types:
+            return scope.types[name]
+        if scope.depth == 0:
+            return self._infer().get(name, _ANY)
+        return _ANY
+
+    def _infer(self) -> dict[str, Type]:
+        """Types by ONNX's own inference, run once, only when an old operator form needs them."""
+        if self._inferred is None:
+            self._inferred = {}
+            if self._model is not None and self._model.ByteSize() < 1 << 30:
+                try:
+                    inferred = onnx.shape_inference.infer_shapes(self._model)
+                except Exception:  # it is a help only; who needs the type says what is missing
+                    return self._inferred
+                for value in inferred.graph.value_info:
+                    if value.type.WhichOneof("value") == "tensor_type":
+                        if value.type.tensor_type.elem_type in DTYPE_NAMES:
+                            self._inferred[value.name] = read_dims(value.type, value.name)
+        return self._inferred
+
+
+class _NodeContext:
+    """`adapters.Context` for one node of one scope."""
+
+    def __init__(self, builder: Builder, scope: Scope, node: Node) -> None:
+        self._builder = builder
+        self._scope = scope
+        self._label = node.label
+
+    def _fresh(self, hint: str) -> str:
+        name, n = hint, 0
+        taken = (self._scope.values, self._scope.initializers, self._scope.produced_later)
+        while any(name in names for names in taken):
+            n += 1
+            name = f"{hint}_{n}"
+        return name
+
+    def constant(self, array: np.ndarray, hint: str) -> str:
+        name = self._fresh(hint)
+        self._builder.define_constant(name, array, self._scope, self._label)
+        return name
+
+    def emit(self, op: str, inputs: list[str], outputs: list[str] | str, **attributes: Any) -> str:
+        names = [self._fresh(outputs)] if isinstance(outputs, str) else outputs
+        self._builder.add_newest(Node(op, "", names[0], inputs, names, attributes), self._scope)
+        return names[0]
+
+    def value(self, name: str) -> np.ndarray | None:
+        return self._scope.constants.get(name)
+
+    def shape(self, name: str) -> list[int | None] | None:
+        dims = self._builder._type(name, self._scope)[1]
+        if dims is None:
+            return None
+        return [d if isinstance(d, int) else None for d in dims]
+
+    def dtype(self, name: str) -> str:
+        return self._builder._type(name, self._scope)[0]
+
+    def is_used(self, name: str) -> bool:
+        return name in self._scope.used
+
+
+def opset_versions(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    """Domain -> version; ValueError for versions of ONNX's own domain that dlk does not know."""
+    versions = {normal_domain(entry.domain): int(entry.version) for entry in imports}
+    opset = versions.setdefault("", 1)
+    if not 1 <= opset <= NEWEST_OPSET:
+        raise ValueError(
+            f"the model uses opset {opset}; dlk reads opsets 1 to {NEWEST_OPSET}. "
+            "Export it with a lower opset, or convert it with onnx.version_converter"
+        )
+    return versions
+
+
+__all__ = ["ALWAYS", "Builder", "FunctionKey", "opset_versions"]
