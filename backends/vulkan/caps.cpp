@@ -128,7 +128,13 @@ uint32_t compute_units(const PhysicalDevice& device, const PropertyChain& chain)
   return 1;
 }
 
+bool switched_off(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value && !std::strcmp(value, "0");
+}
+
 bool is_unified(const PhysicalDevice& device) {
+  if (switched_off("DLK_VULKAN_MAPPED")) return false;
   const auto type = device.properties.deviceType;
   if (type != VK_PHYSICAL_DEVICE_TYPE_CPU && type != VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU) {
     return false;
@@ -348,8 +354,7 @@ bool describe_device(const Instance& instance, VkPhysicalDevice handle,
     instance.api().vkGetPhysicalDeviceFeatures2(handle, &chain.root);
     out.features = chain.read();
     out.features.external_memory_host = out.has(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
-    const char* timeline = std::getenv("DLK_VULKAN_TIMELINE");
-    if (timeline && !std::strcmp(timeline, "0")) out.features.timeline_semaphore = false;
+    if (switched_off("DLK_VULKAN_TIMELINE")) out.features.timeline_semaphore = false;
   }
   PropertyChain chain(out);
   instance.api().vkGetPhysicalDeviceProperties2(handle, &chain.root);
