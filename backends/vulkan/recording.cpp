@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backends/vulkan/binding_hazards.h"
 #include "backends/vulkan/result.h"
 
 namespace dlk::vulkan {
@@ -18,6 +19,29 @@ View resolve_operand(const Operand& operand, std::span<const View> slots) {
   const SlotRef& ref = std::get<SlotRef>(operand);
   const View& slot = slots[ref.slot];
   return {slot.buffer, slot.offset_bytes + ref.offset_bytes, ref.size_bytes};
+}
+
+/// The uses of a command in bytes of VkBuffers; of a dispatch also as its descriptors cover them.
+void native_uses(const Command& command, std::span<const View> slots,
+                 const std::vector<VkDescriptorBufferInfo>& descriptors,
+                 std::vector<RangeUse>& views, std::vector<RangeUse>& bound) {
+  const auto add = [&](const Operand& operand, Access access) {
+    const NativeRange range = native_range(resolve_operand(operand, slots));
+    views.push_back({range.id, range.offset, range.offset + range.size, access});
+    bound.push_back(views.back());
+  };
+  if (const auto* op = std::get_if<DispatchCommand>(&command.op)) {
+    for (size_t i = 0; i < op->operands.size(); i++) {
+      add(op->operands[i], op->kernel->info().bindings[i].access);
+      bound.back().begin = descriptors[i].offset;
+      bound.back().end = descriptors[i].offset + descriptors[i].range;
+    }
+  } else if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
+    add(copy->source, Access::kRead);
+    add(copy->destination, Access::kWrite);
+  } else {
+    add(std::get<FillCommand>(command.op).destination, Access::kWrite);
+  }
 }
 
 uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
@@ -185,7 +209,7 @@ void Executable::make_pools() {
   allocate.commandBufferCount = 1;
   check(api.vkAllocateCommandBuffers(context_->device(), &allocate, &commands_),
         "vkAllocateCommandBuffers");
-  if (!profile_ || !context_->caps().timestamps) return;
+  if (!profile_) return;
   VkQueryPoolCreateInfo queries{};
   queries.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO;
   queries.queryType = VK_QUERY_TYPE_TIMESTAMP;
@@ -213,10 +237,20 @@ void Executable::record(const std::vector<Command>& commands, std::span<const Vi
   }
   VkPipeline bound = VK_NULL_HANDLE;
   size_t dispatch = 0;
+  BindingHazards hazards;
   for (uint32_t i = 0; i < command_count_; i++) {
     const Command& command = commands[i];
+    bool barrier = command.barrier_before || queries_;
+    if (context_->instance().validation()) {
+      std::vector<RangeUse> views, descriptors;
+      native_uses(command, slots,
+                  dispatch < dispatches.size() ? dispatches[dispatch].buffers
+                                               : std::vector<VkDescriptorBufferInfo>{},
+                  views, descriptors);
+      barrier |= hazards.add(views, descriptors);
+    }
     // Times of overlapping commands mean nothing, so a profiled run goes one by one.
-    if (i > 0 && (command.barrier_before || queries_)) record_barrier(api, commands_);
+    if (i > 0 && barrier) record_barrier(api, commands_);
     if (const auto* op = std::get_if<DispatchCommand>(&command.op)) {
       record_dispatch(*op, dispatches[dispatch++], bound);
     } else if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
@@ -280,6 +314,9 @@ std::vector<double> Executable::command_times_ns() const {
 VulkanRecording::VulkanRecording(std::shared_ptr<Context> context, const CommandList& list,
                                  bool profile)
     : context_(std::move(context)), commands_(list.commands()), profile_(profile) {
+  if (profile && !context_->caps().timestamps) {
+    throw_unsupported("Vulkan: " + context_->caps().name + " has no timestamps (Caps::timestamps)");
+  }
   if (list.slot_bytes().empty()) find_or_make({});
 }
 

@@ -32,6 +32,17 @@ Error error_of(Function function) {
 
 }  // namespace
 
+TEST_CASE("a Vulkan device does what every device must") {
+  const auto checked = conformance::test_device("vulkan");
+  if (!checked) return;
+  conformance::check_conformance(checked, [](const conformance::SourceKernel& kernel) {
+    KernelCode code = kernel.code;
+    code.format = KernelFormat::kSpirv;
+    code.code = glsl_to_spirv(kernel.glsl);
+    return code;
+  });
+}
+
 TEST_CASE_FIXTURE(Fixture, "axpy with base offsets, parameters pushed and in a buffer") {
   if (!device) return;
   for (const bool buffer_params : {false, true}) {

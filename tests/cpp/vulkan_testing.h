@@ -13,22 +13,15 @@
 
 #include "backends/vulkan/external.h"
 #include "core/device/registry.h"
+#include "tests/cpp/device_conformance.h"
 
 namespace dlk::testing {
 
-/// The device under test; nullptr where there is none and DLK_REQUIRE does not ask for it.
+/// The device under test, without the checked wrapper; nullptr where there is none and DLK_REQUIRE
+/// does not ask for it.
 inline std::shared_ptr<Device> vulkan_device() {
-  Backend* backend = find_backend("vulkan");
-  REQUIRE(backend);
-  if (backend->enumerate().empty()) {
-    const char* require = std::getenv("DLK_REQUIRE");
-    const bool required = require && std::string(require).find("vulkan") != std::string::npos;
-    INFO(backend->unavailable_reason());
-    REQUIRE_FALSE(required);
-    MESSAGE("no Vulkan device: ", backend->unavailable_reason());
-    return nullptr;
-  }
-  return backend->open(0);
+  const std::shared_ptr<Device> checked = conformance::test_device("vulkan");
+  return checked ? open_device(checked->caps().id, false) : nullptr;
 }
 
 inline std::string glsl_to_spirv(const std::string& source) {
@@ -116,12 +109,9 @@ void main() {
 
 template <typename... Ts>
 std::vector<std::byte> pack(Ts... values) {
-  std::vector<std::byte> bytes;
-  const auto append = [&bytes](const auto& value) {
-    const auto* data = reinterpret_cast<const std::byte*>(&value);
-    bytes.insert(bytes.end(), data, data + sizeof(value));
-  };
-  (append(values), ...);
+  std::vector<std::byte> bytes((sizeof(values) + ...));
+  size_t at = 0;
+  ((std::memcpy(bytes.data() + at, &values, sizeof(values)), at += sizeof(values)), ...);
   return bytes;
 }
 
