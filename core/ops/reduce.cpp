@@ -1,0 +1,448 @@
+// The Reduce* family: a table of (init, map, combine, finish), one kernel text that they are put
+// into. Accumulates in float32 (float64, 32- or 64-bit integers for those types), in an order that
+// depends on shapes only.
+#include "core/ops/reduce.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/ops/op_util.h"
+
+namespace dlk {
+namespace {
+
+/// Expressions over A (accumulator): `x` an element, `shift` the row's maximum, `a` and `b` two
+/// partial results, `count` the row's length.
+struct Reduction {
+  const char* name;
+  const char* init;  // "lowest" and "highest" stand for the type's own
+  const char* map;
+  const char* combine;
+  const char* finish;
+  double empty;           // the result over no elements
+  bool shifted = false;   // subtracts the maximum first: log-sum-exp
+  bool identity = false;  // of a single element
+  bool transcendental = false;
+};
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+const Reduction kReductions[] = {
+    {"ReduceSum", "A(0)", "x", "a + b", "a", 0, false, true},
+    {"ReduceMean", "A(0)", "x", "a + b", "a / A(count)", kNaN, false, true},
+    {"ReduceProd", "A(1)", "x", "a * b", "a", 1, false, true},
+    {"ReduceMax", "lowest", "x", "(is_nan(a) || a >= b) ? a : b", "a", -kInfinity, false, true},
+    {"ReduceMin", "highest", "x", "(is_nan(a) || a <= b) ? a : b", "a", kInfinity, false, true},
+    {"ReduceL1", "A(0)", "x < A(0) ? A(0) - x : x", "a + b", "a", 0},
+    {"ReduceL2", "A(0)", "x * x", "a + b", "root(a)", 0},
+    {"ReduceSumSquare", "A(0)", "x * x", "a + b", "a", 0},
+    {"ReduceLogSum", "A(0)", "x", "a + b", "A(log(float(a)))", -kInfinity, false, false, true},
+    {"ReduceLogSumExp", "A(0)", "A(exp(float(x - shift)))", "a + b", "A(log(float(a))) + shift",
+     -kInfinity, true, false, true},
+};
+
+const char* const kText = R"(
+kernel @name
+type TI = f32
+type TO = f32
+type A = f32
+const KO = 1, KR = 1, GROUP = 0, SHIFT = 0, WG = 64
+const STEP = 1 + GROUP * (WG - 1)
+in X : TI
+in M : A when SHIFT
+out Y : TO
+param rows, length, chunk, chunks, ychunk, count : uint
+param odims[KO], oxs[KO], oys[KO], oms[KO] : uint
+param rdims[KR], rxs[KR] : uint
+local part : @local[WG] when GROUP
+group WG
+{
+  uint item = WL;
+  uint first = LX;
+  static if (GROUP == 0) {
+    item = WL * WG + LX;
+    first = 0u;
+  }
+  uint row = min(item, rows - 1u);
+  uint piece = row % chunks;
+  uint rest = row / chunks;
+  uint x0 = 0u;
+  uint y = piece * ychunk;
+  uint m = 0u;
+  uint c = 0u;
+  static for (d = 0; d < KO; d++) {
+    c = rest % odims[KO - 1 - d];
+    rest = rest / odims[KO - 1 - d];
+    x0 += c * oxs[KO - 1 - d];
+    y += c * oys[KO - 1 - d];
+    m += c * oms[KO - 1 - d];
+  }
+  A shift = A(0);
+  static if (SHIFT) {
+    shift = ld(M, m);
+    shift = isinf(shift) ? A(0) : shift;
+  }
+  uint begin = piece * chunk;
+  uint end = min(begin + chunk, length);
+  A whole = @init;
+  // In blocks of 128: the rounding error of a long sum grows with the number of blocks only.
+  for (uint start = begin + first; start < end; start += 128u * STEP) {
+    uint stop = min(start + 128u * STEP, end);
+    A sum = @init;
+    for (uint i = start; i < stop; i += STEP) {
+      uint at = x0;
+      static if (KR == 1) {
+        at += i * rxs[0];
+      } else {
+        uint left = i;
+        static for (d = 0; d < KR; d++) {
+          at += (left % rdims[KR - 1 - d]) * rxs[KR - 1 - d];
+          left = left / rdims[KR - 1 - d];
+        }
+      }
+      A x = A(ld(X, at));
+      A a = sum;
+      A b = @map;
+      sum = @combine;
+    }
+    A a = whole;
+    A b = sum;
+    whole = @combine;
+  }
+  static if (GROUP) {
+    part[LX] = whole;
+    barrier();
+    for (uint s = WG / 2u; s > 0u; s = s / 2u) {
+      if (LX < s) {
+        A a = part[LX];
+        A b = part[LX + s];
+        part[LX] = @combine;
+      }
+      barrier();
+    }
+    whole = part[0];
+  }
+  if (item < rows && first == 0u) {
+    A a = whole;
+    st(Y, y, TO(@finish));
+  }
+}
+)";
+
+const Reduction& find_reduction(const std::string& name) {
+  for (const Reduction& r : kReductions) {
+    if (name == r.name) return r;
+  }
+  throw_invalid("there is no reduction called " + name);
+}
+
+/// The result over no elements; integers have no infinities.
+double empty_value(const Reduction& r, DType dtype) {
+  if (is_floating(dtype) || std::isfinite(r.empty)) return r.empty;
+  if (dtype == DType::kBool || std::isnan(r.empty)) return r.empty > 0 ? 1 : 0;
+  const int bits = 8 * static_cast<int>(dtype_size(dtype));
+  if (is_unsigned_integer(dtype)) return r.empty < 0 ? 0 : std::ldexp(1.0, bits) - 1;
+  return r.empty < 0 ? -std::ldexp(1.0, bits - 1) : std::ldexp(1.0, bits - 1) - 1;
+}
+
+void replace_all(std::string& text, const std::string& from, const std::string& to) {
+  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
+    text.replace(at, from.size(), to);
+  }
+}
+
+/// The smallest or largest value of the accumulator type, in the dialect.
+std::string extreme(DType type, bool lowest) {
+  const std::string low64 = "(A(-2147483647 - 1) * A(65536) * A(65536))";
+  switch (type) {
+    case DType::kInt32:
+      return lowest ? "(-2147483647 - 1)" : "2147483647";
+    case DType::kUInt32:
+      return lowest ? "0u" : "4294967295u";
+    case DType::kInt64:
+      return lowest ? low64 : "(A(-1) - " + low64 + ")";
+    case DType::kUInt64:
+      return lowest ? "A(0)" : "(A(0) - A(1))";
+    default:
+      return lowest ? "A(-INFINITY)" : "A(INFINITY)";
+  }
+}
+
+/// One stage's text: the first of two leaves `finish` out, the second `map`.
+std::string kernel_text(const Reduction& r, DType accumulator, bool map, bool finish) {
+  std::string name = r.name;
+  if (!map) name += "_finish";
+  if (!finish) name += "_part";
+  std::string text = kText;
+  const bool floating = is_floating(accumulator);
+  const std::string local = accumulator == DType::kInt32    ? "int"
+                            : accumulator == DType::kUInt32 ? "uint"
+                                                            : "float";
+  for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
+           {"@name", name},
+           {"@local", local},
+           {"@init", r.init},
+           {"@map", map ? r.map : "x"},
+           {"@combine", r.combine},
+           {"@finish", finish ? r.finish : "a"},
+           {"is_nan(a) || ", floating ? "isnan(a) || " : ""},
+           {"lowest", extreme(accumulator, true)},
+           {"highest", extreme(accumulator, false)},
+           {"root(a)", accumulator == DType::kFloat64 ? "sqrt(a)" : "A(sqrt(float(a)))"}}) {
+    replace_all(text, from, to);
+  }
+  return text;
+}
+
+/// Kept and reduced dimensions with their strides in input, output and shift.
+struct Rows {
+  Shape kept, kept_x, kept_y, kept_m;
+  Shape reduced, reduced_x;
+  int64_t count = 1;  // elements of a whole row, for the mean
+
+  int64_t outputs() const { return element_count(kept); }
+  int64_t length() const { return element_count(reduced); }
+};
+
+struct Tactic {
+  bool group = false;
+  int64_t chunks = 1;
+};
+
+Tactic choose(const Caps& caps, const Rows& rows, DType accumulator) {
+  Tactic tactic;
+  const int64_t outputs = rows.outputs(), length = rows.length();
+  const bool local_type = dtype_size(accumulator) == 4;
+  if (!caps.is_cpu && local_type && length >= 64) {
+    tactic.group = rows.reduced_x.back() == 1 || (length >= 256 && outputs < 4096);
+  }
+  const int64_t wanted = 4 * static_cast<int64_t>(std::max(caps.compute_units, 1u));
+  if (outputs < wanted && length >= 8192) {
+    tactic.chunks = std::min({ceil_div(length, 4096), ceil_div(wanted, outputs), int64_t{1024}});
+  }
+  return tactic;
+}
+
+void dispatch_stage(LowerContext& context, const Reduction& r, DType accumulator, const Rows& rows,
+                    const Tactic& tactic, const std::vector<TensorView>& operands, bool map,
+                    bool finish) {
+  KernelRequest request;
+  request.source = kernel_text(r, accumulator, map, finish);
+  request.name = std::string(r.name) + (map ? "" : "_finish") + (finish ? "" : "_part");
+  const int64_t group = tactic.group ? 128 : kLinearGroup;
+  request.constants = {{"KO", static_cast<int64_t>(rows.kept.size())},
+                       {"KR", static_cast<int64_t>(rows.reduced.size())},
+                       {"GROUP", tactic.group ? 1 : 0},
+                       {"SHIFT", operands.size() == 3 ? 1 : 0},
+                       {"WG", group}};
+  const auto storage = [](DType t) { return t == DType::kBool ? DType::kUInt8 : t; };
+  request.types = {{"TI", storage(operands.front().dtype)},
+                   {"TO", storage(operands.back().dtype)},
+                   {"A", accumulator}};
+  std::vector<TensorView> views = operands;
+  for (TensorView& view : views) view.dtype = storage(view.dtype);
+  const int64_t items = rows.outputs() * tactic.chunks;
+  context.dispatch(request, views,
+                   {{"rows", items},
+                    {"length", rows.length()},
+                    {"chunk", ceil_div(rows.length(), tactic.chunks)},
+                    {"chunks", tactic.chunks},
+                    {"ychunk", finish ? 0 : 1},
+                    {"count", rows.count},
+                    {"odims", rows.kept},
+                    {"oxs", rows.kept_x},
+                    {"oys", rows.kept_y},
+                    {"oms", rows.kept_m},
+                    {"rdims", rows.reduced},
+                    {"rxs", rows.reduced_x}},
+                   context.linear_groups(tactic.group ? items : ceil_div(items, group)));
+}
+
+/// `shift`: the maximum of each row, where the reduction subtracts it.
+void dispatch_rows(LowerContext& context, const Reduction& r, DType accumulator,
+                   const TensorView& from, const TensorView& to, Rows rows) {
+  std::vector<TensorView> shift;
+  rows.kept_m = contiguous_strides(rows.kept);
+  if (r.shifted) {
+    shift.push_back(context.workspace(accumulator, {rows.outputs()}));
+    Rows largest = rows;
+    largest.kept_y = rows.kept_m;
+    dispatch_rows(context, find_reduction("ReduceMax"), accumulator, from, shift[0], largest);
+  }
+  const auto operands = [&](const TensorView& x, const TensorView& y) {
+    std::vector<TensorView> views{x};
+    views.insert(views.end(), shift.begin(), shift.end());
+    views.push_back(y);
+    return views;
+  };
+  Tactic tactic = choose(context.caps(), rows, accumulator);
+  if (tactic.chunks == 1) {
+    dispatch_stage(context, r, accumulator, rows, tactic, operands(from, to), true, true);
+    return;
+  }
+  const int64_t chunks = tactic.chunks;
+  const TensorView parts = context.workspace(accumulator, {rows.outputs() * chunks});
+  Rows first = rows;
+  first.kept_y = rows.kept_m;
+  for (int64_t& stride : first.kept_y) stride *= chunks;
+  dispatch_stage(context, r, accumulator, first, tactic, operands(from, parts), true, false);
+  Rows second = rows;
+  second.kept_x = first.kept_y;
+  second.reduced = {chunks};
+  second.reduced_x = {1};
+  tactic.chunks = 1;
+  dispatch_stage(context, r, accumulator, second, tactic, operands(parts, to), false, true);
+}
+
+/// The axes that a node reduces; none where `noop_with_empty_axes` says so.
+template <typename Context>
+std::vector<int64_t> reduced_axes(const Context& context, int64_t rank) {
+  auto axes = read_axes(context, 1, "axes", rank, {});
+  if (axes.empty() && context.attr_int("noop_with_empty_axes", 0) == 0) axes = all_axes(rank);
+  return axes;
+}
+
+Shape reduced_shape(Shape shape, std::vector<int64_t> axes, bool keepdims) {
+  std::sort(axes.rbegin(), axes.rend());
+  for (int64_t axis : axes) {
+    if (keepdims) {
+      shape[static_cast<size_t>(axis)] = 1;
+    } else {
+      shape.erase(shape.begin() + static_cast<std::ptrdiff_t>(axis));
+    }
+  }
+  return shape;
+}
+
+bool keeps_dims(const NodeReader& node) { return node.attr_int("keepdims", 1) != 0; }
+
+void infer_reduce(InferContext& context) {
+  context.set_output(
+      0, context.dtype(0),
+      reduced_shape(context.shape(0), reduced_axes(context, context.rank(0)), keeps_dims(context)));
+}
+
+/// Rows of a single element of an operator that leaves it as it is.
+std::optional<AliasResult> alias_reduce(const AliasContext& context) {
+  TensorView view = context.input(0);
+  auto axes = reduced_axes(context, view.rank());
+  if (!find_reduction(context.node().op).identity) return std::nullopt;
+  std::sort(axes.rbegin(), axes.rend());
+  for (int64_t axis : axes) {
+    if (view.shape[static_cast<size_t>(axis)] != 1) return std::nullopt;
+    if (!keeps_dims(context)) view = drop_axis(view, axis);
+  }
+  return AliasResult{0, view};
+}
+
+template <typename T>
+T reduce_values(const std::string& op, const std::vector<T>& values) {
+  T result = op == "ReduceProd" ? T{1} : T{0};
+  for (size_t i = 0; i < values.size(); ++i) {
+    const T v = values[i];
+    if (op == "ReduceProd") {
+      result *= v;
+    } else if (op == "ReduceMax") {
+      result = i == 0 ? v : std::max(result, v);
+    } else if (op == "ReduceMin") {
+      result = i == 0 ? v : std::min(result, v);
+    } else {
+      result += v;
+    }
+  }
+  return result;
+}
+
+/// Shape arithmetic: sums, products and extremes of integers.
+void eval_reduce(HostEvalContext& context) {
+  if (!all_known(context) || !is_integer(context.input(0).dtype)) return;
+  const HostTensor& input = context.input(0);
+  const Shape strides = contiguous_strides(input.shape);
+  const auto axes = reduced_axes(context, static_cast<int64_t>(input.shape.size()));
+  Shape kept, kept_strides, reduced, reduced_strides;
+  for (size_t d = 0; d < input.shape.size(); ++d) {
+    const bool is_reduced = std::count(axes.begin(), axes.end(), static_cast<int64_t>(d)) > 0;
+    (is_reduced ? reduced : kept).push_back(input.shape[d]);
+    (is_reduced ? reduced_strides : kept_strides).push_back(strides[d]);
+  }
+  if (element_count(reduced) == 0) return;
+  const auto values = input.to_ints();
+  std::vector<int64_t> results;
+  for (int64_t base : strided_indices(kept, 0, kept_strides)) {
+    std::vector<int64_t> row;
+    for (int64_t i : strided_indices(reduced, base, reduced_strides)) {
+      row.push_back(values[static_cast<size_t>(i)]);
+    }
+    results.push_back(reduce_values(context.node().op, row));
+  }
+  context.set_output(0, HostTensor::from_ints(input.dtype, context.output_shape(0), results));
+}
+
+void lower_reduce(LowerContext& context) {
+  const TensorView& input = context.input(0);
+  TensorView output = context.output(0);
+  auto axes = reduced_axes(context, input.rank());
+  std::sort(axes.begin(), axes.end());
+  if (!keeps_dims(context)) {
+    for (int64_t axis : axes) output = insert_axis(output, axis);
+  }
+  dispatch_reduction(context, context.node().op, input, output, axes);
+}
+
+}  // namespace
+
+void dispatch_reduction(LowerContext& context, const std::string& name, const TensorView& from,
+                        const TensorView& to, const std::vector<int64_t>& axes) {
+  const Reduction& r = find_reduction(name);
+  if (to.elements() == 0) return;
+  if (from.elements() == 0) return fill_view(context, to, empty_value(r, to.dtype));
+  require_compute(context, from.dtype);
+  DType accumulator = accumulator_dtype(from.dtype);
+  if (r.transcendental) {
+    if (accumulator == DType::kFloat64) context.unsupported("float64: no portable exp and log");
+    accumulator = DType::kFloat32;
+  }
+  Shape kept, kept_x, kept_y, reduced, reduced_x;
+  for (size_t d = 0; d < from.shape.size(); ++d) {
+    if (std::count(axes.begin(), axes.end(), static_cast<int64_t>(d)) > 0) {
+      reduced.push_back(from.shape[d]);
+      reduced_x.push_back(from.strides[d]);
+    } else {
+      kept.push_back(from.shape[d]);
+      kept_x.push_back(from.strides[d]);
+      kept_y.push_back(to.strides[d]);
+    }
+  }
+  const LoopNest outer = collapse(kept, {kept_y, kept_x}, {}, true);
+  const LoopNest inner = collapse(reduced, {reduced_x}, {}, true);
+  Rows rows;
+  rows.kept = outer.dims;
+  rows.kept_y = outer.strides[0];
+  rows.kept_x = outer.strides[1];
+  rows.reduced = inner.dims;
+  rows.reduced_x = inner.strides[0];
+  rows.count = inner.size();
+  dispatch_rows(context, r, accumulator, from, to, rows);
+}
+
+DLK_REGISTER_OPS {
+  for (const Reduction& r : kReductions) {
+    OpSchema schema;
+    schema.name = r.name;
+    schema.since_version = 18;
+    schema.doc = "Reduces `axes` (all if none are given; keepdims, noop_with_empty_axes).";
+    schema.max_inputs = 2;
+    schema.infer = infer_reduce;
+    schema.alias = alias_reduce;
+    schema.lower = lower_reduce;
+    const std::string name = r.name;
+    if (name == "ReduceSum" || name == "ReduceProd" || name == "ReduceMax" || name == "ReduceMin") {
+      schema.host_eval = eval_reduce;
+    }
+    register_op(std::move(schema));
+  }
+}
+
+}  // namespace dlk

@@ -1,0 +1,17 @@
+// Reductions as other operators use them: one row of the table of core/ops/reduce.cpp, over some
+// axes of a view. Picks the shape (an item or a group a row, one stage or two) by device and size.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/ops/op.h"
+
+namespace dlk {
+
+/// Reduces `axes` (normalized) of `from` by the operator `name` ("ReduceSum", ...). `to` has the
+/// rank of `from` and size 1 on the reduced axes; its dtype may differ from that of `from`.
+void dispatch_reduction(LowerContext& context, const std::string& name, const TensorView& from,
+                        const TensorView& to, const std::vector<int64_t>& axes);
+
+}  // namespace dlk
