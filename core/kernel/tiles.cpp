@@ -1,0 +1,425 @@
+// The plain lowering of gang tiles: the gang is the whole group. A tile that is read as the left
+// side of tile_mma is stored column by column, so that a work-item reads its rows as vectors.
+#include "core/kernel/tiles.h"
+
+#include <algorithm>
+
+#include "core/kernel/printer.h"
+
+namespace dlk::dialect {
+
+namespace {
+
+std::string number(uint64_t value) { return std::to_string(value); }
+
+struct Roles {
+  bool left = false, right = false;
+};
+
+void find_roles(const Expr* expr, std::string_view tile, Roles& into) {
+  if (expr == nullptr) return;
+  if (expr->kind == ExprKind::kCall && expr->text == "tile_mma" && expr->args.size() == 5) {
+    into.left |= expr->args[1]->text == tile;
+    into.right |= expr->args[3]->text == tile;
+  }
+}
+
+void find_roles(const Stmt* stmt, std::string_view tile, Roles& into) {
+  if (stmt == nullptr) return;
+  find_roles(stmt->expr, tile, into);
+  find_roles(stmt->first, tile, into);
+  find_roles(stmt->second, tile, into);
+  for (const Stmt* inner : stmt->body) find_roles(inner, tile, into);
+}
+
+/// Where a tile's elements lie in local memory, in floats.
+struct Layout {
+  const TileVar* tile = nullptr;
+  bool by_columns = false;  // element (r, c) at c * pitch + r
+  bool in_vectors = false;  // declared and read as vectors of 4
+  uint32_t pitch = 0;
+  uint32_t stage = 0;       // floats of one stage
+};
+
+struct Shape {
+  uint32_t rows, columns;        // of the accumulator
+  uint32_t tm, tn;               // of a work-item's part of it
+  uint32_t items_x;              // work-items along a row
+  bool vector_rows, vector_columns;
+};
+
+const TileVar* find_tile(const Variant& variant, std::string_view name, bool accumulator) {
+  for (const TileVar& tile : variant.tiles) {
+    if (tile.name == name && tile.is_accumulator == accumulator) return &tile;
+  }
+  return nullptr;
+}
+
+Shape shape_of(const Variant& variant) {
+  Shape shape{};
+  for (const TileVar& tile : variant.tiles) {
+    if (!tile.is_accumulator) continue;
+    shape.rows = tile.rows;
+    shape.columns = tile.columns;
+  }
+  shape.tm = static_cast<uint32_t>(*variant.constant("TM"));
+  shape.tn = static_cast<uint32_t>(*variant.constant("TN"));
+  shape.items_x = shape.columns / shape.tn;
+  shape.vector_rows = shape.tm % 4 == 0;
+  shape.vector_columns = shape.tn % 4 == 0;
+  return shape;
+}
+
+Layout layout_of(const Variant& variant, const TileVar& tile) {
+  Roles roles;
+  find_roles(variant.decl->body, tile.name, roles);
+  const Shape shape = shape_of(variant);
+  Layout layout;
+  layout.tile = &tile;
+  layout.by_columns = roles.left && !roles.right;
+  // Four extra floats spread the column-wise writes over the banks and keep vectors aligned.
+  layout.pitch = layout.by_columns ? tile.rows + (shape.vector_rows ? 4 : 1) : tile.columns;
+  layout.in_vectors = layout.by_columns ? shape.vector_rows && tile.rows % 4 == 0
+                                        : roles.right && !roles.left && shape.vector_columns &&
+                                              tile.columns % 4 == 0;
+  layout.stage = layout.pitch * (layout.by_columns ? tile.columns : tile.rows);
+  if (layout.in_vectors) layout.stage = (layout.stage + 3) / 4 * 4;
+  return layout;
+}
+
+uint32_t automatic_extent(uint32_t size) {
+  for (const uint32_t extent : {8u, 4u, 2u}) {
+    if (size % extent == 0 && size / extent >= (extent == 8 ? 16u : 4u)) return extent;
+  }
+  return 1;
+}
+
+class PlainLowering : public TileLowering {
+ public:
+  void lay_out(Variant& variant) const override;
+  std::string local_declarations(const Printer& printer) const override;
+  void begin(Printer& printer) const override;
+  void call(Printer& printer, const Expr* expr) const override;
+  void each(Printer& printer, const Stmt* stmt) const override;
+
+ private:
+  static const TileVar& tile_arg(const Printer& printer, const Expr* expr, bool accumulator);
+  static void want_args(const Printer& printer, const Expr* expr, size_t count);
+  static void put(Printer& printer, const Expr* expr, bool is_vector);
+  static void mma(Printer& printer, const Expr* expr);
+  static void barrier(Printer& printer);
+};
+
+std::string float4(const Printer& printer) {
+  return printer.target().lang == Lang::kGlsl ? "vec4" : "float4";
+}
+
+std::string splat4(const Printer& printer, const std::string& scalar) {
+  if (printer.target().lang == Lang::kOpenCL) return "(float4)(" + scalar + ")";
+  return float4(printer) + "(" + scalar + ")";
+}
+
+std::string local_name(const TileVar& tile) { return "dlk_tile_" + std::string(tile.name); }
+std::string acc_name(const TileVar& tile) { return "dlk_acc_" + std::string(tile.name); }
+
+std::string fused(const Printer& printer, const std::string& a, const std::string& b,
+                  const std::string& c) {
+  const std::string name = printer.target().lang == Lang::kOpenCL ? "mad" : "fma";
+  return c + " = " + name + "(" + a + ", " + b + ", " + c + ");";
+}
+
+// The vector of 4 floats at `index`, a multiple of 4.
+std::string vector_at(const Printer& printer, const Layout& layout, const std::string& index) {
+  const std::string name = local_name(*layout.tile);
+  switch (printer.target().lang) {
+    case Lang::kGlsl: return name + "[(" + index + ") / 4u]";
+    case Lang::kOpenCL: return "(*(__local float4*)(" + name + " + " + index + "))";
+    case Lang::kMsl: break;
+  }
+  return "(*(threadgroup float4*)(" + name + " + " + index + "))";
+}
+
+std::string scalar_at(const Printer& printer, const Layout& layout, const std::string& index) {
+  const std::string name = local_name(*layout.tile);
+  if (layout.in_vectors && printer.target().lang == Lang::kGlsl) {
+    return name + "[(" + index + ") / 4u][(" + index + ") % 4u]";
+  }
+  return name + "[" + index + "]";
+}
+
+void PlainLowering::lay_out(Variant& variant) const {
+  const SourceText& source = variant.source();
+  const TileVar* accumulator = nullptr;
+  for (const TileVar& tile : variant.tiles) {
+    if (!tile.is_accumulator) continue;
+    if (accumulator != nullptr &&
+        (tile.rows != accumulator->rows || tile.columns != accumulator->columns)) {
+      fail_at(source, variant.decl->at, "all accumulators of a kernel have one size");
+    }
+    accumulator = &tile;
+  }
+  if (accumulator == nullptr) fail_at(source, variant.decl->at, "tiles need an accumulator ('acc')");
+  const auto extent = [&](const char* name, uint32_t size) {
+    const auto asked = variant.constant(name);
+    const int64_t value = asked && *asked != 0 ? *asked : automatic_extent(size);
+    if (value < 1 || value > 16 || size % value != 0) {
+      fail_at(source, variant.decl->at,
+              std::string(name) + " is " + std::to_string(value) +
+                  ", and must be from 1 to 16 and divide the accumulator's " + number(size));
+    }
+    variant.constants[name] = value;
+    return size / static_cast<uint32_t>(value);
+  };
+  const uint32_t items = extent("TM", accumulator->rows) * extent("TN", accumulator->columns);
+  variant.constants["TILE_ITEMS"] = items;
+  for (const TileVar& tile : variant.tiles) {
+    if (tile.is_accumulator) continue;
+    variant.interface.local_bytes += 4 * layout_of(variant, tile).stage * tile.stages;
+  }
+}
+
+std::string PlainLowering::local_declarations(const Printer& printer) const {
+  std::string text;
+  const Target& target = printer.target();
+  for (const TileVar& tile : printer.variant().tiles) {
+    if (tile.is_accumulator) continue;
+    const Layout layout = layout_of(printer.variant(), tile);
+    const uint32_t floats = layout.stage * tile.stages;
+    const bool in_vectors = layout.in_vectors && target.lang == Lang::kGlsl;
+    text += std::string(target.local_qualifier) + (in_vectors ? "vec4 " : "float ") +
+            local_name(tile) + "[" + number(in_vectors ? floats / 4 : floats) + "]" +
+            (target.lang == Lang::kOpenCL ? " __attribute__((aligned(64)))"
+             : target.lang == Lang::kMsl  ? " __attribute__((aligned(16)))"
+                                          : "") +
+            ";\n";
+  }
+  return text;
+}
+
+void PlainLowering::begin(Printer& printer) const {
+  const Shape shape = shape_of(printer.variant());
+  const std::string item(printer.target().local_id[0]);
+  printer.line("uint dlk_tile_x = " + item + " % " + number(shape.items_x) + "u;");
+  printer.line("uint dlk_tile_y = " + item + " / " + number(shape.items_x) + "u;");
+  for (const TileVar& tile : printer.variant().tiles) {
+    if (!tile.is_accumulator) continue;
+    const uint32_t count = shape.tm * shape.tn;
+    printer.line((shape.vector_columns ? float4(printer) : std::string("float")) + " " +
+                 acc_name(tile) + "[" + number(shape.vector_columns ? count / 4 : count) + "];");
+  }
+}
+
+const TileVar& PlainLowering::tile_arg(const Printer& printer, const Expr* expr,
+                                       bool accumulator) {
+  const TileVar* tile = expr->kind == ExprKind::kName
+                            ? find_tile(printer.variant(), expr->text, accumulator)
+                            : nullptr;
+  if (tile == nullptr) {
+    printer.fail(expr->at, accumulator ? "expected the name of an accumulator ('acc')"
+                                       : "expected the name of a tile");
+  }
+  return *tile;
+}
+
+void PlainLowering::want_args(const Printer& printer, const Expr* expr, size_t count) {
+  if (expr->args.size() != count) {
+    printer.fail(expr->at, "'" + std::string(expr->text) + "' takes " + number(count) +
+                               " arguments, not " + number(expr->args.size()));
+  }
+}
+
+void PlainLowering::barrier(Printer& printer) {
+  printer.line(std::string(printer.target().barrier_local) + ";");
+}
+
+void PlainLowering::call(Printer& printer, const Expr* expr) const {
+  const std::string_view name = expr->text;
+  if (name == "tile_zero") {
+    want_args(printer, expr, 1);
+    const TileVar& acc = tile_arg(printer, expr->args[0], true);
+    const Shape shape = shape_of(printer.variant());
+    const uint32_t count = shape.tm * shape.tn / (shape.vector_columns ? 4 : 1);
+    printer.line(std::string(printer.target().unroll) + "for (uint dlk_i = 0u; dlk_i < " +
+                 number(count) + "u; ++dlk_i) { " + acc_name(acc) + "[dlk_i] = " +
+                 (shape.vector_columns ? splat4(printer, "0.0f") : "0.0f") + "; }");
+  } else if (name == "tile_put" || name == "tile_putv") {
+    put(printer, expr, name == "tile_putv");
+  } else if (name == "tile_commit") {
+    want_args(printer, expr, 0);  // puts are synchronous
+  } else if (name == "tile_wait") {
+    want_args(printer, expr, 1);
+    printer.constant_in(expr->args[0], 0, 8, "the number of open batches");
+    barrier(printer);
+  } else if (name == "tile_release") {
+    want_args(printer, expr, 0);
+    barrier(printer);
+  } else if (name == "tile_mma") {
+    mma(printer, expr);
+  } else {
+    printer.fail(expr->at, "there is no tile operation '" + std::string(name) + "'");
+  }
+}
+
+void PlainLowering::put(Printer& printer, const Expr* expr, bool is_vector) {
+  want_args(printer, expr, 5);
+  const TileVar& tile = tile_arg(printer, expr->args[0], false);
+  const Layout layout = layout_of(printer.variant(), tile);
+  const std::string stage = printer.converted(expr->args[1], Base::kUint);
+  const std::string row = printer.converted(expr->args[2], Base::kUint);
+  const std::string column = printer.converted(expr->args[3], Base::kUint);
+  const uint32_t width = printer.variant().vector_width;
+  const bool vectors = is_vector && width > 1;
+  const std::string value =
+      printer.converted(expr->args[4], vectors ? Base::kVec : Base::kFloat);
+  const std::string base = tile.stages == 1 ? "" : "(" + stage + ") * " + number(layout.stage) + "u + ";
+  const std::string pitch = number(layout.pitch) + "u + ";
+  printer.open("{");
+  printer.line("uint dlk_i = " + base +
+               (layout.by_columns ? "(" + column + ") * " + pitch + "(" + row + ");"
+                                  : "(" + row + ") * " + pitch + "(" + column + ");"));
+  if (!vectors) {
+    printer.line(scalar_at(printer, layout, "dlk_i") + " = " + value + ";");
+  } else if (!layout.by_columns && layout.in_vectors && width == 4) {
+    printer.line(vector_at(printer, layout, "dlk_i") + " = " + value + ";");
+  } else {
+    printer.line(printer.type(Base::kVec) + " dlk_v = " + value + ";");
+    for (uint32_t i = 0; i < width; ++i) {
+      const std::string at =
+          "dlk_i + " + number(i * (layout.by_columns ? layout.pitch : 1)) + "u";
+      printer.line(scalar_at(printer, layout, at) + " = " + printer.lane("dlk_v", i) + ";");
+    }
+  }
+  printer.close();
+}
+
+void PlainLowering::mma(Printer& printer, const Expr* expr) {
+  want_args(printer, expr, 5);
+  const TileVar& acc = tile_arg(printer, expr->args[0], true);
+  const TileVar& left = tile_arg(printer, expr->args[1], false);
+  const TileVar& right = tile_arg(printer, expr->args[3], false);
+  if (left.rows != acc.rows || right.columns != acc.columns || left.columns != right.rows) {
+    printer.fail(expr->at, "the sizes of tile_mma do not fit: C[M, N] += A[M, K] * B[K, N]");
+  }
+  const Layout a = layout_of(printer.variant(), left);
+  const Layout b = layout_of(printer.variant(), right);
+  const Shape shape = shape_of(printer.variant());
+  const std::string stage_a = printer.converted(expr->args[2], Base::kUint);
+  const std::string stage_b = printer.converted(expr->args[4], Base::kUint);
+  const Target& target = printer.target();
+  constexpr uint32_t kMostUnrolled = 16;
+  printer.open(std::string(left.columns <= kMostUnrolled ? target.unroll : "") +
+               "for (uint dlk_k = 0u; dlk_k < " + number(left.columns) + "u; ++dlk_k) {");
+  const auto base = [](const TileVar& tile, const Layout& layout, const std::string& stage) {
+    return tile.stages == 1 ? std::string() : "(" + stage + ") * " + number(layout.stage) + "u + ";
+  };
+  // The work-item's rows of A: TM consecutive ones.
+  const std::string first_row = "dlk_tile_y * " + number(shape.tm) + "u";
+  printer.line("uint dlk_a = " + base(left, a, stage_a) +
+               (a.by_columns ? "dlk_k * " + number(a.pitch) + "u + " + first_row
+                             : first_row + " * " + number(a.pitch) + "u + dlk_k") +
+               ";");
+  std::vector<std::string> rows(shape.tm);
+  for (uint32_t i = 0; i < shape.tm; ++i) {
+    if (a.in_vectors) {
+      const std::string name = "dlk_a" + number(i / 4);
+      if (i % 4 == 0) {
+        printer.line(float4(printer) + " " + name + " = " +
+                     vector_at(printer, a, "dlk_a + " + number(i) + "u") + ";");
+      }
+      rows[i] = name + lane_text(target, i % 4);
+    } else {
+      rows[i] = "dlk_a" + number(i);
+      const uint32_t step = a.by_columns ? 1 : a.pitch;
+      printer.line("float " + rows[i] + " = " +
+                   scalar_at(printer, a, "dlk_a + " + number(i * step) + "u") + ";");
+    }
+  }
+  // Its columns of B: vectors of four, interleaved with those of its neighbours.
+  const uint32_t unit = shape.vector_columns ? 4 : 1;
+  printer.line("uint dlk_b = " + base(right, b, stage_b) +
+               (b.by_columns ? "dlk_k + dlk_tile_x * " + number(unit * b.pitch)
+                             : "dlk_k * " + number(b.pitch) + "u + dlk_tile_x * " + number(unit)) +
+               "u;");
+  for (uint32_t j = 0; j < shape.tn / unit; ++j) {
+    const std::string at = "dlk_b + " + number(j * unit * shape.items_x) + "u";
+    const std::string name = "dlk_b" + number(j);
+    if (unit == 1) {
+      printer.line("float " + name + " = " + scalar_at(printer, b, at) + ";");
+    } else if (b.in_vectors) {
+      printer.line(float4(printer) + " " + name + " = " + vector_at(printer, b, at) + ";");
+    } else {
+      std::string lanes;
+      for (uint32_t l = 0; l < 4; ++l) {
+        lanes += (l == 0 ? "" : ", ") + scalar_at(printer, b, at + " + " + number(l) + "u");
+      }
+      printer.line(float4(printer) + " " + name + " = " + splat4(printer, lanes) + ";");
+    }
+  }
+  for (uint32_t i = 0; i < shape.tm; ++i) {
+    for (uint32_t j = 0; j < shape.tn / unit; ++j) {
+      const std::string place =
+          acc_name(acc) + "[" + number(i * (shape.tn / unit) + j) + "]";
+      printer.line(fused(printer, unit == 4 ? splat4(printer, rows[i]) : rows[i],
+                         "dlk_b" + number(j), place));
+    }
+  }
+  printer.close();
+}
+
+void PlainLowering::each(Printer& printer, const Stmt* stmt) const {
+  const TileVar* acc = find_tile(printer.variant(), stmt->names[0], true);
+  if (acc == nullptr) printer.fail(stmt->at, "expected the name of an accumulator ('acc')");
+  const Shape shape = shape_of(printer.variant());
+  const Target& target = printer.target();
+  const std::string unroll(target.unroll);
+  printer.open(unroll + "for (uint dlk_i = 0u; dlk_i < " + number(shape.tm) + "u; ++dlk_i) {");
+  printer.open(unroll + "for (uint dlk_j = 0u; dlk_j < " + number(shape.tn) + "u; ++dlk_j) {");
+  printer.push_scope();
+  constexpr Base kBases[] = {Base::kUint, Base::kUint, Base::kFloat};
+  for (size_t i = 0; i < 3; ++i) {
+    Symbol symbol;
+    symbol.base = kBases[i];
+    symbol.is_const = i < 2;
+    symbol.printed = "dlk_e_" + std::string(stmt->names[i + 1]);
+    printer.declare(stmt->names[i + 1], stmt->at, std::move(symbol));
+  }
+  const std::string row = "dlk_e_" + std::string(stmt->names[1]);
+  const std::string column = "dlk_e_" + std::string(stmt->names[2]);
+  const std::string element = "dlk_e_" + std::string(stmt->names[3]);
+  printer.line("uint " + row + " = dlk_tile_y * " + number(shape.tm) + "u + dlk_i;");
+  if (!shape.vector_columns) {
+    printer.line("uint " + column + " = dlk_j * " + number(shape.items_x) + "u + dlk_tile_x;");
+    printer.line("float " + element + " = " + acc_name(*acc) + "[dlk_i * " + number(shape.tn) +
+                 "u + dlk_j];");
+  } else {
+    printer.line("uint " + column + " = dlk_j / 4u * " + number(4 * shape.items_x) +
+                 "u + dlk_tile_x * 4u + dlk_j % 4u;");
+    const std::string vector =
+        acc_name(*acc) + "[dlk_i * " + number(shape.tn / 4) + "u + dlk_j / 4u]";
+    printer.line(float4(printer) + " dlk_x = " + vector + ";");
+    // OpenCL C cannot index a vector; the choice folds once the loop is unrolled.
+    printer.line("float " + element + " = " +
+                 (target.lang == Lang::kOpenCL
+                      ? std::string("dlk_j % 4u == 0u ? dlk_x.s0 : dlk_j % 4u == 1u ? dlk_x.s1 : "
+                                    "dlk_j % 4u == 2u ? dlk_x.s2 : dlk_x.s3;")
+                      : std::string("dlk_x[dlk_j % 4u];")));
+  }
+  printer.statement(stmt->first);
+  printer.pop_scope();
+  printer.close();
+  printer.close();
+}
+
+}  // namespace
+
+const TileLowering& tile_lowering(const std::string& name) {
+  static const PlainLowering plain;
+  if (name == "plain") return plain;
+  if (name == "coopmat" || name == "ptx" || name == "simdgroup") {
+    throw_unsupported("the tile lowering '" + name + "' is not built in; use 'plain'");
+  }
+  throw_invalid("there is no tile lowering '" + name +
+                "'; the lowerings are plain, coopmat, ptx and simdgroup");
+}
+
+}  // namespace dlk::dialect
