@@ -46,13 +46,13 @@ struct Declarator {
 };
 
 enum class StmtKind : uint8_t {
-  kBlock,      // body
-  kDeclare,    // name: type; declarators; flag: const
-  kExpr,       // expr
-  kIf,         // expr; first: then; second: else or null
-  kFor,        // first: init or null; expr: condition or null; step or null; second: body; flag: unroll
-  kWhile,      // expr; first
-  kDo,         // first; expr
+  kBlock,    // body
+  kDeclare,  // name: type; declarators; flag: const
+  kExpr,     // expr
+  kIf,       // expr; first: then; second: else or null
+  kFor,    // first: init or null; expr: condition or null; step or null; second: body; flag: unroll
+  kWhile,  // expr; first
+  kDo,     // first; expr
   kBreak,
   kContinue,
   kReturn,     // expr or null
@@ -100,18 +100,18 @@ struct HeaderDecl {
   DeclKind kind = DeclKind::kConst;
   std::string_view name;
   uint32_t at = 0;
-  std::string_view type;               // of everything but constants; a kType's default
-  std::string_view access;             // in, out, inout
-  const Expr* value = nullptr;         // a constant's default
-  std::vector<const Expr*> dims;       // of a param array, a local array, a tile, an accumulator
-  const Expr* stages = nullptr;        // of a tile
-  const Expr* when = nullptr;          // exists only where this is not 0
+  std::string_view type;          // of everything but constants; a kType's default
+  std::string_view access;        // in, out, inout
+  const Expr* value = nullptr;    // a constant's default
+  std::vector<const Expr*> dims;  // of a param array, a local array, a tile, an accumulator
+  const Expr* stages = nullptr;   // of a tile
+  const Expr* when = nullptr;     // exists only where this is not 0
 };
 
 struct KernelDecl {
   std::string_view name;
   uint32_t at = 0;
-  std::vector<HeaderDecl> decls;       // in source order
+  std::vector<HeaderDecl> decls;  // in source order
   std::vector<const Expr*> group;
   bool has_epilogue = false;
   bool uses_subgroups = false;
@@ -122,7 +122,7 @@ struct KernelDecl {
 /// One parsed text.
 struct Unit {
   SourceText source;
-  std::string_view library;            // empty: its functions are its own
+  std::string_view library;  // empty: its functions are its own
   std::vector<std::string_view> uses;
   std::deque<KernelDecl> kernels;
   std::deque<Function> functions;

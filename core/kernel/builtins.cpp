@@ -62,13 +62,39 @@ constexpr Builtin kBuiltins[] = {
 };
 
 // Functions that the printer handles itself, and names of places.
-constexpr std::string_view kOwnWords[] = {
-    "ld",         "st",          "ldv",           "stv",           "ldl",          "stl",
-    "lane",       "set_lane",    "barrier",       "select",        "epilogue",     "atomic_add",
-    "load_bits",  "store_bits",  "bitcast_uint",  "bitcast_float", "bitcast_int",  "dot4i8",
-    "tile_zero",  "tile_put",    "tile_putv",     "tile_commit",   "tile_wait",    "tile_mma",
-    "tile_release", "tile_each", "is_type",       "size_of",       "has",          "subgroup_sum",
-    "subgroup_min", "subgroup_max", "subgroup_broadcast"};
+constexpr std::string_view kOwnWords[] = {"ld",
+                                          "st",
+                                          "ldv",
+                                          "stv",
+                                          "ldl",
+                                          "stl",
+                                          "lane",
+                                          "set_lane",
+                                          "barrier",
+                                          "select",
+                                          "epilogue",
+                                          "atomic_add",
+                                          "load_bits",
+                                          "store_bits",
+                                          "bitcast_uint",
+                                          "bitcast_float",
+                                          "bitcast_int",
+                                          "dot4i8",
+                                          "tile_zero",
+                                          "tile_put",
+                                          "tile_putv",
+                                          "tile_commit",
+                                          "tile_wait",
+                                          "tile_mma",
+                                          "tile_release",
+                                          "tile_each",
+                                          "is_type",
+                                          "size_of",
+                                          "has",
+                                          "subgroup_sum",
+                                          "subgroup_min",
+                                          "subgroup_max",
+                                          "subgroup_broadcast"};
 
 const std::unordered_set<std::string_view>& reserved_words() {
   static const std::unordered_set<std::string_view> words = {
@@ -87,20 +113,21 @@ const std::unordered_set<std::string_view>& reserved_words() {
       "kernel", "global", "local", "constant", "generic", "half", "uchar", "ushort", "uint",
       "ulong", "quad", "event_t", "sampler_t", "read_only", "write_only", "read_write", "pipe",
       "device", "thread", "threadgroup", "threadgroup_imageblock", "vertex", "fragment", "metal",
-      "access", "texture", "sampler", "stage_in", "as_type", "select", "precise", "fast", "object_data",
-      "ray_data", "bfloat", "simd", "simdgroup", "mesh", "visible", "intersection", "packed",
+      "access", "texture", "sampler", "stage_in", "as_type", "select", "precise", "fast",
+      "object_data", "ray_data", "bfloat", "simd", "simdgroup", "mesh", "visible", "intersection",
+      "packed",
       // GLSL
-      "attribute", "buffer", "uniform", "varying", "shared", "layout", "centroid", "flat",
-      "smooth", "noperspective", "patch", "sample", "subroutine", "in", "out", "inout", "invariant",
-      "discard", "lowp", "mediump", "highp", "precision", "common", "partition", "active",
-      "filter", "noinline", "external", "interface", "input", "output", "resource", "superp",
-      "fixed", "hvec2", "hvec3", "hvec4", "fvec2", "fvec3", "fvec4", "dvec2", "dvec3", "dvec4",
-      "vec2", "vec3", "vec4", "ivec2", "ivec3", "ivec4", "uvec2", "uvec3", "uvec4", "bvec2",
-      "bvec3", "bvec4", "mat2", "mat3", "mat4", "image1D", "image2D", "image3D", "sampler1D",
-      "sampler2D", "sampler3D", "coherent", "readonly", "writeonly", "demote", "accept",
-      "atomic_uint", "cast", "terminateInvocation", "mix", "step", "any", "all", "equal", "dot",
-      "cross", "length", "distance", "normalize", "reflect", "transpose", "inverse", "noise1",
-      "texelFetch", "mod", "round", "fract", "exponent", "ldexp", "frexp", "modf"};
+      "attribute", "buffer", "uniform", "varying", "shared", "layout", "centroid", "flat", "smooth",
+      "noperspective", "patch", "sample", "subroutine", "in", "out", "inout", "invariant",
+      "discard", "lowp", "mediump", "highp", "precision", "common", "partition", "active", "filter",
+      "noinline", "external", "interface", "input", "output", "resource", "superp", "fixed",
+      "hvec2", "hvec3", "hvec4", "fvec2", "fvec3", "fvec4", "dvec2", "dvec3", "dvec4", "vec2",
+      "vec3", "vec4", "ivec2", "ivec3", "ivec4", "uvec2", "uvec3", "uvec4", "bvec2", "bvec3",
+      "bvec4", "mat2", "mat3", "mat4", "image1D", "image2D", "image3D", "sampler1D", "sampler2D",
+      "sampler3D", "coherent", "readonly", "writeonly", "demote", "accept", "atomic_uint", "cast",
+      "terminateInvocation", "mix", "step", "any", "all", "equal", "dot", "cross", "length",
+      "distance", "normalize", "reflect", "transpose", "inverse", "noise1", "texelFetch", "mod",
+      "round", "fract", "exponent", "ldexp", "frexp", "modf"};
   return words;
 }
 
@@ -126,9 +153,12 @@ const Builtin* find_builtin(std::string_view name, char operands) {
 
 std::string_view spelling(const Builtin& builtin, const Target& target) {
   switch (target.lang) {
-    case Lang::kOpenCL: return builtin.opencl;
-    case Lang::kGlsl: return builtin.glsl;
-    case Lang::kMsl: break;
+    case Lang::kOpenCL:
+      return builtin.opencl;
+    case Lang::kGlsl:
+      return builtin.glsl;
+    case Lang::kMsl:
+      break;
   }
   return builtin.msl;
 }

@@ -33,13 +33,20 @@ class Evaluator {
   int64_t value(const Expr* expr) const {
     switch (expr->kind) {
       case ExprKind::kInt:
-      case ExprKind::kUint: return expr->value;
-      case ExprKind::kName: return named(expr);
-      case ExprKind::kCall: return call(expr);
-      case ExprKind::kPrefix: return prefix(expr);
-      case ExprKind::kBinary: return binary(expr);
-      case ExprKind::kTernary: return value(expr->args[value(expr->args[0]) != 0 ? 1 : 2]);
-      default: fail_at(source_, expr->at, "this is not allowed in a constant expression");
+      case ExprKind::kUint:
+        return expr->value;
+      case ExprKind::kName:
+        return named(expr);
+      case ExprKind::kCall:
+        return call(expr);
+      case ExprKind::kPrefix:
+        return prefix(expr);
+      case ExprKind::kBinary:
+        return binary(expr);
+      case ExprKind::kTernary:
+        return value(expr->args[value(expr->args[0]) != 0 ? 1 : 2]);
+      default:
+        fail_at(source_, expr->at, "this is not allowed in a constant expression");
     }
   }
 
@@ -157,9 +164,9 @@ int64_t evaluate_in(const SourceText& source, const Expr* expr, const ConstNames
                     int64_t least, int64_t most, std::string_view what) {
   const int64_t value = evaluate(source, expr, names);
   if (value < least || value > most) {
-    fail_at(source, expr->at, std::string(what) + " is " + std::to_string(value) +
-                                  ", and must be from " + std::to_string(least) + " to " +
-                                  std::to_string(most));
+    fail_at(source, expr->at,
+            std::string(what) + " is " + std::to_string(value) + ", and must be from " +
+                std::to_string(least) + " to " + std::to_string(most));
   }
   return value;
 }

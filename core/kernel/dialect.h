@@ -21,8 +21,8 @@ struct EpilogueOperand {
   DType dtype = DType::kFloat32;  // storage type; for kValue always float32
 };
 
-/// A fused epilogue: an expression in the dialect over `x`, and `e0, e1, ...` (the operands' values,
-/// already loaded and converted to float). It may call any function of the dialect.
+/// A fused epilogue: an expression in the dialect over `x`, and `e0, e1, ...` (the operands'
+/// values, already loaded and converted to float). It may call any function of the dialect.
 struct Epilogue {
   std::string expression;  // empty: none
   std::vector<EpilogueOperand> operands;
@@ -30,12 +30,12 @@ struct Epilogue {
 
 /// Names one variant of one kernel. Two equal requests are the same pipeline.
 struct KernelRequest {
-  std::string name;                           // kernel's name
-  std::string source;                         // dialect text; empty: the embedded library
-  std::map<std::string, int64_t> constants;   // overrides of `const`
-  std::map<std::string, DType> types;         // overrides of `type`
+  std::string name;                          // kernel's name
+  std::string source;                        // dialect text; empty: the embedded library
+  std::map<std::string, int64_t> constants;  // overrides of `const`
+  std::map<std::string, DType> types;        // overrides of `type`
   Epilogue epilogue;
-  std::string lowering = "plain";             // of gang tiles
+  std::string lowering = "plain";  // of gang tiles
 
   /// Stable text that identifies the variant: cache key and pipeline count.
   std::string key() const;

@@ -206,7 +206,8 @@ class FileParser {
     } while (reader_.accept(","));
     reader_.expect("]", "after the size");
     if (decl.dims.size() != rank) {
-      fail_at(unit_.source, decl.at, rank == 1 ? "a local array has one size" : "expected two sizes");
+      fail_at(unit_.source, decl.at,
+              rank == 1 ? "a local array has one size" : "expected two sizes");
     }
     if (kind == DeclKind::kTile && reader_.accept("stages")) decl.stages = body_.expression();
     when_clause(decl);

@@ -14,9 +14,7 @@ constexpr std::array<std::string_view, 20> kLongPuncts = {
 constexpr std::string_view kShortPuncts = "+-*/%<>=!&|^~?:;,.(){}[]";
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_name_start(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-}
+bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 bool is_name(char c) { return is_name_start(c) || is_digit(c); }
 
 class Lexer {

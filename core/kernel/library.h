@@ -13,7 +13,7 @@
 namespace dlk {
 
 struct KernelLibraryStats {
-  uint64_t pipelines = 0;     // distinct variants built or loaded
+  uint64_t pipelines = 0;  // distinct variants built or loaded
   uint64_t disk_hits = 0;
   uint64_t disk_misses = 0;
   uint64_t memory_hits = 0;

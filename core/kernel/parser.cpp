@@ -39,13 +39,13 @@ int precedence_of(const Token& token) {
   return 0;
 }
 
-constexpr std::array<std::string_view, 11> kAssignments = {"=",  "+=", "-=", "*=",  "/=", "%=",
-                                                           "&=", "|=", "^=", "<<=", ">>="};
+constexpr std::array<std::string_view, 11> kAssignments = {
+    "=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "<<=", ">>="};
 
 // Words with a meaning in a body, and C words that the dialect leaves out on purpose.
 constexpr std::array<std::string_view, 15> kKeywords = {
-    "if",     "else",   "for",    "while", "do",     "break", "continue", "return",
-    "static", "unroll", "const",  "true",  "false",  "in",    "out"};
+    "if",     "else",   "for",   "while", "do",    "break", "continue", "return",
+    "static", "unroll", "const", "true",  "false", "in",    "out"};
 constexpr std::array<std::string_view, 8> kForbidden = {"switch", "case",   "goto",  "struct",
                                                         "union",  "sizeof", "class", "typedef"};
 
@@ -396,10 +396,17 @@ const Expr* BodyParser::postfix() {
 const Expr* BodyParser::primary() {
   const Token token = reader_.peek();
   switch (token.kind) {
-    case TokenKind::kInt: reader_.take(); return make(ExprKind::kInt, token);
-    case TokenKind::kUint: reader_.take(); return make(ExprKind::kUint, token);
-    case TokenKind::kFloat: reader_.take(); return make(ExprKind::kFloat, token);
-    case TokenKind::kName: break;
+    case TokenKind::kInt:
+      reader_.take();
+      return make(ExprKind::kInt, token);
+    case TokenKind::kUint:
+      reader_.take();
+      return make(ExprKind::kUint, token);
+    case TokenKind::kFloat:
+      reader_.take();
+      return make(ExprKind::kFloat, token);
+    case TokenKind::kName:
+      break;
     default:
       if (reader_.accept("(")) {
         const Expr* inner = expression();

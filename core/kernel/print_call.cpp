@@ -21,12 +21,16 @@ char class_of(Base base) {
   switch (base) {
     case Base::kFloat:
     case Base::kDouble:
-    case Base::kVec: return 'f';
+    case Base::kVec:
+      return 'f';
     case Base::kInt:
-    case Base::kLong: return 's';
+    case Base::kLong:
+      return 's';
     case Base::kUint:
-    case Base::kUlong: return 'u';
-    default: return '-';
+    case Base::kUlong:
+      return 'u';
+    default:
+      return '-';
   }
 }
 
@@ -48,7 +52,8 @@ void Printer::want_args(const Expr* expr, size_t count) const {
 }
 
 Value Printer::call(const Expr* expr, Base hint) {
-  if (const auto type = base_of_type(expr->text)) return cast(expr, type_named(expr->text, expr->at));
+  if (const auto type = base_of_type(expr->text))
+    return cast(expr, type_named(expr->text, expr->at));
   Value result;
   if (buffer_call(expr, &result) || vector_call(expr, &result)) return result;
   const std::string_view name = expr->text;
@@ -75,13 +80,14 @@ Value Printer::call(const Expr* expr, Base hint) {
     Value arg = expression(expr->args[0], to_float ? Base::kUint : Base::kFloat);
     if (to_float && arg.base != Base::kInt) arg = coerce(arg, Base::kUint, expr->at);
     if (!to_float) arg = coerce(arg, Base::kFloat, expr->at);
-    const std::string_view pattern = to_float               ? target_.to_float_bits
+    const std::string_view pattern = to_float                ? target_.to_float_bits
                                      : name == "bitcast_int" ? target_.to_int_bits
                                                              : target_.to_uint_bits;
-    if (to_float && arg.base == Base::kInt) arg = converted_to(std::move(arg), Base::kUint, expr->at);
+    if (to_float && arg.base == Base::kInt)
+      arg = converted_to(std::move(arg), Base::kUint, expr->at);
     Placeholders with;
     with.args[0] = arg.text;
-    return plain(fill(pattern, with), to_float               ? Base::kFloat
+    return plain(fill(pattern, with), to_float                ? Base::kFloat
                                       : name == "bitcast_int" ? Base::kInt
                                                               : Base::kUint);
   }
@@ -97,7 +103,8 @@ Value Printer::call(const Expr* expr, Base hint) {
   if (name == "dot4i8") {
     want_args(expr, 2);
     std::vector<Value> args;
-    for (const Expr* arg : expr->args) args.push_back(plain(converted(arg, Base::kUint), Base::kUint));
+    for (const Expr* arg : expr->args)
+      args.push_back(plain(converted(arg, Base::kUint), Base::kUint));
     return math_call(name, std::move(args), expr->at);
   }
   const Function* function = context_.sees_libraries ? functions_.find_anywhere(name)
@@ -143,8 +150,9 @@ const LocalVar& Printer::local_named(const Expr* expr) const {
 
 void Printer::want_access(const BufferVar& buffer, bool load, bool store, uint32_t at) const {
   if (load && buffer.access == Access::kWrite) {
-    fail(at, "'" + std::string(buffer.name) + "' is an out buffer and cannot be loaded; "
-             "declare it inout");
+    fail(at, "'" + std::string(buffer.name) +
+                 "' is an out buffer and cannot be loaded; "
+                 "declare it inout");
   }
   if (store && buffer.access == Access::kRead) {
     fail(at, "'" + std::string(buffer.name) + "' is an in buffer and cannot be stored to");
@@ -157,7 +165,8 @@ std::string Printer::element(const BufferVar& buffer, const std::string& index, 
   if (target_.lang == Lang::kGlsl) {
     blocks_[buffer.name] |= kind;
     const std::string at = "dlk_params.b_" + name + " + " + index;
-    if (kind == kVectorBlock) return "dlk_v_" + name + ".d[(" + at + ") / " + std::to_string(width) + "u]";
+    if (kind == kVectorBlock)
+      return "dlk_v_" + name + ".d[(" + at + ") / " + std::to_string(width) + "u]";
     return (kind == kBitsBlock ? "dlk_b_" : "dlk_s_") + name + ".d[" + at + "]";
   }
   const std::string pointer = safe_name(buffer.name);
@@ -305,9 +314,12 @@ std::string Printer::local_vector(const LocalVar& local, const std::string& inde
   const std::string name = safe_name(local.name);
   const std::string width = std::to_string(variant_.vector_width);
   switch (target_.lang) {
-    case Lang::kGlsl: return name + "[" + index + " / " + width + "u]";
-    case Lang::kOpenCL: return "(*(__local float" + width + "*)(" + name + " + " + index + "))";
-    case Lang::kMsl: break;
+    case Lang::kGlsl:
+      return name + "[" + index + " / " + width + "u]";
+    case Lang::kOpenCL:
+      return "(*(__local float" + width + "*)(" + name + " + " + index + "))";
+    case Lang::kMsl:
+      break;
   }
   return "(*(threadgroup float" + width + "*)(" + name + " + " + index + "))";
 }
@@ -324,8 +336,9 @@ bool Printer::vector_call(const Expr* expr, Value* result) {
     const std::string i = operand(at);
     const std::string place =
         width == 1 ? safe_name(local.name) + "[" + i + "]" : local_vector(local, i);
-    *result = name == "ldl" ? plain(place, vec)
-                            : plain(place + " = " + converted(expr->args[2], vec), Base::kVoid, false);
+    *result = name == "ldl"
+                  ? plain(place, vec)
+                  : plain(place + " = " + converted(expr->args[2], vec), Base::kVoid, false);
     return true;
   }
   if (name == "lane") {
@@ -411,7 +424,8 @@ Value Printer::math_call(std::string_view name, std::vector<Value> args, uint32_
     throw_unsupported("the function '" + std::string(name) + "' is missing in the library 'math'" +
                       " (kernels/math.k), and " + std::string(target_.name) + " has none");
   }
-  if (std::any_of(args.begin(), args.end(), [](const Value& v) { return v.base == Base::kDouble; })) {
+  if (std::any_of(args.begin(), args.end(),
+                  [](const Value& v) { return v.base == Base::kDouble; })) {
     fail(at, "'" + std::string(name) + "' has no double form in " + std::string(target_.name) +
                  "; compute it in float");
   }
@@ -427,7 +441,8 @@ Value Printer::builtin_call(const Expr* expr, Base hint) {
   want_args(expr, any.arity);
   std::vector<Value> args;
   for (const Expr* arg : expr->args) {
-    args.push_back(expression(arg, args.empty() || args[0].base == Base::kFlex ? hint : args[0].base));
+    args.push_back(
+        expression(arg, args.empty() || args[0].base == Base::kFlex ? hint : args[0].base));
   }
   if (std::all_of(args.begin(), args.end(), [](const Value& v) { return v.base == Base::kFlex; })) {
     if (any.name == "min" || any.name == "max") {

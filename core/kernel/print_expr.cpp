@@ -10,8 +10,8 @@ namespace dlk::dialect {
 namespace {
 
 bool is_integer_base(Base base) {
-  return base == Base::kInt || base == Base::kUint || base == Base::kLong ||
-         base == Base::kUlong || base == Base::kFlex;
+  return base == Base::kInt || base == Base::kUint || base == Base::kLong || base == Base::kUlong ||
+         base == Base::kFlex;
 }
 
 bool is_float_base(Base base) {
@@ -85,8 +85,7 @@ std::optional<int64_t> Printer::constant(std::string_view name) const {
   return variant_.constant(name);
 }
 
-int64_t Printer::constant_in(const Expr* expr, int64_t least, int64_t most,
-                             std::string_view what) {
+int64_t Printer::constant_in(const Expr* expr, int64_t least, int64_t most, std::string_view what) {
   return evaluate_in(*source_, expr, *this, least, most, what);
 }
 
@@ -100,14 +99,19 @@ std::string Printer::literal(Base base, int64_t value, uint32_t at) const {
   };
   const std::string text = std::to_string(value);
   switch (base) {
-    case Base::kBool: return value != 0 ? "true" : "false";
+    case Base::kBool:
+      return value != 0 ? "true" : "false";
     case Base::kUint:
       out_of_range(value < 0 || value > UINT32_MAX);
       return text + "u";
-    case Base::kFloat: return text + ".0f";
-    case Base::kDouble: return text + (is_glsl ? ".0lf" : ".0");
-    case Base::kVec: return type(base) + "(" + text + ".0f)";
-    case Base::kLong: return text + (is_glsl ? "l" : "L");
+    case Base::kFloat:
+      return text + ".0f";
+    case Base::kDouble:
+      return text + (is_glsl ? ".0lf" : ".0");
+    case Base::kVec:
+      return type(base) + "(" + text + ".0f)";
+    case Base::kLong:
+      return text + (is_glsl ? "l" : "L");
     case Base::kUlong:
       out_of_range(value < 0);
       return text + (is_glsl ? "ul" : "UL");
@@ -193,8 +197,10 @@ Base Printer::unify(Value& left, Value& right, uint32_t at) {
 
 Value Printer::expression(const Expr* expr, Base hint) {
   switch (expr->kind) {
-    case ExprKind::kInt: return known(Base::kFlex, expr->value);
-    case ExprKind::kUint: return known(Base::kUint, expr->value);
+    case ExprKind::kInt:
+      return known(Base::kFlex, expr->value);
+    case ExprKind::kUint:
+      return known(Base::kUint, expr->value);
     case ExprKind::kFloat: {
       std::string text(expr->text);
       if (text.starts_with(".")) text.insert(0, "0");
@@ -204,16 +210,24 @@ Value Printer::expression(const Expr* expr, Base hint) {
       value.float_literal = true;
       return value;
     }
-    case ExprKind::kName: return named(expr);
-    case ExprKind::kIndex: return index(expr);
-    case ExprKind::kCall: return call(expr, hint);
-    case ExprKind::kPrefix: return prefix(expr, hint);
-    case ExprKind::kBinary: return binary(expr, hint);
+    case ExprKind::kName:
+      return named(expr);
+    case ExprKind::kIndex:
+      return index(expr);
+    case ExprKind::kCall:
+      return call(expr, hint);
+    case ExprKind::kPrefix:
+      return prefix(expr, hint);
+    case ExprKind::kBinary:
+      return binary(expr, hint);
     case ExprKind::kTernary:
       return ternary(expr->args[0], expr->args[1], expr->args[2], hint, expr->at);
-    case ExprKind::kPostfix: return step_operator(expr);
-    case ExprKind::kAssign: return assign(expr);
-    case ExprKind::kComma: break;
+    case ExprKind::kPostfix:
+      return step_operator(expr);
+    case ExprKind::kAssign:
+      return assign(expr);
+    case ExprKind::kComma:
+      break;
   }
   fail(expr->at, "a comma stands only in the last part of 'for'");
 }
@@ -273,9 +287,8 @@ Value Printer::named(const Expr* expr) {
       const Base base = param.kind == 'u'   ? Base::kUint
                         : param.kind == 'i' ? Base::kInt
                                             : Base::kFloat;
-      const std::string printed = target_.lang == Lang::kOpenCL
-                                      ? safe_name(name)
-                                      : "dlk_params.p_" + std::string(name);
+      const std::string printed =
+          target_.lang == Lang::kOpenCL ? safe_name(name) : "dlk_params.p_" + std::string(name);
       Value value = plain(printed, base);
       value.rank = param.is_array ? 1 : 0;
       return value;
@@ -310,17 +323,17 @@ Value Printer::index(const Expr* expr) {
     for (const LocalVar& local : variant_.locals) {
       if (local.name != array->text) continue;
       const LocalVar& found = local_named(array);
-      const Base base = found.kind == 'f' ? Base::kFloat
+      const Base base = found.kind == 'f'   ? Base::kFloat
                         : found.kind == 'i' ? Base::kInt
                                             : Base::kUint;
       const std::string printed = safe_name(found.name);
       const std::string i = subscript(at);
       const uint32_t width = variant_.vector_width;
-      Value value = plain(local_is_vector(found.name)
-                              ? printed + "[(" + i + ") / " + std::to_string(width) + "u][(" + i +
-                                    ") % " + std::to_string(width) + "u]"
-                              : printed + "[" + i + "]",
-                          base);
+      Value value =
+          plain(local_is_vector(found.name) ? printed + "[(" + i + ") / " + std::to_string(width) +
+                                                  "u][(" + i + ") % " + std::to_string(width) + "u]"
+                                            : printed + "[" + i + "]",
+                base);
       value.is_place = true;
       return value;
     }
@@ -361,7 +374,8 @@ Value Printer::condition(const Expr* expr) {
 Value Printer::fold(const Expr* expr, const Value& left, const Value& right) {
   int64_t result = apply_binary(*source_, expr, left.value, right.value);
   constexpr std::string_view kBooleans = "== != <= >= && ||";
-  const bool is_bool = kBooleans.find(expr->text) != std::string_view::npos && expr->text.size() == 2;
+  const bool is_bool =
+      kBooleans.find(expr->text) != std::string_view::npos && expr->text.size() == 2;
   if (is_bool || expr->text == "<" || expr->text == ">") return known(Base::kBool, result);
   Base base = left.base == Base::kFlex ? right.base : left.base;
   if (left.base == Base::kBool || right.base == Base::kBool) base = Base::kFlex;
@@ -382,8 +396,8 @@ Value Printer::binary(const Expr* expr, Base hint) {
   Value left = expression(expr->args[0], hint);
   Value right = expression(expr->args[1], left.base == Base::kFlex ? hint : left.base);
   if (left.is_const && right.is_const) {
-    const bool same = left.base == right.base || left.base == Base::kFlex ||
-                      right.base == Base::kFlex;
+    const bool same =
+        left.base == right.base || left.base == Base::kFlex || right.base == Base::kFlex;
     if (same) return fold(expr, left, right);
   }
   if (op == "<<" || op == ">>") return shift(op, std::move(left), std::move(right), expr->at);

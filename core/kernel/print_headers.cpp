@@ -5,7 +5,9 @@ namespace dlk::dialect {
 
 namespace {
 
-std::string_view param_type(char kind) { return kind == 'u' ? "uint" : kind == 'i' ? "int" : "float"; }
+std::string_view param_type(char kind) {
+  return kind == 'u' ? "uint" : kind == 'i' ? "int" : "float";
+}
 
 std::string indented(const std::string& lines) {
   std::string text;
@@ -82,8 +84,9 @@ std::string Printer::glsl_extensions() const {
     text += "#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require\n";
   }
   if (variant_.decl->uses_subgroups) {
-    text += "#extension GL_KHR_shader_subgroup_arithmetic : require\n"
-            "#extension GL_KHR_shader_subgroup_shuffle : require\n";
+    text +=
+        "#extension GL_KHR_shader_subgroup_arithmetic : require\n"
+        "#extension GL_KHR_shader_subgroup_shuffle : require\n";
   }
   return text;
 }
@@ -103,9 +106,9 @@ std::string Printer::glsl_interface(bool params_in_buffer) const {
     const std::string name(buffer.name);
     for (size_t k = 0; k < 3; ++k) {
       if ((kinds & kKinds[k]) == 0) continue;
-      const std::string element =
-          kKinds[k] == kScalarBlock   ? std::string(row.type)
-          : kKinds[k] == kVectorBlock ? with_width(row.vector_type, variant_.vector_width)
+      const std::string element = kKinds[k] == kScalarBlock ? std::string(row.type)
+                                  : kKinds[k] == kVectorBlock
+                                      ? with_width(row.vector_type, variant_.vector_width)
                                       : std::string(kBits[dtype_size(buffer.dtype)]);
       const bool shared_writes = buffer.access == Access::kReadWrite && uses_barrier_;
       const std::string qualifier = buffer.access == Access::kRead ? "readonly "
@@ -168,12 +171,13 @@ std::string Printer::msl_text() {
             " [[buffer(" + std::to_string(i) + ")]],\n";
   }
   if (!params.empty()) {
-    text += "    constant dlk_params_block& dlk_params [[buffer(" +
-            std::to_string(buffers.size()) + ")]],\n";
+    text += "    constant dlk_params_block& dlk_params [[buffer(" + std::to_string(buffers.size()) +
+            ")]],\n";
   }
-  text += "    uint3 dlk_local [[thread_position_in_threadgroup]],\n"
-          "    uint3 dlk_group [[threadgroup_position_in_grid]],\n"
-          "    uint3 dlk_groups [[threadgroups_per_grid]]) {\n";
+  text +=
+      "    uint3 dlk_local [[thread_position_in_threadgroup]],\n"
+      "    uint3 dlk_group [[threadgroup_position_in_grid]],\n"
+      "    uint3 dlk_groups [[threadgroups_per_grid]]) {\n";
   return text + indented(local_arrays()) + body_ + "}\n";
 }
 

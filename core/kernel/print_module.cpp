@@ -11,7 +11,9 @@ namespace {
 
 std::string number(uint64_t value) { return std::to_string(value); }
 
-std::string_view param_type(char kind) { return kind == 'u' ? "uint" : kind == 'i' ? "int" : "float"; }
+std::string_view param_type(char kind) {
+  return kind == 'u' ? "uint" : kind == 'i' ? "int" : "float";
+}
 
 // Names of local arrays that ldl and stl touch, anywhere in the body.
 void find_vector_locals(const Expr* expr, std::set<std::string_view>& into) {
@@ -95,7 +97,8 @@ void Printer::check_caps(const Caps& caps) const {
   const std::string kernel = "the kernel '" + std::string(variant_.decl->name) + "' ";
   const auto refuse = [&](bool wrong, const std::string& what) {
     if (wrong) {
-      throw_unsupported(kernel + what + " (device " + (caps.name.empty() ? caps.id : caps.name) + ")");
+      throw_unsupported(kernel + what + " (device " + (caps.name.empty() ? caps.id : caps.name) +
+                        ")");
     }
   };
   refuse(needs.needs_fp16 && !caps.fp16_storage, "stores float16; the device lacks fp16_storage");
@@ -115,8 +118,7 @@ void Printer::check_caps(const Caps& caps) const {
   refuse(caps.local_memory_bytes != 0 && needs.local_bytes > caps.local_memory_bytes,
          "needs " + number(needs.local_bytes) + " bytes of local memory; the device has " +
              number(caps.local_memory_bytes));
-  const uint64_t items =
-      uint64_t{needs.group_size[0]} * needs.group_size[1] * needs.group_size[2];
+  const uint64_t items = uint64_t{needs.group_size[0]} * needs.group_size[1] * needs.group_size[2];
   refuse(caps.max_group_invocations > 1 && items > caps.max_group_invocations,
          "has groups of " + number(items) + " work-items; the device allows " +
              number(caps.max_group_invocations));

@@ -69,7 +69,8 @@ void Printer::statement(const Stmt* stmt) {
       pop_scope();
       close();
       return;
-    case StmtKind::kDeclare: return declaration(stmt);
+    case StmtKind::kDeclare:
+      return declaration(stmt);
     case StmtKind::kExpr:
       if (stmt->expr->kind == ExprKind::kCall && is_tile_call(stmt->expr->text) &&
           context_.in_kernel) {
@@ -77,8 +78,10 @@ void Printer::statement(const Stmt* stmt) {
         return tile_lowering(variant_.request->lowering).call(*this, stmt->expr);
       }
       return line(inline_expression(stmt->expr) + ";");
-    case StmtKind::kIf: return if_statement(stmt);
-    case StmtKind::kFor: return for_statement(stmt);
+    case StmtKind::kIf:
+      return if_statement(stmt);
+    case StmtKind::kFor:
+      return for_statement(stmt);
     case StmtKind::kWhile:
       open("while (" + condition(stmt->expr).text + ") {");
       body_of(stmt->first);
@@ -96,9 +99,12 @@ void Printer::statement(const Stmt* stmt) {
       }
       return line(is_break ? "break;" : "continue;");
     }
-    case StmtKind::kReturn: return return_statement(stmt);
-    case StmtKind::kStaticIf: return static_if(stmt);
-    case StmtKind::kStaticFor: return static_for(stmt);
+    case StmtKind::kReturn:
+      return return_statement(stmt);
+    case StmtKind::kStaticIf:
+      return static_if(stmt);
+    case StmtKind::kStaticFor:
+      return static_for(stmt);
     case StmtKind::kTileEach:
       if (!context_.in_kernel || variant_.tiles.empty()) {
         fail(stmt->at, "tile_each needs an accumulator of this kernel");
@@ -115,7 +121,8 @@ void Printer::statement(const Stmt* stmt) {
 std::string Printer::inline_expression(const Expr* expr) {
   if (expr->kind == ExprKind::kComma) {
     std::string text;
-    for (const Expr* part : expr->args) text += (text.empty() ? "" : ", ") + inline_expression(part);
+    for (const Expr* part : expr->args)
+      text += (text.empty() ? "" : ", ") + inline_expression(part);
     return text;
   }
   const bool does_something = expr->kind == ExprKind::kAssign || expr->kind == ExprKind::kCall ||
@@ -156,8 +163,8 @@ void Printer::for_statement(const Stmt* stmt) {
     std::string text;
     for (const Declarator& declarator : stmt->first->declarators) {
       if (!declarator.dims.empty()) fail(declarator.at, "an array is declared before the loop");
-      text += (text.empty() ? type(base) + " " : ", ") +
-              declarator_text(stmt->first, base, declarator);
+      text +=
+          (text.empty() ? type(base) + " " : ", ") + declarator_text(stmt->first, base, declarator);
     }
     header += text;
   } else if (stmt->first != nullptr) {
@@ -273,7 +280,8 @@ std::string Printer::declarator_text(const Stmt* stmt, Base base, const Declarat
                               std::to_string(declarator.list.size()));
     }
     std::string list;
-    for (const Expr* item : declarator.list) list += (list.empty() ? "" : ", ") + converted(item, base);
+    for (const Expr* item : declarator.list)
+      list += (list.empty() ? "" : ", ") + converted(item, base);
     text += " = {" + list + "}";
   } else if (stmt->flag) {
     fail(declarator.at, "a 'const' needs a value");

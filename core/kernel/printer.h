@@ -30,10 +30,10 @@ class FunctionIndex {
 struct Value {
   std::string text;
   Base base = Base::kVoid;
-  uint8_t rank = 0;          // of arrays
-  bool simple = false;       // needs no parentheses as an operand
-  bool is_const = false;     // `value` is known; base is kFlex, kBool, kInt or kUint
-  bool is_place = false;     // can be assigned
+  uint8_t rank = 0;       // of arrays
+  bool simple = false;    // needs no parentheses as an operand
+  bool is_const = false;  // `value` is known; base is kFlex, kBool, kInt or kUint
+  bool is_place = false;  // can be assigned
   bool float_literal = false;
   int64_t value = 0;
 };
@@ -42,8 +42,8 @@ struct Symbol {
   std::string_view name;
   Base base = Base::kVoid;
   uint8_t rank = 0;
-  bool is_const = false;   // cannot be assigned
-  bool is_known = false;   // `value` is its value, it is not declared in the printed text
+  bool is_const = false;  // cannot be assigned
+  bool is_known = false;  // `value` is its value, it is not declared in the printed text
   int64_t value = 0;
   std::string printed;
 };
@@ -179,18 +179,18 @@ class Printer : private ConstNames {
   std::vector<Symbol> symbols_;
   std::vector<size_t> scopes_;
   std::string body_;
-  std::string prelude_;                                // functions, in order of need
-  std::map<const Function*, bool> functions_done_;     // false: being printed
+  std::string prelude_;                             // functions, in order of need
+  std::map<const Function*, bool> functions_done_;  // false: being printed
   std::set<std::string> vector_wrappers_;
-  std::map<std::string_view, uint8_t> blocks_;         // buffer -> BlockKind bits in use
-  std::set<std::string_view> vector_locals_;           // local arrays that ldl and stl touch
-  std::set<std::string_view> indexed_params_;          // array parameters with a varying index
+  std::map<std::string_view, uint8_t> blocks_;  // buffer -> BlockKind bits in use
+  std::set<std::string_view> vector_locals_;    // local arrays that ldl and stl touch
+  std::set<std::string_view> indexed_params_;   // array parameters with a varying index
   std::unique_ptr<Unit> epilogue_unit_;
   const Expr* epilogue_expr_ = nullptr;
   bool uses_bf16_vector_ = false;
-  std::vector<std::string> epilogue_operands_;         // names inside of the epilogue
+  std::vector<std::string> epilogue_operands_;  // names inside of the epilogue
   bool uses_barrier_ = false;
-  bool returned_ = false;                              // a `return` stands before
+  bool returned_ = false;  // a `return` stands before
   size_t call_depth_ = 0;
   bool uses_fp64_ = false, uses_int64_ = false;
   uint32_t expansions_ = 0;

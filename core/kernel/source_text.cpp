@@ -18,10 +18,11 @@ void fail_at(const SourceText& source, uint32_t at, const std::string& message) 
   std::string quoted = text.substr(first, std::min(last - first, kLongestQuote));
   // Keeps tabs, so that the caret stands right whatever a tab's width is.
   std::string caret;
-  for (size_t i = 0; i < std::min(column, quoted.size()); ++i) caret += quoted[i] == '\t' ? '\t' : ' ';
+  for (size_t i = 0; i < std::min(column, quoted.size()); ++i)
+    caret += quoted[i] == '\t' ? '\t' : ' ';
   std::replace_if(
-      quoted.begin(), quoted.end(), [](char c) { return static_cast<unsigned char>(c) < 32 && c != '\t'; },
-      '?');
+      quoted.begin(), quoted.end(),
+      [](char c) { return static_cast<unsigned char>(c) < 32 && c != '\t'; }, '?');
   throw Error(ErrorCode::kCompileFailed, source.name + ":" + std::to_string(line + 1) + ":" +
                                              std::to_string(column + 1) + ": " + message + "\n" +
                                              quoted + "\n" + caret + "^");

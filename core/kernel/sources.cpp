@@ -36,7 +36,8 @@ std::string KernelRequest::key() const {
     text += "@" + std::to_string(fnv(source, 14695981039346656037u)) + "." +
             std::to_string(fnv(source, 1099511628211u)) + "." + std::to_string(source.size());
   }
-  for (const auto& [constant, value] : constants) text += "|" + constant + "=" + std::to_string(value);
+  for (const auto& [constant, value] : constants)
+    text += "|" + constant + "=" + std::to_string(value);
   for (const auto& [type, dtype] : types) text += "|" + type + ":" + std::string(dtype_name(dtype));
   if (!epilogue.expression.empty()) {
     text += "|epilogue=" + epilogue.expression;
@@ -66,8 +67,8 @@ struct KernelSources::Impl : dialect::FunctionIndex {
     for (const std::string_view used : from.uses) {
       const Unit* unit = library(used);
       if (unit == nullptr) {
-        throw Error(ErrorCode::kCompileFailed, from.source.name + ": there is no library '" +
-                                                   std::string(used) + "' to use");
+        throw Error(ErrorCode::kCompileFailed,
+                    from.source.name + ": there is no library '" + std::string(used) + "' to use");
       }
       if (const Function* function = find_function(*unit, name)) return function;
     }

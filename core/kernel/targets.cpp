@@ -27,12 +27,13 @@ constexpr Target kOpenCL = {
     .to_uint_bits = "as_uint($1)",
     .to_float_bits = "as_float($1)",
     .to_int_bits = "as_int($1)",
-    .bf16_vector = "static ushort$n dlk_to_bf16_v(float$n x) {\n"
-                   "  uint$n u = as_uint$n(x);\n"
-                   "  uint$n r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;\n"
-                   "  uint$n q = (u >> 16) | 0x40u;\n"
-                   "  return convert_ushort$n(select(r, q, (u & 0x7fffffffu) > 0x7f800000u));\n"
-                   "}\n",
+    .bf16_vector =
+        "static ushort$n dlk_to_bf16_v(float$n x) {\n"
+        "  uint$n u = as_uint$n(x);\n"
+        "  uint$n r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;\n"
+        "  uint$n q = (u >> 16) | 0x40u;\n"
+        "  return convert_ushort$n(select(r, q, (u & 0x7fffffffu) > 0x7f800000u));\n"
+        "}\n",
 };
 
 constexpr Target kGlsl = {
@@ -53,13 +54,14 @@ constexpr Target kGlsl = {
     .to_uint_bits = "floatBitsToUint($1)",
     .to_float_bits = "uintBitsToFloat($1)",
     .to_int_bits = "floatBitsToInt($1)",
-    .bf16_vector = "u16vec$n dlk_to_bf16_v(vec$n x) {\n"
-                   "  uvec$n u = floatBitsToUint(x);\n"
-                   "  uvec$n r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;\n"
-                   "  uvec$n q = (u >> 16) | 0x40u;\n"
-                   "  return u16vec$n(mix(r, q, greaterThan(u & 0x7fffffffu, "
-                   "uvec$n(0x7f800000u))));\n"
-                   "}\n",
+    .bf16_vector =
+        "u16vec$n dlk_to_bf16_v(vec$n x) {\n"
+        "  uvec$n u = floatBitsToUint(x);\n"
+        "  uvec$n r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;\n"
+        "  uvec$n q = (u >> 16) | 0x40u;\n"
+        "  return u16vec$n(mix(r, q, greaterThan(u & 0x7fffffffu, "
+        "uvec$n(0x7f800000u))));\n"
+        "}\n",
 };
 
 constexpr Target kMsl = {
@@ -76,17 +78,17 @@ constexpr Target kMsl = {
     .barrier_all = "threadgroup_barrier(mem_flags::mem_threadgroup | mem_flags::mem_device)",
     .infinity = "as_type<float>(0x7f800000u)",
     .nan = "as_type<float>(0x7fc00000u)",
-    .atomic_add =
-        "atomic_fetch_add_explicit((device atomic_$T*)&$e, $v, memory_order_relaxed)",
+    .atomic_add = "atomic_fetch_add_explicit((device atomic_$T*)&$e, $v, memory_order_relaxed)",
     .to_uint_bits = "as_type<uint>($1)",
     .to_float_bits = "as_type<float>($1)",
     .to_int_bits = "as_type<int>($1)",
-    .bf16_vector = "static ushort$n dlk_to_bf16_v(float$n x) {\n"
-                   "  uint$n u = as_type<uint$n>(x);\n"
-                   "  uint$n r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;\n"
-                   "  uint$n q = (u >> 16) | 0x40u;\n"
-                   "  return ushort$n(select(r, q, (u & 0x7fffffffu) > 0x7f800000u));\n"
-                   "}\n",
+    .bf16_vector =
+        "static ushort$n dlk_to_bf16_v(float$n x) {\n"
+        "  uint$n u = as_type<uint$n>(x);\n"
+        "  uint$n r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;\n"
+        "  uint$n q = (u >> 16) | 0x40u;\n"
+        "  return ushort$n(select(r, q, (u & 0x7fffffffu) > 0x7f800000u));\n"
+        "}\n",
 };
 
 // Rows in the order of DType.
@@ -110,8 +112,7 @@ constexpr std::array<StorageRow, 13> kOpenCLStorage = {{
 
 constexpr std::array<StorageRow, 13> kGlslStorage = {{
     {"float", "$e", "$e = $v", "vec$n", "$w", "$w = $v"},
-    {"float16_t", "float($e)", "$e = float16_t($v)", "f16vec$n", "vec$n($w)",
-     "$w = f16vec$n($v)"},
+    {"float16_t", "float($e)", "$e = float16_t($v)", "f16vec$n", "vec$n($w)", "$w = f16vec$n($v)"},
     {"uint16_t", "uintBitsToFloat(uint($e) << 16)", "$e = uint16_t(dlk_to_bf16($v))", "u16vec$n",
      "uintBitsToFloat(uvec$n($w) << 16)", "$w = dlk_to_bf16_v($v)"},
     {"double", "$e", "$e = $v", "", "", ""},
@@ -162,27 +163,38 @@ Base compute_base(DType dtype) {
   switch (dtype) {
     case DType::kFloat32:
     case DType::kFloat16:
-    case DType::kBFloat16: return Base::kFloat;
-    case DType::kFloat64: return Base::kDouble;
+    case DType::kBFloat16:
+      return Base::kFloat;
+    case DType::kFloat64:
+      return Base::kDouble;
     case DType::kInt8:
     case DType::kInt16:
-    case DType::kInt32: return Base::kInt;
-    case DType::kInt64: return Base::kLong;
+    case DType::kInt32:
+      return Base::kInt;
+    case DType::kInt64:
+      return Base::kLong;
     case DType::kUInt8:
     case DType::kUInt16:
-    case DType::kUInt32: return Base::kUint;
-    case DType::kUInt64: return Base::kUlong;
-    case DType::kBool: return Base::kBool;
+    case DType::kUInt32:
+      return Base::kUint;
+    case DType::kUInt64:
+      return Base::kUlong;
+    case DType::kBool:
+      return Base::kBool;
   }
   return Base::kVoid;
 }
 
 const Target& target_of(KernelFormat format) {
   switch (format) {
-    case KernelFormat::kOpenCLC: return kOpenCL;
-    case KernelFormat::kSpirv: return kGlsl;
-    case KernelFormat::kMsl: return kMsl;
-    case KernelFormat::kNone: break;
+    case KernelFormat::kOpenCLC:
+      return kOpenCL;
+    case KernelFormat::kSpirv:
+      return kGlsl;
+    case KernelFormat::kMsl:
+      return kMsl;
+    case KernelFormat::kNone:
+      break;
   }
   throw_unsupported("kernels have no printed form for this backend (KernelFormat::kNone)");
 }
@@ -190,9 +202,12 @@ const Target& target_of(KernelFormat format) {
 const StorageRow& storage_row(const Target& target, DType dtype) {
   const auto index = static_cast<size_t>(dtype);
   switch (target.lang) {
-    case Lang::kOpenCL: return kOpenCLStorage[index];
-    case Lang::kGlsl: return kGlslStorage[index];
-    case Lang::kMsl: break;
+    case Lang::kOpenCL:
+      return kOpenCLStorage[index];
+    case Lang::kGlsl:
+      return kGlslStorage[index];
+    case Lang::kMsl:
+      break;
   }
   return kMslStorage[index];
 }
@@ -224,14 +239,29 @@ std::string fill(std::string_view pattern, const Placeholders& with) {
     switch (key) {
       case '1':
       case '2':
-      case '3': result += with.args[key - '1']; break;
-      case 'T': result += with.type; break;
-      case 'e': result += with.element; break;
-      case 'w': result += with.vector; break;
-      case 'v': result += with.value; break;
-      case 'X': result += with.pointer; break;
-      case 'i': result += with.index; break;
-      default: result += std::to_string(with.width);
+      case '3':
+        result += with.args[key - '1'];
+        break;
+      case 'T':
+        result += with.type;
+        break;
+      case 'e':
+        result += with.element;
+        break;
+      case 'w':
+        result += with.vector;
+        break;
+      case 'v':
+        result += with.value;
+        break;
+      case 'X':
+        result += with.pointer;
+        break;
+      case 'i':
+        result += with.index;
+        break;
+      default:
+        result += std::to_string(with.width);
     }
   }
   return result;

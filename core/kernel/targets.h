@@ -41,7 +41,7 @@ struct StorageRow {
   std::string_view type;
   std::string_view load;
   std::string_view store;
-  std::string_view vector_type;   // empty: no vector access
+  std::string_view vector_type;  // empty: no vector access
   std::string_view vector_load;
   std::string_view vector_store;
 };
@@ -56,9 +56,9 @@ struct Target {
   std::string_view local_qualifier;
   std::string_view barrier_local, barrier_all;
   std::string_view infinity, nan;
-  std::string_view atomic_add;      // $T, $e, $v
+  std::string_view atomic_add;  // $T, $e, $v
   std::string_view to_uint_bits, to_float_bits, to_int_bits;
-  std::string_view bf16_vector;     // helper that rounds a vector to bf16 bits
+  std::string_view bf16_vector;  // helper that rounds a vector to bf16 bits
 };
 
 const Target& target_of(KernelFormat format);

@@ -38,13 +38,13 @@ struct Layout {
   bool by_columns = false;  // element (r, c) at c * pitch + r
   bool in_vectors = false;  // declared and read as vectors of 4
   uint32_t pitch = 0;
-  uint32_t stage = 0;       // floats of one stage
+  uint32_t stage = 0;  // floats of one stage
 };
 
 struct Shape {
-  uint32_t rows, columns;        // of the accumulator
-  uint32_t tm, tn;               // of a work-item's part of it
-  uint32_t items_x;              // work-items along a row
+  uint32_t rows, columns;  // of the accumulator
+  uint32_t tm, tn;         // of a work-item's part of it
+  uint32_t items_x;        // work-items along a row
   bool vector_rows, vector_columns;
 };
 
@@ -132,9 +132,12 @@ std::string fused(const Printer& printer, const std::string& a, const std::strin
 std::string vector_at(const Printer& printer, const Layout& layout, const std::string& index) {
   const std::string name = local_name(*layout.tile);
   switch (printer.target().lang) {
-    case Lang::kGlsl: return name + "[(" + index + ") / 4u]";
-    case Lang::kOpenCL: return "(*(__local float4*)(" + name + " + " + index + "))";
-    case Lang::kMsl: break;
+    case Lang::kGlsl:
+      return name + "[(" + index + ") / 4u]";
+    case Lang::kOpenCL:
+      return "(*(__local float4*)(" + name + " + " + index + "))";
+    case Lang::kMsl:
+      break;
   }
   return "(*(threadgroup float4*)(" + name + " + " + index + "))";
 }
@@ -158,7 +161,8 @@ void PlainLowering::lay_out(Variant& variant) const {
     }
     accumulator = &tile;
   }
-  if (accumulator == nullptr) fail_at(source, variant.decl->at, "tiles need an accumulator ('acc')");
+  if (accumulator == nullptr)
+    fail_at(source, variant.decl->at, "tiles need an accumulator ('acc')");
   const auto extent = [&](const char* name, uint32_t size) {
     const auto asked = variant.constant(name);
     const int64_t value = asked && *asked != 0 ? *asked : automatic_extent(size);
@@ -209,8 +213,7 @@ void PlainLowering::begin(Printer& printer) const {
   }
 }
 
-const TileVar& PlainLowering::tile_arg(const Printer& printer, const Expr* expr,
-                                       bool accumulator) {
+const TileVar& PlainLowering::tile_arg(const Printer& printer, const Expr* expr, bool accumulator) {
   const TileVar* tile = expr->kind == ExprKind::kName
                             ? find_tile(printer.variant(), expr->text, accumulator)
                             : nullptr;
@@ -240,8 +243,8 @@ void PlainLowering::call(Printer& printer, const Expr* expr) const {
     const Shape shape = shape_of(printer.variant());
     const uint32_t count = shape.tm * shape.tn / (shape.vector_columns ? 4 : 1);
     printer.line(std::string(printer.target().unroll) + "for (uint dlk_i = 0u; dlk_i < " +
-                 number(count) + "u; ++dlk_i) { " + acc_name(acc) + "[dlk_i] = " +
-                 (shape.vector_columns ? splat4(printer, "0.0f") : "0.0f") + "; }");
+                 number(count) + "u; ++dlk_i) { " + acc_name(acc) +
+                 "[dlk_i] = " + (shape.vector_columns ? splat4(printer, "0.0f") : "0.0f") + "; }");
   } else if (name == "tile_put" || name == "tile_putv") {
     put(printer, expr, name == "tile_putv");
   } else if (name == "tile_commit") {
@@ -269,9 +272,9 @@ void PlainLowering::put(Printer& printer, const Expr* expr, bool is_vector) {
   const std::string column = printer.converted(expr->args[3], Base::kUint);
   const uint32_t width = printer.variant().vector_width;
   const bool vectors = is_vector && width > 1;
-  const std::string value =
-      printer.converted(expr->args[4], vectors ? Base::kVec : Base::kFloat);
-  const std::string base = tile.stages == 1 ? "" : "(" + stage + ") * " + number(layout.stage) + "u + ";
+  const std::string value = printer.converted(expr->args[4], vectors ? Base::kVec : Base::kFloat);
+  const std::string base =
+      tile.stages == 1 ? "" : "(" + stage + ") * " + number(layout.stage) + "u + ";
   const std::string pitch = number(layout.pitch) + "u + ";
   printer.open("{");
   printer.line("uint dlk_i = " + base +
@@ -284,8 +287,7 @@ void PlainLowering::put(Printer& printer, const Expr* expr, bool is_vector) {
   } else {
     printer.line(printer.type(Base::kVec) + " dlk_v = " + value + ";");
     for (uint32_t i = 0; i < width; ++i) {
-      const std::string at =
-          "dlk_i + " + number(i * (layout.by_columns ? layout.pitch : 1)) + "u";
+      const std::string at = "dlk_i + " + number(i * (layout.by_columns ? layout.pitch : 1)) + "u";
       printer.line(scalar_at(printer, layout, at) + " = " + printer.lane("dlk_v", i) + ";");
     }
   }
@@ -357,8 +359,7 @@ void PlainLowering::mma(Printer& printer, const Expr* expr) {
   }
   for (uint32_t i = 0; i < shape.tm; ++i) {
     for (uint32_t j = 0; j < shape.tn / unit; ++j) {
-      const std::string place =
-          acc_name(acc) + "[" + number(i * (shape.tn / unit) + j) + "]";
+      const std::string place = acc_name(acc) + "[" + number(i * (shape.tn / unit) + j) + "]";
       printer.line(fused(printer, unit == 4 ? splat4(printer, rows[i]) : rows[i],
                          "dlk_b" + number(j), place));
     }

@@ -117,7 +117,8 @@ class VariantBuilder {
     const bool exists = decl.when == nullptr || evaluate(source_, decl.when, variant_) != 0;
     switch (decl.kind) {
       case DeclKind::kType:
-      case DeclKind::kConst: return;
+      case DeclKind::kConst:
+        return;
       case DeclKind::kBuffer: {
         const Access access = decl.access == "in"    ? Access::kRead
                               : decl.access == "out" ? Access::kWrite
@@ -195,17 +196,28 @@ class VariantBuilder {
   void need(DType dtype) {
     KernelInterface& to = variant_.interface;
     switch (dtype) {
-      case DType::kFloat64: to.needs_fp64 = true; return;
+      case DType::kFloat64:
+        to.needs_fp64 = true;
+        return;
       case DType::kInt64:
-      case DType::kUInt64: to.needs_int64 = true; return;
-      case DType::kFloat16: to.needs_fp16 = true; return;
+      case DType::kUInt64:
+        to.needs_int64 = true;
+        return;
+      case DType::kFloat16:
+        to.needs_fp16 = true;
+        return;
       case DType::kBFloat16:
       case DType::kInt16:
-      case DType::kUInt16: to.needs_int16 = true; return;
+      case DType::kUInt16:
+        to.needs_int16 = true;
+        return;
       case DType::kInt8:
       case DType::kUInt8:
-      case DType::kBool: to.needs_int8 = true; return;
-      default: return;
+      case DType::kBool:
+        to.needs_int8 = true;
+        return;
+      default:
+        return;
     }
   }
 
