@@ -21,7 +21,7 @@ RangeUse use_of(const Operand& operand, Access access) {
 
 bool HazardTracker::conflicts(const RangeUse& use) const {
   const auto found = ranges_.find(use.resource);
-  if (found == ranges_.end()) return false;
+  if (found == ranges_.end() || use.begin >= use.end) return false;
   const bool writes = use.access != Access::kRead;
   return std::any_of(found->second.begin(), found->second.end(), [&](const Range& range) {
     return (writes || range.written) && range.begin < use.end && use.begin < range.end;

@@ -139,8 +139,9 @@ std::shared_ptr<Device> open_device(const std::string& spec, bool checked) {
     if (!found) throw_no_device(source + " is not there");
   }
 
-  // Held while opening, so that two threads that ask for one device get one device.
-  static std::mutex mutex;
+  // Held while opening, so that two threads that ask for one device get one device. Recursive: a
+  // backend may stand on another one's device.
+  static std::recursive_mutex mutex;
   static std::map<std::string, std::weak_ptr<Device>> open_raw, open_checked;
   const std::lock_guard lock(mutex);
   const std::string id = found->backend->name() + ":" + std::to_string(found->index);
