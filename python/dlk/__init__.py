@@ -1,5 +1,76 @@
-"""dlk: deep learning on any GPU."""
+"""dlk: neural networks on any GPU, through OpenCL, Vulkan and Metal, from one engine.
 
-from dlk._core import __version__
+    >>> import dlk
+    >>> model = dlk.load("efficientnet_lite0")
+    >>> scores = model(image)           # a NumPy array (N, 3, 224, 224) in, an array (N, 1000) out
 
-__all__ = ["__version__"]
+Devices are named ``"vulkan"``, ``"vulkan:1"``, ``"opencl"`` or ``"name:TEXT"``; where none is named,
+``DLK_DEVICE`` or the best device is taken. Wrong arguments raise ``ValueError``, what a device or
+dlk cannot do raises ``NotImplementedError``, too little memory raises ``MemoryError``, and every
+other failure of the engine raises ``dlk.Error``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from dlk._core import CompileError, DeviceLostError, Error, __version__
+
+if TYPE_CHECKING:
+    from dlk import bench, images, importers, nn, plot, zoo
+    from dlk._core import Graph
+    from dlk.device import Device, devices
+    from dlk.model import Model, Profile, Run, load
+    from dlk.tensor import Tensor, from_dlpack
+
+__all__ = [
+    "CompileError",
+    "Device",
+    "DeviceLostError",
+    "Error",
+    "Graph",
+    "Model",
+    "Profile",
+    "Run",
+    "Tensor",
+    "__version__",
+    "bench",
+    "devices",
+    "from_dlpack",
+    "images",
+    "importers",
+    "load",
+    "nn",
+    "plot",
+    "zoo",
+]
+
+# Loaded when they are first used: `import dlk` itself loads neither NumPy nor these modules.
+_HOMES = {
+    "Device": "dlk.device",
+    "devices": "dlk.device",
+    "Graph": "dlk._core",
+    "Model": "dlk.model",
+    "Profile": "dlk.model",
+    "Run": "dlk.model",
+    "load": "dlk.model",
+    "Tensor": "dlk.tensor",
+    "from_dlpack": "dlk.tensor",
+}
+_SUBMODULES = frozenset({"bench", "images", "importers", "nn", "plot", "zoo"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _SUBMODULES:
+        value = importlib.import_module(f"dlk.{name}")
+    else:
+        raise AttributeError(f"module 'dlk' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

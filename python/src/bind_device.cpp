@@ -56,6 +56,21 @@ std::map<std::string, std::string> backends_report() {
   return report;
 }
 
+const char* kernel_format(const Device& device) {
+  Backend* backend = find_backend(device.caps().backend);
+  switch (backend ? backend->kernel_format() : KernelFormat::kNone) {
+    case KernelFormat::kOpenCLC:
+      return "opencl";
+    case KernelFormat::kSpirv:
+      return "glsl";
+    case KernelFormat::kMsl:
+      return "msl";
+    case KernelFormat::kNone:
+      return "none";
+  }
+  return "none";
+}
+
 void bind_device_tensor(py::module_& m) {
   py::class_<DeviceTensor>(m, "DeviceTensor", "A dense, row-major tensor in device memory.")
       .def_static(

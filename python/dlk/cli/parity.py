@@ -1,0 +1,91 @@
+"""``dlk parity``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+
+import dlk
+from dlk import _core, _progress
+from dlk.cli.common import DeviceOption, JsonOption, check_dtype, print_json, print_table
+
+__all__ = ["parity", "suite"]
+
+
+def suite(module: str) -> ModuleType:
+    """A module of the parity suite: installed as ``dlk._parity``, in a checkout tests/parity."""
+    try:
+        return importlib.import_module(f"dlk._parity.{module}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("dlk._parity", f"dlk._parity.{module}"):
+            raise
+    root = Path(dlk.__file__).resolve().parents[2]
+    if not (root / "tests" / "parity" / f"{module}.py").is_file():
+        raise NotImplementedError("this installation has no parity suite; install the wheel again")
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
+    return importlib.import_module(f"tests.parity.{module}")
+
+
+def parity(
+    device: DeviceOption = "",
+    dtype: Annotated[
+        str, typer.Option("--dtype", metavar="DTYPE", help="Only this dtype; default: all.")
+    ] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the slow cases.")] = False,
+    op: Annotated[str, typer.Option("--op", help="Only this operator.")] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Also write the passport (JSON and .html).")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare every operator on every device with NumPy in float64: the parity passport.
+
+    Exits with 1 when a case fails.
+    """
+    harness, passport = suite("harness"), suite("passport")
+    wanted = check_dtype(dtype) if dtype else ""
+    ids = [_core.open_device(device).id] if device else [d["id"] for d in _core.list_devices()]
+    if not ids:
+        raise ValueError("no device; `dlk devices` says why")
+    cases = [
+        c
+        for c in harness.load_cases().values()
+        if not (quick and c.slow) and (not op or c.op == op)
+    ]
+    variants = [v for v in harness.variants(iter(cases)) if not wanted or v.dtype == wanted]
+    if not variants:
+        raise ValueError("no case fits --op and --dtype")
+    entries: list[dict[str, Any]] = []
+    with _progress.shown():
+        for device_id in ids:
+            opened = _core.open_device(device_id)
+            for i, variant in enumerate(variants):
+                entries.append(passport.measure_one(variant.case, variant, opened))
+                _progress.report(f"parity on {device_id}", i + 1, len(variants))
+    result = passport.build(entries, [d for d in _core.list_devices() if d["id"] in ids])
+    if output is not None:
+        passport.write(result, output)
+    if json:
+        print_json(result)
+    else:
+        _print(result)
+    if any(entry["status"] == "failed" for entry in entries):
+        raise typer.Exit(1)
+
+
+def _print(result: dict[str, Any]) -> None:
+    rows = [
+        (device, op, dtype, cell["cases"], cell["failed"], f"{cell['relative']:.1e}",
+         f"{cell['ulp']:.1f}")
+        for device, operators in result["forward"].items()
+        for op, dtypes in operators.items()
+        for dtype, cell in dtypes.items()
+    ]  # fmt: skip
+    titles = ("device", "operator", "dtype", "cases", "failed", "worst relative", "worst ulp")
+    print_table(titles, rows, "lllrrrr")
