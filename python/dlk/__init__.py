@@ -2,9 +2,9 @@
 
     >>> import dlk
     >>> model = dlk.load("efficientnet_lite0")
-    >>> scores = model(image)           # a NumPy array (N, 3, 224, 224) in, an array (N, 1000) out
+    >>> scores = model(image)  # NumPy arrays: (N, 3, 224, 224) in, (N, 1000) out
 
-Devices are named ``"vulkan"``, ``"vulkan:1"``, ``"opencl"`` or ``"name:TEXT"``; where none is named,
+Devices are named ``"vulkan"``, ``"vulkan:1"``, ``"opencl"`` or ``"name:TEXT"``; without a name,
 ``DLK_DEVICE`` or the best device is taken. Wrong arguments raise ``ValueError``, what a device or
 dlk cannot do raises ``NotImplementedError``, too little memory raises ``MemoryError``, and every
 other failure of the engine raises ``dlk.Error``.

@@ -172,9 +172,9 @@ def prepare(
         pixels = pixels[:, :, None]
     if steps.color == "BGR":
         pixels = pixels[:, :, ::-1]
-    low, high = (np.float32(v) for v in steps.range)
-    scaled = pixels * ((high - low) / np.float32(255.0)) + low
-    result = (scaled - np.float32(steps.mean)) / np.float32(steps.std)
+    low, high = steps.range
+    scaled = pixels * np.float32((high - low) / 255.0) + np.float32(low)
+    result = (scaled - np.asarray(steps.mean, np.float32)) / np.asarray(steps.std, np.float32)
     if steps.layout == "NCHW":
         result = result.transpose(2, 0, 1)
     return np.ascontiguousarray(result[None]).astype(dtype)

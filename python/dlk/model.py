@@ -206,9 +206,7 @@ class Model:
         rng = np.random.default_rng(seed)
         result: dict[str, NDArray[Any]] = {}
         for info in self._inputs.values():
-            shape = [
-                d if isinstance(d, int) else (dims or {}).get(d or "", 1) for d in info.shape
-            ]
+            shape = [d if isinstance(d, int) else (dims or {}).get(d or "", 1) for d in info.shape]
             dtype = np.dtype("uint16" if info.dtype == "bfloat16" else info.dtype)
             if seed is not None and dtype.kind == "f":
                 result[info.name] = rng.standard_normal(shape).astype(dtype)
@@ -222,9 +220,7 @@ class Model:
             session = self._threads.session = self._handle.create_session()
         return session
 
-    def _named_inputs(
-        self, args: Sequence[Any], named: Mapping[str, Input]
-    ) -> dict[str, Input]:
+    def _named_inputs(self, args: Sequence[Any], named: Mapping[str, Input]) -> dict[str, Input]:
         if len(args) == 1 and isinstance(args[0], Mapping):
             return {**args[0], **named}
         names = list(self._inputs)

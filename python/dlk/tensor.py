@@ -125,7 +125,7 @@ class Tensor:
 
 
 def from_dlpack(source: Any, device: Device | str | None = None) -> Tensor:
-    """A tensor with the contents of any CPU array that speaks DLPack (torch, JAX, CuPy on the host).
+    """A tensor with the contents of any CPU array that speaks DLPack (torch, JAX, ...).
 
     The data are copied to the device. Raises BufferError for arrays on a GPU: move them to the CPU
     with their own package first.
@@ -146,7 +146,8 @@ def _numpy_dtype(name: str) -> np.dtype[Any]:
             raise ValueError(
                 "converting to bfloat16 needs the package ml_dtypes; without it, pass uint16 bits"
             ) from None
-        return np.dtype(ml_dtypes.bfloat16)
+        converted: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return converted
     try:
         return np.dtype(name)
     except TypeError:

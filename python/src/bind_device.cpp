@@ -118,6 +118,8 @@ void bind_device(py::module_& m) {
   py::class_<Device, std::shared_ptr<Device>>(m, "Device", "An open device.")
       .def_property_readonly("id", [](const Device& d) { return d.caps().id; })
       .def_property_readonly("name", [](const Device& d) { return d.caps().name; })
+      .def_property_readonly("kernel_format", &kernel_format,
+                             "What its kernels are printed as: opencl, glsl, msl or none.")
       .def_property_readonly("caps", [](const Device& d) { return caps_dict(d.caps()); })
       .def("__repr__",
            [](const Device& d) { return "<Device " + d.caps().id + " (" + d.caps().name + ")>"; });

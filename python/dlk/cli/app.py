@@ -39,7 +39,8 @@ def dlk(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show where an error comes from (any place on the line).")
+        bool,
+        typer.Option("--debug", help="Show where an error comes from (any place on the line)."),
     ] = False,
 ) -> None:
     """Runs neural networks on any GPU through OpenCL and Vulkan."""
