@@ -65,6 +65,23 @@ TensorView broadcast_view(const TensorView& view, const Shape& shape) {
   return result;
 }
 
+TensorView workspace_like(LowerContext& context, DType dtype, const Shape& shape,
+                          const TensorView& like) {
+  std::vector<size_t> order(shape.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return like.strides[a] > like.strides[b]; });
+  Shape nested;
+  for (size_t axis : order) nested.push_back(shape[axis]);
+  const TensorView dense = context.workspace(dtype, nested);
+  TensorView result = dense;
+  for (size_t i = 0; i < order.size(); ++i) {
+    result.shape[order[i]] = dense.shape[i];
+    result.strides[order[i]] = dense.strides[i];
+  }
+  return result;
+}
+
 bool same_view(const TensorView& a, const TensorView& b) {
   return a.storage == b.storage && a.dtype == b.dtype && a.offset == b.offset &&
          a.shape == b.shape && a.strides == b.strides;

@@ -30,6 +30,10 @@ TensorView drop_axis(TensorView view, int64_t axis);
 TensorView insert_axis(TensorView view, int64_t axis, int64_t size = 1, int64_t stride = 0);
 /// The view with axes of size 1 or missing repeated (stride 0) to `shape`, as ONNX broadcasting.
 TensorView broadcast_view(const TensorView& view, const Shape& shape);
+/// A dense workspace whose axes are nested in the order of those of `like` (channels-last stays
+/// so).
+TensorView workspace_like(LowerContext& context, DType dtype, const Shape& shape,
+                          const TensorView& like);
 bool same_view(const TensorView& a, const TensorView& b);
 
 // Element types -------------------------------------------------------------------------------
