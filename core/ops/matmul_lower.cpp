@@ -1,0 +1,143 @@
+// Which kernel computes a matrix product.
+//
+//   conv_block    CPU drivers, constant b: packed once, a convolution with a window of 1
+//   matmul_block  everything else
+#include <algorithm>
+
+#include "core/ops/conv.h"
+#include "core/ops/matmul.h"
+#include "core/ops/op_util.h"
+
+namespace dlk {
+
+namespace {
+
+TensorView without_matrix_axes(TensorView view) {
+  view.shape.resize(view.shape.size() - 2);
+  view.strides.resize(view.strides.size() - 2);
+  return view;
+}
+
+// (outer, inner, M) as the batch and the two spatial axes of an image with `columns` channels.
+TensorView as_image(const TensorView& view, const LoopNest& batch, size_t which) {
+  const Shape& steps = batch.strides[which];
+  const bool two = batch.rank() == 2;
+  const size_t m = view.shape.size() - 2, n = m + 1;
+  TensorView image = view;
+  image.shape = {two ? batch.dims[0] : 1, view.shape[n], batch.dims.back(), view.shape[m]};
+  image.strides = {two ? steps[0] : 0, view.strides[n], steps.back(), view.strides[m]};
+  return image;
+}
+
+bool is_row_of_n(const MatrixProblem& p) {
+  if (!p.c) return true;
+  for (size_t i = 0; i + 1 < p.c->shape.size(); ++i) {
+    if (p.c->shape[i] != 1 && p.c->strides[i] != 0) return false;
+  }
+  return p.c->strides.back() == 1 || p.c->shape.back() == 1;
+}
+
+bool shares_b(const MatrixProblem& p) {
+  for (size_t i = 0; i + 2 < p.b.shape.size(); ++i) {
+    if (p.b.shape[i] != 1 && p.b.strides[i] != 0) return false;
+  }
+  return true;
+}
+
+// The product as a convolution with packed weights; false where the problem is not of that kind.
+bool lower_packed(LowerContext& ctx, const MatrixProblem& p) {
+  if (!ctx.caps().is_cpu || !ctx.is_weight(p.b_input) || p.alpha != 1.0) return false;
+  if (!shares_b(p) || !is_row_of_n(p) || (p.c && p.beta != 1.0)) return false;
+  const TensorView a = without_matrix_axes(p.a), y = without_matrix_axes(p.y);
+  const LoopNest batch = collapse(y.shape, {a.strides, y.strides});
+  if (batch.rank() > 2) return false;
+  ConvProblem conv;
+  conv.x = as_image(p.a, batch, 0);
+  conv.y = as_image(p.y, batch, 1);
+  conv.weight_input = p.b_input;
+  const bool transposed = p.b_transposed;
+  conv.reshape_weight = [transposed](const TensorView& input) {
+    TensorView w = input;
+    const size_t rank = w.shape.size();
+    const auto axis = [&](size_t i) { return rank == 1 ? size_t{0} : rank - 2 + i; };
+    const size_t n = transposed ? axis(0) : axis(1), k = transposed ? axis(1) : axis(0);
+    w.shape = {rank == 1 ? 1 : input.shape[n], input.shape[k], 1, 1};
+    w.strides = {rank == 1 ? 0 : input.strides[n], input.strides[k], 0, 0};
+    return w;
+  };
+  conv.weight = conv.reshape_weight(ctx.input(p.b_input));
+  if (p.c) {
+    TensorView row = *p.c;
+    row.shape = {p.c->shape.back()};
+    row.strides = {p.c->strides.back()};
+    conv.bias = ctx.contiguous(row);
+  }
+  conv.window.input = conv.window.output = {conv.x.shape[2], conv.x.shape[3]};
+  conv.window.kernel = conv.window.stride = conv.window.dilation = {1, 1};
+  conv.window.pad_begin = conv.window.pad_end = {0, 0};
+  lower_convolution(ctx, conv);
+  return true;
+}
+
+void lower_blocks(LowerContext& ctx, const MatrixProblem& p) {
+  const Caps& caps = ctx.caps();
+  const size_t m = p.a.shape.size() - 2, n = m + 1;
+  const int64_t rows = p.a.shape[m], columns = p.b.shape[n], inner = p.a.shape[n];
+  std::vector<Shape> strides;
+  for (const TensorView* view : {&p.a, &p.b, &p.y}) {
+    strides.push_back(without_matrix_axes(*view).strides);
+  }
+  if (p.c) strides.push_back(without_matrix_axes(*p.c).strides);
+  const LoopNest batch = collapse(without_matrix_axes(p.y).shape, strides);
+  const bool wide = caps.is_cpu && caps.vector_width >= 16;
+  const int64_t width = caps.vector_width, tile = caps.is_cpu ? 8 : 4, vectors = wide ? 1 : 2;
+  const int64_t group = caps.is_cpu ? std::max<int64_t>(1, caps.subgroup_size) : kLinearGroup;
+  bool vector_b = p.b.offset % width == 0 && p.b.strides[n] == 1 && p.b.strides[m] % width == 0;
+  for (const int64_t step : batch.strides[1]) vector_b = vector_b && step % width == 0;
+  KernelRequest request = request_with_epilogue(ctx, "matmul_block");
+  request.types = {{"TA", p.a.dtype}, {"TB", p.b.dtype}, {"TY", p.y.dtype}};
+  request.constants = {{"VW", width}, {"TM", tile},         {"NV", vectors},
+                       {"WG", group}, {"ND", batch.rank()}, {"HAS_C", p.c ? 1 : 0}};
+  std::vector<TensorView> views{p.a, p.b};
+  const int64_t total = batch.size() * ceil_div(rows, tile) * ceil_div(columns, width * vectors);
+  Params params{{"total", total},
+                {"m", rows},
+                {"n", columns},
+                {"k", inner},
+                {"vector_b", vector_b ? 1 : 0},
+                {"a_m", p.a.strides[m]},
+                {"a_k", p.a.strides[n]},
+                {"b_k", p.b.strides[m]},
+                {"b_n", p.b.strides[n]},
+                {"y_m", p.y.strides[m]},
+                {"y_n", p.y.strides[n]},
+                {"alpha", p.alpha},
+                {"dims", batch.dims},
+                {"as", batch.strides[0]},
+                {"bs", batch.strides[1]},
+                {"ys", batch.strides[2]}};
+  if (p.c) {
+    request.types["TC"] = p.c->dtype;
+    views.push_back(*p.c);
+    params["c_m"] = p.c->strides[m];
+    params["c_n"] = p.c->strides[n];
+    params["beta"] = p.beta;
+    params["cs"] = batch.strides[3];
+  }
+  views.push_back(p.y);
+  ctx.dispatch(request, with_epilogue_views(ctx, std::move(views)), std::move(params),
+               ctx.linear_groups(ceil_div(total, group)));
+}
+
+}  // namespace
+
+void lower_matrix_product(LowerContext& ctx, const MatrixProblem& p) {
+  require_float_storage(ctx, p.a.dtype);
+  if (p.y.elements() == 0) return;
+  for (const TensorView* view : {&p.a, &p.y}) require_32bit(ctx, *view);
+  if (lower_packed(ctx, p)) return;
+  require_32bit(ctx, p.b);
+  lower_blocks(ctx, p);
+}
+
+}  // namespace dlk

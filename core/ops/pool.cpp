@@ -1,0 +1,169 @@
+// MaxPool, AveragePool, LpPool and their global forms. A global pool is a pool whose window is the
+// whole image.
+#include "core/ops/conv.h"
+#include "core/ops/window.h"
+
+namespace dlk {
+
+namespace {
+
+enum class PoolMode : int64_t { kMax = 0, kAverage = 1, kLp = 2 };
+
+bool is_small_integer(DType dtype) { return dtype == DType::kInt8 || dtype == DType::kUInt8; }
+
+void require_spatial(const NodeReader& node, const Shape& x) {
+  if (x.size() < 3) node.fail("the input " + shape_string(x) + " must be (N, C, spatial axes...)");
+}
+
+void infer_pool(InferContext& ctx) {
+  const Shape& x = ctx.shape(0);
+  require_spatial(ctx, x);
+  const bool is_max = ctx.node().op == "MaxPool";
+  if (!(is_max && is_small_integer(ctx.dtype(0)))) require_arithmetic_dtype(ctx, 0);
+  if (ctx.attr_int("p", 2) < 1) ctx.fail("p must be at least 1");
+  const Window window = read_window(ctx, x, required_kernel_shape(ctx, x));
+  const Shape y = with_spatial(x[0], x[1], window.output);
+  ctx.set_output(0, ctx.dtype(0), y);
+  if (is_max && ctx.has_output(1)) ctx.set_output(1, DType::kInt64, y);
+}
+
+void infer_global(InferContext& ctx) {
+  const Shape& x = ctx.shape(0);
+  require_spatial(ctx, x);
+  require_arithmetic_dtype(ctx, 0);
+  if (x.size() > 5) ctx.unsupported("more than 3 spatial axes");
+  for (size_t i = 2; i < x.size(); ++i) {
+    if (x[i] == 0) ctx.fail("the input " + shape_string(x) + " has nothing to pool");
+  }
+  ctx.set_output(0, ctx.dtype(0), with_spatial(x[0], x[1], Shape(x.size() - 2, 1)));
+}
+
+void add_window(Params& params, const Window& w) {
+  params["ext"] = w.input;
+  params["res"] = w.output;
+  params["k"] = w.kernel;
+  params["stride"] = w.stride;
+  params["dil"] = w.dilation;
+  params["pad"] = w.pad_begin;
+}
+
+void lower_float(LowerContext& ctx, const Window& window, PoolMode mode, bool count_pad) {
+  const TensorView& x = ctx.input(0);
+  const TensorView& y = ctx.output(0);
+  require_float_storage(ctx, x.dtype);
+  require_32bit(ctx, x);
+  require_32bit(ctx, y);
+  int64_t width = ctx.caps().vector_width;
+  while (width > 1 && !(vectors_along(x, 1, width) && vectors_along(y, 1, width))) width /= 2;
+  KernelRequest request = request_with_epilogue(ctx, "pool");
+  request.types["T"] = x.dtype;
+  request.constants["VW"] = width;
+  request.constants["MODE"] = static_cast<int64_t>(mode);
+  const Window w = window.expanded(3);
+  Shape limit = w.input;
+  for (size_t i = 0; i < limit.size(); ++i) limit[i] += w.pad_end[i];
+  Params params{{"channels", x.shape[1]},
+                {"count_pad", count_pad ? 1 : 0},
+                {"power", static_cast<double>(ctx.attr_int("p", 2))},
+                {"xs", expanded_strides(x, 3)},
+                {"ys", expanded_strides(y, 3)},
+                {"limit", limit}};
+  add_window(params, w);
+  dispatch_linear(ctx, std::move(request), with_epilogue_views(ctx, {x, y}), std::move(params),
+                  y.elements() / width);
+}
+
+void lower_indexed(LowerContext& ctx, const Window& window) {
+  const TensorView& x = ctx.input(0);
+  const TensorView& y = ctx.output(0);
+  if (is_small_integer(x.dtype)) {
+    if (!ctx.caps().int8_storage) ctx.unsupported("MaxPool of 8-bit integers needs int8_storage");
+  } else {
+    require_float_storage(ctx, x.dtype);
+  }
+  require_32bit(ctx, x);
+  const bool has_index = ctx.has_output(1);
+  KernelRequest request;
+  request.name = "max_pool_index";
+  request.types["T"] = x.dtype;
+  request.constants["HAS_INDEX"] = has_index ? 1 : 0;
+  const Window w = window.expanded(3);
+  std::vector<TensorView> views{x, y};
+  Params params{{"channels", x.shape[1]},
+                {"column_major", ctx.attr_int("storage_order", 0)},
+                {"xs", expanded_strides(x, 3)},
+                {"ys", expanded_strides(y, 3)},
+                {"ps", Shape(5, 0)}};
+  if (has_index) {
+    views.push_back(word_view(ctx.output(1)));
+    std::vector<int64_t> strides = expanded_strides(ctx.output(1), 3);
+    for (int64_t& stride : strides) stride *= 2;
+    params["ps"] = strides;
+  }
+  add_window(params, w);
+  dispatch_linear(ctx, std::move(request), views, std::move(params), y.elements());
+}
+
+Window window_of(const LowerContext& ctx) {
+  const Shape& x = ctx.input(0).shape;
+  return read_window(ctx, x, required_kernel_shape(ctx, x));
+}
+
+Window global_window(const LowerContext& ctx) {
+  const Shape& x = ctx.input(0).shape;
+  Window w;
+  w.input = w.kernel = Shape(x.begin() + 2, x.end());
+  w.output = w.stride = w.dilation = Shape(w.input.size(), 1);
+  w.pad_begin = w.pad_end = Shape(w.input.size(), 0);
+  return w;
+}
+
+void lower_max(LowerContext& ctx) {
+  const Window window = window_of(ctx);
+  if (ctx.has_output(1) || is_small_integer(ctx.input(0).dtype)) {
+    return lower_indexed(ctx, window);
+  }
+  lower_float(ctx, window, PoolMode::kMax, false);
+}
+
+OpSchema pool_schema(const std::string& name, int version, const std::string& doc,
+                     std::function<void(LowerContext&)> lower) {
+  OpSchema schema;
+  schema.name = name;
+  schema.since_version = version;
+  schema.doc = doc;
+  schema.layout = LayoutRule::kChannelsLast;
+  schema.fuses_epilogue = name != "MaxPool";
+  schema.infer = name.starts_with("Global") ? infer_global : infer_pool;
+  schema.lower = std::move(lower);
+  return schema;
+}
+
+}  // namespace
+
+DLK_REGISTER_OPS {
+  OpSchema max_pool = pool_schema(
+      "MaxPool", 22, "Maximum over windows; the second output holds the maxima's flat indices.",
+      lower_max);
+  max_pool.max_outputs = 2;
+  register_op(max_pool);
+  register_op(pool_schema("AveragePool", 22, "Mean over windows, with or without the padding.",
+                          [](LowerContext& ctx) {
+                            lower_float(ctx, window_of(ctx), PoolMode::kAverage,
+                                        ctx.attr_int("count_include_pad", 0) != 0);
+                          }));
+  register_op(pool_schema("LpPool", 22, "p-norm over windows.", [](LowerContext& ctx) {
+    lower_float(ctx, window_of(ctx), PoolMode::kLp, false);
+  }));
+  register_op(pool_schema(
+      "GlobalMaxPool", 22, "Maximum over the spatial axes.",
+      [](LowerContext& ctx) { lower_float(ctx, global_window(ctx), PoolMode::kMax, false); }));
+  register_op(pool_schema(
+      "GlobalAveragePool", 22, "Mean over the spatial axes.",
+      [](LowerContext& ctx) { lower_float(ctx, global_window(ctx), PoolMode::kAverage, false); }));
+  register_op(pool_schema(
+      "GlobalLpPool", 22, "p-norm over the spatial axes.",
+      [](LowerContext& ctx) { lower_float(ctx, global_window(ctx), PoolMode::kLp, false); }));
+}
+
+}  // namespace dlk
