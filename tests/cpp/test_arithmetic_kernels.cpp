@@ -1,0 +1,102 @@
+// Every arithmetic kernel, in the variants that the operators ask for, parses, prints for each API
+// and compiles as Vulkan GLSL.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include "core/kernel/dialect.h"
+
+namespace dlk {
+namespace {
+
+Caps wide_caps() {
+  Caps caps;
+  caps.max_bindings = 16;
+  caps.max_group_invocations = 1024;
+  caps.local_memory_bytes = 32768;
+  caps.fp16_storage = caps.int8_storage = caps.int16_storage = caps.int64 = true;
+  caps.vector_width = 4;
+  return caps;
+}
+
+void compile(const KernelRequest& request) {
+  CAPTURE(request.key());
+  const KernelSources& sources = KernelSources::embedded();
+  const Caps caps = wide_caps();
+  for (const KernelFormat format : {KernelFormat::kOpenCLC, KernelFormat::kMsl}) {
+    CHECK_FALSE(sources.print(request, format, caps).code.empty());
+  }
+  if (glslang_version().empty()) return;
+  const KernelCode code = sources.print(request, KernelFormat::kSpirv, caps);
+  try {
+    CHECK_FALSE(compile_glsl(code.code, request.name).empty());
+  } catch (const Error& error) {
+    FAIL_CHECK(error.what());
+  }
+}
+
+KernelRequest request(const std::string& name, std::map<std::string, int64_t> constants = {},
+                      std::map<std::string, DType> types = {}) {
+  KernelRequest result;
+  result.name = name;
+  result.constants = std::move(constants);
+  result.types = std::move(types);
+  return result;
+}
+
+KernelRequest with_silu(KernelRequest request) {
+  request.epilogue.expression = "(x + e0) / (1.0f + exp(-x)) * e1";
+  request.epilogue.operands = {{EpilogueOperand::Kind::kFull, DType::kFloat16},
+                               {EpilogueOperand::Kind::kValue, DType::kFloat32}};
+  return request;
+}
+
+TEST_CASE("convolutions") {
+  for (const int64_t bias : {0, 1}) {
+    compile(request("conv_block", {{"HAS_BIAS", bias}, {"NV", 2}, {"WG", 8}}));
+    compile(with_silu(request("conv_block", {{"HAS_BIAS", bias}})));
+    compile(request("conv_depthwise", {{"HAS_BIAS", bias}}));
+    compile(with_silu(request("conv_depthwise", {{"HAS_BIAS", bias}})));
+    compile(request("conv_direct", {{"HAS_BIAS", bias}},
+                    {{"TX", DType::kFloat16}, {"TW", DType::kFloat16}, {"TY", DType::kBFloat16}}));
+  }
+  compile(request("conv_pack", {}, {{"TX", DType::kFloat16}, {"TY", DType::kFloat16}}));
+}
+
+TEST_CASE("matrix products") {
+  for (const int64_t dimensions : {1, 3}) {
+    compile(request("matmul_block", {{"ND", dimensions}, {"HAS_C", 0}}));
+    compile(with_silu(request("matmul_block", {{"ND", dimensions}, {"HAS_C", 1}, {"NV", 2}})));
+  }
+}
+
+TEST_CASE("pools") {
+  for (const int64_t mode : {0, 1, 2}) {
+    compile(request("pool", {{"MODE", mode}}));
+    compile(with_silu(request("pool", {{"MODE", mode}, {"VW", 1}})));
+  }
+  compile(request("max_pool_index", {{"HAS_INDEX", 1}}));
+  compile(request("max_pool_index", {{"HAS_INDEX", 0}}, {{"T", DType::kUInt8}}));
+  compile(request("max_pool_index", {{"HAS_INDEX", 1}}, {{"T", DType::kInt8}}));
+}
+
+TEST_CASE("rows") {
+  for (const int64_t split : {0, 1}) {
+    for (const int64_t log : {0, 1}) {
+      compile(request("softmax", {{"SPLIT", split}, {"LOG", log}, {"ND", 2}}));
+    }
+    for (const int64_t mode : {0, 1, 2, 3, 4}) {
+      compile(request("normalize_rows",
+                      {{"SPLIT", split}, {"MODE", mode}, {"HAS_SCALE", 1}, {"HAS_MEAN", 1}}));
+      compile(request("normalize_rows",
+                      {{"SPLIT", split}, {"MODE", mode}, {"HAS_BIAS", 1}, {"HAS_INV", 1}}));
+    }
+  }
+  compile(request("hardmax", {{"ND", 3}}));
+  compile(request("moments_rows"));
+  compile(with_silu(request("batch_norm")));
+  compile(request("running_average"));
+  compile(request("lrn"));
+}
+
+}  // namespace
+}  // namespace dlk
