@@ -59,7 +59,7 @@ def load(path: str | os.PathLike[str]) -> Mapping[str, np.ndarray]:
             position = end
         if position != body.size:
             raise ValueError(f"tensors take {position} bytes, but the file holds {body.size}")
-        return {name: _array(body, name, entry) for name, entry in header.items()}
+        return {name: _array(body, entry) for name, entry in header.items()}
     except ValueError as error:
         raise ValueError(f"{path.name} is no valid safetensors file: {error}") from error
 
@@ -104,7 +104,7 @@ def _span(name: str, entry: Any) -> tuple[int, int]:
     return offsets[0], offsets[1]
 
 
-def _array(body: np.ndarray, name: str, entry: dict[str, Any]) -> np.ndarray:
+def _array(body: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
     begin, end = entry["data_offsets"]
     raw = body[begin:end]
     dtype = _DTYPES[entry["dtype"]]

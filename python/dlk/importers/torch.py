@@ -276,7 +276,10 @@ def _load_zip(path: Path) -> Any:
             )
         if entries[pickles[0]].file_size > _MAX_PICKLE_BYTES:
             raise ValueError("its data.pkl is larger than 1 GiB")
-        if root + "byteorder" in entries and _read(archive, entries[root + "byteorder"]) != b"little":
+        if (
+            root + "byteorder" in entries
+            and _read(archive, entries[root + "byteorder"]) != b"little"
+        ):
             raise ValueError("written on a big-endian machine, which dlk does not read")
         result = reader.read(io.BytesIO(_read(archive, entries[pickles[0]])))
         for storage in storages.by_key.values():

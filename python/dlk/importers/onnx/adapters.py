@@ -89,7 +89,7 @@ def _attr_to_input(attribute: str, index: int) -> Adapter:
 
 
 def _drop(*attributes: str) -> Adapter:
-    def adapter(node: Node, context: Context) -> Node:
+    def adapter(node: Node, _context: Context) -> Node:
         for name in attributes:
             node.attributes.pop(name, None)
         return node
@@ -98,7 +98,7 @@ def _drop(*attributes: str) -> Adapter:
 
 
 def _rename(op: str) -> Adapter:
-    def adapter(node: Node, context: Context) -> Node:
+    def adapter(node: Node, _context: Context) -> Node:
         node.op = op
         return node
 
@@ -108,7 +108,7 @@ def _rename(op: str) -> Adapter:
 def _default(attribute: str, value: Any) -> Adapter:
     """The default changed: write down the old one."""
 
-    def adapter(node: Node, context: Context) -> Node:
+    def adapter(node: Node, _context: Context) -> Node:
         node.attributes.setdefault(attribute, value)
         return node
 
@@ -177,12 +177,12 @@ def _batch_norm_outputs(node: Node, context: Context) -> Node:
 _CAST_NAMES = {"FLOAT": "FLOAT", "DOUBLE": "DOUBLE", "BOOL": "BOOL", "HALF": "FLOAT16"}
 
 
-def _cast_string(node: Node, context: Context) -> Node:
+def _cast_string(node: Node, _context: Context) -> Node:
     """Opset < 6: `to` is a type's name."""
     to = node.attributes.get("to")
     if isinstance(to, str):
         name = _CAST_NAMES.get(to.upper(), to.upper())
-        if name not in TensorProto.DataType.keys():
+        if name not in set(TensorProto.DataType.keys()):
             raise _fail(node, f"casts to the unknown type {to!r}")
         node.attributes["to"] = int(TensorProto.DataType.Value(name))
     return node
@@ -229,14 +229,14 @@ def _pad(node: Node, context: Context) -> Node:
     return node
 
 
-def _split_count(node: Node, context: Context) -> Node:
+def _split_count(node: Node, _context: Context) -> Node:
     """Opset < 18: without sizes, the number of parts is the number of outputs."""
     if not node.input(1):
         node.attributes["num_outputs"] = len(node.outputs)
     return node
 
 
-def _upsample_1(node: Node, context: Context) -> Node:
+def _upsample_1(node: Node, _context: Context) -> Node:
     """Opset < 7: one scale each for height and width."""
     scales = [node.attributes.pop("height_scale", 1.0), node.attributes.pop("width_scale", 1.0)]
     node.attributes.setdefault("scales", [1.0, 1.0, *scales])
@@ -259,7 +259,7 @@ def _upsample_to_resize(node: Node, context: Context) -> Node:
     return _resize_10(node, context)
 
 
-def _resize_10(node: Node, context: Context) -> Node:
+def _resize_10(node: Node, _context: Context) -> Node:
     """Opset < 11: inputs (X, scales), asymmetric coordinates, nearest rounds down."""
     node.inputs = [node.inputs[0], "", node.input(1)]
     node.attributes.setdefault("coordinate_transformation_mode", "asymmetric")
@@ -268,7 +268,7 @@ def _resize_10(node: Node, context: Context) -> Node:
 
 
 def _resize_inputs(node: Node, context: Context) -> Node:
-    """An empty tensor stood for a left-out roi or scales until opset 13, and still does in files."""
+    """An empty tensor stands for a left-out roi or scales, in old and in many new files."""
     for index in (1, 2):
         name = node.input(index)
         array = context.value(name) if name else None
@@ -319,7 +319,7 @@ def _group_norm(node: Node, context: Context) -> None:
     context.emit("Reshape", [normal, dims], [out])
 
 
-def _mean_variance(node: Node, context: Context) -> Node:
+def _mean_variance(node: Node, _context: Context) -> Node:
     """Opset < 9: `across_channels` chose the axes."""
     across = node.attributes.pop("across_channels", 0)
     if not node.attributes.pop("normalize_variance", 1):
@@ -328,7 +328,7 @@ def _mean_variance(node: Node, context: Context) -> Node:
     return node
 
 
-def _grid_sample(node: Node, context: Context) -> Node:
+def _grid_sample(node: Node, _context: Context) -> Node:
     """Opset < 20: other names of the modes."""
     names = {"bilinear": "linear", "bicubic": "cubic"}
     mode = node.attributes.get("mode", "bilinear")
@@ -343,11 +343,11 @@ def _dft(node: Node, context: Context) -> Node:
     return node
 
 
-def _scan_8(node: Node, context: Context) -> Node:
+def _scan_8(node: Node, _context: Context) -> Node:
     raise _fail(node, "Scan of opset 8 is not read; convert the model to opset 9 or later")
 
 
-def _gemm(node: Node, context: Context) -> Node:
+def _gemm(node: Node, _context: Context) -> Node:
     """Opset < 7: C was broadcast on request; it always is now."""
     node.attributes.pop("broadcast", None)
     return node

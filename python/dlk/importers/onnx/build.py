@@ -48,6 +48,10 @@ def read_dims(type_proto: onnx.TypeProto, what: str) -> Type:
     return name, dims
 
 
+def _is_plain_tensor(proto: onnx.TypeProto) -> bool:
+    return proto.WhichOneof("value") == "tensor_type" and proto.tensor_type.elem_type in DTYPE_NAMES
+
+
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The graphs in a node's attributes."""
     for attribute in node.attribute:
@@ -171,10 +175,8 @@ class Builder:
             dtype = DTYPE_NAMES.get(tensor.data_type, "float32")
             scope.types[tensor.name] = (dtype, list(tensor.dims))
         for value in [*proto.value_info, *proto.output]:
-            if value.type.WhichOneof("value") == "tensor_type":
-                elem_type = value.type.tensor_type.elem_type
-                if elem_type in DTYPE_NAMES:
-                    scope.types[value.name] = read_dims(value.type, value.name)
+            if _is_plain_tensor(value.type):
+                scope.types[value.name] = read_dims(value.type, value.name)
         scope.produced_later = {name for node in proto.node for name in node.output if name}
         return scope
 
@@ -184,7 +186,9 @@ class Builder:
         for value in proto.output:
             if not value.name:
                 raise ValueError("a graph output has no name; the file is damaged")
-            scope.graph.add_output(self.resolve(value.name, scope, "the graph's output"), value.name)
+            scope.graph.add_output(
+                self.resolve(value.name, scope, "the graph's output"), value.name
+            )
 
     def _subgraph(
         self, proto: onnx.GraphProto, outer: Scope, passed: list[str], inlined: list[str]
@@ -212,8 +216,9 @@ class Builder:
         self._add_outputs(proto, scope)
         return graph
 
-    def _call(self, function: onnx.FunctionProto, node: Node, proto: onnx.NodeProto,
-              scope: Scope) -> None:
+    def _call(
+        self, function: onnx.FunctionProto, node: Node, proto: onnx.NodeProto, scope: Scope
+    ) -> None:
         """Inlines a model-local function."""
         if scope.depth >= MAX_DEPTH:
             raise ValueError(
@@ -401,9 +406,8 @@ class Builder:
                 except Exception:  # it is a help only; who needs the type says what is missing
                     return self._inferred
                 for value in inferred.graph.value_info:
-                    if value.type.WhichOneof("value") == "tensor_type":
-                        if value.type.tensor_type.elem_type in DTYPE_NAMES:
-                            self._inferred[value.name] = read_dims(value.type, value.name)
+                    if _is_plain_tensor(value.type):
+                        self._inferred[value.name] = read_dims(value.type, value.name)
         return self._inferred
 
 
