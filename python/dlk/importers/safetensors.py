@@ -109,11 +109,12 @@ def _array(body: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
     raw = body[begin:end]
     dtype = _DTYPES[entry["dtype"]]
     if dtype == "bool":
-        return (raw != 0).reshape(entry["shape"])
+        flags: np.ndarray = raw != 0
+        return flags.reshape(entry["shape"])
     stored = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
     if raw.size and raw.ctypes.data % stored.itemsize:
         raw = raw.copy()
-    values = raw.view(stored)
+    values: np.ndarray = raw.view(stored)
     if dtype == "bfloat16":
         values = (values.astype(np.uint32) << 16).view(np.float32)
     return values.reshape(entry["shape"])

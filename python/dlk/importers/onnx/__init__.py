@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import onnx
 
-    from dlk._core import Graph
+    from dlk import _core
 
 __all__ = ["load_graph"]
 
@@ -27,7 +27,7 @@ def load_graph(
     *,
     external_data: str | os.PathLike[str] | None = None,
     input_shapes: Mapping[str, Sequence[int | str | None]] | None = None,
-) -> Graph:
+) -> _core.Graph:
     """Reads an ONNX model.
 
     `source` is a path, the bytes of a file, or a ModelProto. `external_data` is the folder that
@@ -68,7 +68,7 @@ def load_graph(
                 )
             data = path.read_bytes()
         model = parse_model(data, name)
-    graph = Builder(Graph, _local_functions(model), folder, model).build(
+    graph: _core.Graph = Builder(Graph, _local_functions(model), folder, model).build(
         model.graph, opset_versions(model.opset_import), input_shapes or {}
     )
     graph.info.text = _info(model, name)

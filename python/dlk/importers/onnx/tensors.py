@@ -69,7 +69,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     return np.dtype(name)
 
 
@@ -109,6 +110,7 @@ def _read_typed(
     tensor: TensorProto, name: str, dtype: np.dtype[Any], count: int, what: str
 ) -> np.ndarray:
     values = getattr(tensor, _TYPED_FIELDS[tensor.data_type])
+    array: np.ndarray
     if len(values) != count:
         raise ValueError(
             f"{what} declares {count} elements but holds {len(values)}; the file is damaged"
@@ -117,9 +119,11 @@ def _read_typed(
         bits = np.array(values, dtype=np.int64)
         if bits.size and (bits.min() < 0 or bits.max() > 0xFFFF):
             raise ValueError(f"{what} holds values that are no 16-bit patterns")
-        return bits.astype(np.uint16).view(dtype)
+        array = bits.astype(np.uint16).view(dtype)
+        return array
     if name == "bool":
-        return np.array(values, dtype=np.int64) != 0
+        array = np.array(values, dtype=np.int64) != 0
+        return array
     try:
         return np.array(values, dtype=dtype)
     except OverflowError as error:
@@ -174,7 +178,7 @@ def _external_path(location: str, folder: Path | None, what: str) -> Path:
 
 def parse_model(data: bytes, what: str) -> onnx.ModelProto:
     """A ModelProto from bytes; ValueError when they are none."""
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if not data:
         raise ValueError(f"{what} is empty; an ONNX model was expected")
