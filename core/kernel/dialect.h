@@ -65,6 +65,8 @@ class KernelSources {
   void add(std::string_view file_name, std::string_view text);
   std::vector<std::string> kernel_names() const;
   bool contains(std::string_view kernel) const;
+  /// Of all texts: changes when any of them does.
+  uint64_t hash() const;
   /// The interface of a variant; InvalidArgument for unknown kernels, constants and types.
   KernelInterface interface_of(const KernelRequest& request) const;
   /// Prints a variant: OpenCL C, GLSL (not yet SPIR-V) or MSL text with its calling convention.

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/kernel/dialect.h"
+#include "core/kernel/disk_cache.h"
 #include "core/kernel/embedded.h"
 #include "core/kernel/parser.h"
 #include "core/kernel/printer.h"
@@ -15,12 +16,6 @@ using dialect::Function;
 using dialect::KernelDecl;
 using dialect::Unit;
 
-uint64_t fnv(std::string_view text, uint64_t seed) {
-  uint64_t hash = seed;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
-  return hash;
-}
-
 const Function* find_function(const Unit& unit, std::string_view name) {
   for (const Function& function : unit.functions) {
     if (function.name == name) return &function;
@@ -33,8 +28,8 @@ const Function* find_function(const Unit& unit, std::string_view name) {
 std::string KernelRequest::key() const {
   std::string text = name;
   if (!source.empty()) {
-    text += "@" + std::to_string(fnv(source, 14695981039346656037u)) + "." +
-            std::to_string(fnv(source, 1099511628211u)) + "." + std::to_string(source.size());
+    text += "@" + std::to_string(hash_text(source)) + "." +
+            std::to_string(hash_text(source, 1099511628211u)) + "." + std::to_string(source.size());
   }
   for (const auto& [constant, value] : constants)
     text += "|" + constant + "=" + std::to_string(value);
@@ -148,6 +143,14 @@ std::vector<std::string> KernelSources::kernel_names() const {
 
 bool KernelSources::contains(std::string_view kernel) const {
   return impl_->kernels.contains(kernel);
+}
+
+uint64_t KernelSources::hash() const {
+  uint64_t hash = 0;
+  for (const auto& unit : impl_->units) {
+    hash = hash_text(unit->source.text, hash_text(unit->source.name, hash + 1));
+  }
+  return hash;
 }
 
 KernelInterface KernelSources::interface_of(const KernelRequest& request) const {
