@@ -1,6 +1,7 @@
 // The graph: values joined by nodes with ONNX semantics (the newest form of each operator: axes and
-// the like are inputs where ONNX made them inputs), plus the "dlk" domain. Plain data that importers
-// build, passes rewrite and plans read. Dimensions may be symbolic; nothing here touches a device.
+// the like are inputs where ONNX made them inputs), plus the "dlk" domain. Plain data that
+// importers build, passes rewrite and plans read. Dimensions may be symbolic; nothing here touches
+// a device.
 //
 // State is part of the graph: a Variable holds its value between runs, `assign` says what it
 // becomes at the end of a run, after every reader. A Variable is never folded into constants.
@@ -23,15 +24,15 @@ inline constexpr ValueId kNoValue = -1;  // an optional input or output that is 
 using NodeId = int32_t;
 inline constexpr NodeId kNoNode = -1;
 
-using Attribute = std::variant<int64_t, double, std::string, std::vector<int64_t>,
-                               std::vector<double>, std::vector<std::string>, HostTensor,
-                               std::shared_ptr<Graph>>;
+using Attribute =
+    std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<double>,
+                 std::vector<std::string>, HostTensor, std::shared_ptr<Graph>>;
 using Attributes = std::map<std::string, Attribute>;
 
 enum class ValueKind : uint8_t { kInput, kConstant, kVariable, kResult };
 
 struct Value {
-  std::string name;                    // unique in its graph
+  std::string name;  // unique in its graph
   ValueKind kind = ValueKind::kResult;
   DType dtype = DType::kFloat32;       // of results: filled in by inference
   std::optional<SymbolicShape> shape;  // of results: only once inferred or declared
@@ -100,6 +101,7 @@ class Graph {
 
  private:
   std::string unique_name(const std::string& wanted);
+  ValueId add_value(Value value);
 
   std::vector<Value> values_;
   std::vector<Node> nodes_;

@@ -28,6 +28,8 @@ namespace dlk {
 
 inline constexpr int64_t kMaxHostElements = 1024;
 
+struct PointwiseProgram;  // core/ops/pointwise.h
+
 /// Typed access to a node's attributes and arity; errors name the node.
 class NodeReader {
  public:
@@ -64,7 +66,8 @@ class InferContext : public NodeReader {
   virtual const Shape& shape(size_t input) const = 0;
   int64_t rank(size_t input) const { return static_cast<int64_t>(shape(input).size()); }
   /// The input's value if it is known before the run (a constant, shape arithmetic, or a small
-  /// input that the run was specialized on). Asking makes a small graph input part of the plan's key.
+  /// input that the run was specialized on). Asking makes a small graph input part of the plan's
+  /// key.
   virtual std::optional<HostTensor> constant(size_t input) const = 0;
   /// As `constant`, or an error that says that `what` must be known before the run.
   HostTensor require_constant(size_t input, const std::string& what) const;
@@ -99,6 +102,10 @@ struct TensorView {
   bool is_channels_last() const;
   /// Every element is stored once and together, in some order of the axes.
   bool is_dense() const;
+  /// Elements from the first to the last that the strides reach, both included; 0 if empty.
+  int64_t span() const;
+  /// The same elements under another shape of as many elements, where strides can say it.
+  std::optional<TensorView> reshaped(const Shape& new_shape) const;
 };
 
 /// Parameter values by name; arrays as vectors. Every parameter of the kernel must be given, and no
@@ -123,12 +130,15 @@ class LowerContext : public NodeReader {
   /// dispatch's operands. Operands of kind kValue have no view; `dispatch` fills in their params.
   virtual const Epilogue& epilogue() const = 0;
   virtual const std::vector<TensorView>& epilogue_views() const = 0;
+  /// What a fused pointwise node computes; nullptr for any other node.
+  virtual const PointwiseProgram* program() const = 0;
 
   /// Scratch that lives until the node's last dispatch.
   virtual TensorView workspace(DType dtype, const Shape& shape) = 0;
   /// The view itself if it is contiguous, else a contiguous copy in a workspace.
   virtual TensorView contiguous(const TensorView& view) = 0;
-  /// Copies `from` to `to` (same shape, any strides, converts the dtype).
+  /// Copies `from` to `to` (same shape, any strides, converts the dtype). Nothing is done where
+  /// both are the same view, as when a concat's input was written in its place of the output.
   virtual void copy(const TensorView& from, const TensorView& to) = 0;
   /// A transformed weight, made once when the model is prepared and shared by all plans of a model:
   /// `make(context, destination)` dispatches what fills `destination`. For an input that is not a
@@ -148,7 +158,7 @@ class LowerContext : public NodeReader {
 
 struct AliasResult {
   size_t input = 0;  // which input it is a view of
-  TensorView view;
+  TensorView view;   // of that input's storage, dtype and the output's shape
 };
 class AliasContext : public NodeReader {
  public:
@@ -161,6 +171,18 @@ class AliasContext : public NodeReader {
   virtual std::optional<HostTensor> constant(size_t input) const = 0;
 };
 
+/// What a pointwise operator needs to state its program: attributes and the dtypes of its inputs.
+class PointwiseContext : public NodeReader {
+ public:
+  PointwiseContext(const Node& node, std::vector<DType> dtypes)
+      : NodeReader(node), dtypes_(std::move(dtypes)) {}
+  /// Of an input that is there.
+  DType dtype(size_t input) const { return dtypes_.at(input); }
+
+ private:
+  std::vector<DType> dtypes_;
+};
+
 /// What strides a result gets. kFollow: those of the first input of the same rank that is dense
 /// (channels-last stays channels-last); kContiguous: row-major; kChannelsLast: channel innermost
 /// when the layout pass is on, else row-major.
@@ -169,18 +191,22 @@ enum class LayoutRule : uint8_t { kFollow, kContiguous, kChannelsLast };
 struct OpSchema {
   std::string name;
   std::string domain = {};
-  int since_version = 1;  // of the form that `infer` and `lower` implement
-  std::string doc = {};   // one line, then attributes where they need a word
+  int since_version = 1;               // of the form that `infer` and `lower` implement
+  std::string doc = {};                // one line, then attributes where they need a word
   int min_inputs = 1, max_inputs = 1;  // max -1: any number
   int min_outputs = 1, max_outputs = 1;
   LayoutRule layout = LayoutRule::kFollow;
-  bool in_place = false;  // output 0 may overwrite a dying input of the same size and strides
+  bool in_place = false;        // output 0 may overwrite a dying input of the same size and strides
   bool fuses_epilogue = false;  // `lower` passes the context's epilogue on to its kernels
   int64_t epilogue_channel_axis = 1;  // of the output: what `channel` counts
   std::function<void(InferContext&)> infer = {};
   std::function<void(HostEvalContext&)> host_eval = {};
   std::function<std::optional<AliasResult>(const AliasContext&)> alias = {};
   std::function<void(LowerContext&)> lower = {};
+  /// What the operator computes element by element; such nodes are fused with their neighbours.
+  std::function<PointwiseProgram(const PointwiseContext&)> pointwise = {};
+  /// host_eval needs the inputs' shapes only (Shape, Size).
+  bool host_eval_by_shape = false;
 };
 
 void register_op(OpSchema schema);
@@ -194,10 +220,11 @@ std::vector<const OpSchema*> all_ops();
 #define DLK_CONCAT_INNER(a, b) a##b
 #define DLK_CONCAT(a, b) DLK_CONCAT_INNER(a, b)
 /// DLK_REGISTER_OPS { register_op({...}); ... }: runs once, before main.
-#define DLK_REGISTER_OPS                                                           \
-  static void DLK_CONCAT(dlk_register_ops_, __LINE__)();                           \
-  namespace {                                                                      \
-  [[maybe_unused]] const bool DLK_CONCAT(dlk_ops_registered_, __LINE__) =          \
-      (DLK_CONCAT(dlk_register_ops_, __LINE__)(), true);                           \
-  }                                                                                \
+#define DLK_REGISTER_OPS                                                                         \
+  static void DLK_CONCAT(dlk_register_ops_, __LINE__)();                                         \
+  namespace {                                                                                    \
+  [[maybe_unused]] const bool DLK_CONCAT(dlk_ops_registered_,                                    \
+                                         __LINE__) = (DLK_CONCAT(dlk_register_ops_, __LINE__)(), \
+                                                      true);                                     \
+  }                                                                                              \
   static void DLK_CONCAT(dlk_register_ops_, __LINE__)()

@@ -48,18 +48,19 @@ struct PlanStep {
   uint64_t bytes_read = 0, bytes_written = 0;
   double flops = 0;
   bool barrier_before = false;
+  std::vector<size_t> reads_from;  // earlier steps that wrote what this one uses
 };
 
 struct PlanSummary {
   std::vector<PlanStep> steps;
-  std::vector<std::string> host_ops;   // shape arithmetic and control flow done on the host
-  uint64_t arena_bytes = 0;            // activations and workspaces, one run
-  uint64_t peak_live_bytes = 0;        // the least that any placement of this order could use
+  std::vector<std::string> host_ops;  // shape arithmetic and control flow done on the host
+  uint64_t arena_bytes = 0;           // activations and workspaces, one run
+  uint64_t peak_live_bytes = 0;       // the least that any placement of this order could use
   uint64_t weight_bytes = 0;
   size_t dispatches = 0, pipelines = 0;
   std::map<std::string, Shape> output_shapes;
-  std::string table() const;           // for people
-  std::string graphviz() const;        // dot text
+  std::string table() const;     // for people
+  std::string graphviz() const;  // dot text
 };
 
 /// A tensor handed to a run: host memory (uploaded) or device memory (bound without a copy).

@@ -1,0 +1,135 @@
+#include <algorithm>
+#include <numeric>
+
+#include "core/device/arena.h"
+#include "core/graph/lowered.h"
+
+namespace dlk {
+
+namespace {
+
+uint64_t aligned(uint64_t bytes) {
+  return (std::max<uint64_t>(bytes, 4) + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
+void find_lifetimes(Lowered& lowered) {
+  for (size_t c = 0; c < lowered.commands.size(); ++c) {
+    for (const PlannedOperand& operand : lowered.commands[c].operands) {
+      Storage& storage = lowered.storages[operand.storage];
+      if (storage.first_command < 0) storage.first_command = static_cast<int32_t>(c);
+      storage.last_command = static_cast<int32_t>(c);
+    }
+  }
+}
+
+uint64_t peak_bytes(const std::vector<const Storage*>& used, size_t commands) {
+  std::vector<int64_t> change(commands + 1, 0);
+  for (const Storage* storage : used) {
+    change[storage->first_command] += static_cast<int64_t>(aligned(storage->size_bytes));
+    change[storage->last_command + 1] -= static_cast<int64_t>(aligned(storage->size_bytes));
+  }
+  int64_t live = 0, peak = 0;
+  for (const int64_t delta : change) peak = std::max(peak, live += delta);
+  return static_cast<uint64_t>(peak);
+}
+
+struct Placed {
+  uint32_t chunk;
+  uint64_t begin, end;
+  const Storage* storage;
+};
+
+bool lives_overlap(const Storage& a, const Storage& b) {
+  return a.first_command <= b.last_command && b.first_command <= a.last_command;
+}
+
+/// Lowest place among `placed` storages of `chunk` that live at the same time.
+uint64_t lowest_offset(const std::vector<Placed>& placed, uint32_t chunk, const Storage& storage) {
+  const uint64_t size = aligned(storage.size_bytes);
+  uint64_t offset = 0;
+  for (const Placed& other : placed) {  // sorted by begin
+    if (other.chunk != chunk || !lives_overlap(*other.storage, storage)) continue;
+    if (offset + size <= other.begin) break;
+    offset = std::max(offset, other.end);
+  }
+  return offset;
+}
+
+/// Places in the given order, each storage at the lowest free offset of the first chunk with room.
+std::vector<uint64_t> place(const std::vector<Storage*>& order, uint64_t max_chunk_bytes) {
+  std::vector<Placed> placed;
+  std::vector<uint64_t> chunks;
+  for (Storage* storage : order) {
+    const uint64_t size = aligned(storage->size_bytes);
+    for (uint32_t chunk = 0;; ++chunk) {
+      const uint64_t offset = lowest_offset(placed, chunk, *storage);
+      if (offset + size > max_chunk_bytes && !(chunk == chunks.size() && offset == 0)) continue;
+      if (chunk == chunks.size()) chunks.push_back(0);
+      chunks[chunk] = std::max(chunks[chunk], offset + size);
+      storage->chunk = chunk;
+      storage->offset_bytes = offset;
+      const Placed entry{chunk, offset, offset + size, storage};
+      placed.insert(
+          std::upper_bound(placed.begin(), placed.end(), entry,
+                           [](const Placed& a, const Placed& b) { return a.begin < b.begin; }),
+          entry);
+      break;
+    }
+  }
+  return chunks;
+}
+
+}  // namespace
+
+uint64_t MemoryPlan::arena_bytes() const {
+  return std::accumulate(chunk_bytes.begin(), chunk_bytes.end(), uint64_t{0});
+}
+
+MemoryPlan plan_memory(Lowered& lowered, uint64_t max_chunk_bytes) {
+  find_lifetimes(lowered);
+  std::vector<Storage*> used;
+  std::vector<const Storage*> seen;
+  for (Storage& storage : lowered.storages) {
+    if (storage.kind != StorageKind::kArena || storage.first_command < 0) continue;
+    if (storage.size_bytes > max_chunk_bytes) {
+      throw Error(ErrorCode::kOutOfMemory, "'" + storage.name + "' needs " +
+                                               std::to_string(storage.size_bytes) +
+                                               " bytes; one buffer of the device has at most " +
+                                               std::to_string(max_chunk_bytes));
+    }
+    used.push_back(&storage);
+    seen.push_back(&storage);
+  }
+  MemoryPlan plan;
+  plan.peak_live_bytes = peak_bytes(seen, lowered.commands.size());
+  // Several good orders; the smallest arena wins. Ties keep execution order, so plans are stable.
+  const auto by_size = [](const Storage* a, const Storage* b) {
+    return a->size_bytes > b->size_bytes;
+  };
+  const auto by_span = [](const Storage* a, const Storage* b) {
+    const auto weight = [](const Storage* s) {
+      return s->size_bytes * static_cast<uint64_t>(s->last_command - s->first_command + 1);
+    };
+    return weight(a) > weight(b);
+  };
+  const auto by_start = [](const Storage* a, const Storage* b) {
+    return a->first_command < b->first_command;
+  };
+  std::vector<std::vector<Storage*>> orders(3, used);
+  std::stable_sort(orders[0].begin(), orders[0].end(), by_size);
+  std::stable_sort(orders[1].begin(), orders[1].end(), by_span);
+  std::stable_sort(orders[2].begin(), orders[2].end(), by_start);
+  size_t best = 0;
+  uint64_t best_bytes = UINT64_MAX;
+  for (size_t i = 0; i < orders.size(); ++i) {
+    plan.chunk_bytes = place(orders[i], max_chunk_bytes);
+    if (plan.arena_bytes() < best_bytes) {
+      best_bytes = plan.arena_bytes();
+      best = i;
+    }
+  }
+  plan.chunk_bytes = place(orders[best], max_chunk_bytes);
+  return plan;
+}
+
+}  // namespace dlk

@@ -1,0 +1,187 @@
+#include "core/graph/tensor.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "core/base/error.h"
+
+namespace dlk {
+
+namespace {
+
+/// The value at `source`, as Out (int64_t or double).
+template <typename Out>
+Out load_as(DType dtype, const std::byte* source) {
+  const auto get = [&]<typename T>(T value) {
+    std::memcpy(&value, source, sizeof(T));
+    return value;
+  };
+  switch (dtype) {
+    case DType::kFloat32:
+      return static_cast<Out>(get(float{}));
+    case DType::kFloat16:
+      return static_cast<Out>(half_to_float(get(uint16_t{})));
+    case DType::kBFloat16:
+      return static_cast<Out>(bfloat16_to_float(get(uint16_t{})));
+    case DType::kFloat64:
+      return static_cast<Out>(get(double{}));
+    case DType::kInt8:
+      return static_cast<Out>(get(int8_t{}));
+    case DType::kInt16:
+      return static_cast<Out>(get(int16_t{}));
+    case DType::kInt32:
+      return static_cast<Out>(get(int32_t{}));
+    case DType::kInt64:
+      return static_cast<Out>(get(int64_t{}));
+    case DType::kUInt8:
+      return static_cast<Out>(get(uint8_t{}));
+    case DType::kUInt16:
+      return static_cast<Out>(get(uint16_t{}));
+    case DType::kUInt32:
+      return static_cast<Out>(get(uint32_t{}));
+    case DType::kUInt64:
+      return static_cast<Out>(get(uint64_t{}));
+    case DType::kBool:
+      return static_cast<Out>(get(uint8_t{}) != 0);
+  }
+  throw_invalid("unknown dtype");
+}
+
+template <typename In>
+void store_from(DType dtype, In value, std::byte* target) {
+  const auto put = [&](auto v) { std::memcpy(target, &v, sizeof(v)); };
+  switch (dtype) {
+    case DType::kFloat32:
+      return put(static_cast<float>(value));
+    case DType::kFloat16:
+      return put(float_to_half(static_cast<float>(value)));
+    case DType::kBFloat16:
+      return put(float_to_bfloat16(static_cast<float>(value)));
+    case DType::kFloat64:
+      return put(static_cast<double>(value));
+    case DType::kInt8:
+      return put(static_cast<int8_t>(value));
+    case DType::kInt16:
+      return put(static_cast<int16_t>(value));
+    case DType::kInt32:
+      return put(static_cast<int32_t>(value));
+    case DType::kInt64:
+      return put(static_cast<int64_t>(value));
+    case DType::kUInt8:
+      return put(static_cast<uint8_t>(value));
+    case DType::kUInt16:
+      return put(static_cast<uint16_t>(value));
+    case DType::kUInt32:
+      return put(static_cast<uint32_t>(value));
+    case DType::kUInt64:
+      return put(static_cast<uint64_t>(value));
+    case DType::kBool:
+      return put(static_cast<uint8_t>(value != In{0} ? 1 : 0));
+  }
+  throw_invalid("unknown dtype");
+}
+
+template <typename In>
+HostTensor from_values(DType dtype, Shape shape, const std::vector<In>& values) {
+  const uint32_t size = dtype_size(dtype);
+  std::vector<std::byte> bytes(values.size() * size);
+  for (size_t i = 0; i < values.size(); ++i) store_from(dtype, values[i], bytes.data() + i * size);
+  return HostTensor::copy_of(dtype, std::move(shape), bytes);
+}
+
+template <typename Out>
+std::vector<Out> to_values(const HostTensor& tensor) {
+  const uint32_t size = dtype_size(tensor.dtype);
+  std::vector<Out> values(static_cast<size_t>(tensor.elements()));
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = load_as<Out>(tensor.dtype, tensor.data.get() + i * size);
+  }
+  return values;
+}
+
+}  // namespace
+
+int64_t element_count(const Shape& shape) {
+  int64_t count = 1;
+  bool zero = false;
+  for (const int64_t dim : shape) {
+    if (dim < 0) throw_invalid("shape " + shape_string(shape) + " has a negative dimension");
+    if (dim == 0) {
+      zero = true;
+    } else if (count > std::numeric_limits<int64_t>::max() / 16 / dim) {
+      throw_invalid("shape " + shape_string(shape) + " has too many elements");
+    } else {
+      count *= dim;
+    }
+  }
+  return zero ? 0 : count;
+}
+
+Shape contiguous_strides(const Shape& shape) {
+  Shape strides(shape.size());
+  int64_t stride = 1;
+  for (size_t i = shape.size(); i-- > 0;) {
+    strides[i] = stride;
+    stride *= std::max<int64_t>(shape[i], 1);
+  }
+  return strides;
+}
+
+std::string shape_string(const Shape& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) {
+    if (i) text += ", ";
+    text += std::to_string(shape[i]);
+  }
+  return text + "]";
+}
+
+Shape broadcast_shapes(const Shape& a, const Shape& b) {
+  Shape result(std::max(a.size(), b.size()));
+  for (size_t i = 0; i < result.size(); ++i) {
+    const int64_t x = i < a.size() ? a[a.size() - 1 - i] : 1;
+    const int64_t y = i < b.size() ? b[b.size() - 1 - i] : 1;
+    if (x != y && x != 1 && y != 1) {
+      throw_invalid("shapes " + shape_string(a) + " and " + shape_string(b) +
+                    " cannot be broadcast");
+    }
+    result[result.size() - 1 - i] = x == 1 ? y : x;
+  }
+  return result;
+}
+
+HostTensor HostTensor::copy_of(DType dtype, Shape shape, std::span<const std::byte> bytes) {
+  HostTensor tensor{dtype, std::move(shape), nullptr};
+  if (bytes.size() != tensor.size_bytes()) {
+    throw_invalid("a " + std::string(dtype_name(dtype)) + " tensor of shape " +
+                  shape_string(tensor.shape) + " has " + std::to_string(tensor.size_bytes()) +
+                  " bytes, not " + std::to_string(bytes.size()));
+  }
+  std::shared_ptr<std::byte[]> copy(new std::byte[std::max<size_t>(bytes.size(), 1)]);
+  if (!bytes.empty()) std::memcpy(copy.get(), bytes.data(), bytes.size());
+  tensor.data = std::shared_ptr<const std::byte>(copy, copy.get());
+  return tensor;
+}
+
+HostTensor HostTensor::ints(const std::vector<int64_t>& values) {
+  return from_ints(DType::kInt64, {static_cast<int64_t>(values.size())}, values);
+}
+
+HostTensor HostTensor::scalar(DType dtype, double value) {
+  return from_doubles(dtype, {}, {value});
+}
+
+HostTensor HostTensor::from_ints(DType dtype, Shape shape, const std::vector<int64_t>& values) {
+  return from_values(dtype, std::move(shape), values);
+}
+
+HostTensor HostTensor::from_doubles(DType dtype, Shape shape, const std::vector<double>& values) {
+  return from_values(dtype, std::move(shape), values);
+}
+
+std::vector<int64_t> HostTensor::to_ints() const { return to_values<int64_t>(*this); }
+
+std::vector<double> HostTensor::to_doubles() const { return to_values<double>(*this); }
+
+}  // namespace dlk

@@ -1,0 +1,224 @@
+#include "core/runtime/model.h"
+
+#include <algorithm>
+
+#include "core/runtime/model_state.h"
+
+namespace dlk {
+
+namespace {
+
+std::string symbolic_string(const SymbolicShape& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) {
+    if (i) text += ", ";
+    text += shape[i].is_static()      ? std::to_string(shape[i].value)
+            : shape[i].symbol.empty() ? "?"
+                                      : shape[i].symbol;
+  }
+  return text + "]";
+}
+
+std::string names_of(const Graph& graph) {
+  std::string names;
+  for (const ValueId id : graph.inputs()) {
+    names += (names.empty() ? "'" : ", '") + graph.value(id).name + "'";
+  }
+  return names.empty() ? "none" : names;
+}
+
+void check_shape(const Value& declared, const Shape& given) {
+  if (!declared.shape) return;
+  const SymbolicShape& expected = *declared.shape;
+  bool fits = expected.size() == given.size();
+  for (size_t i = 0; fits && i < given.size(); ++i) {
+    fits = !expected[i].is_static() || expected[i].value == given[i];
+  }
+  if (fits) return;
+  throw_invalid("input '" + declared.name + "' has shape " + shape_string(given) + ", expected " +
+                symbolic_string(expected));
+}
+
+/// One symbol must stand for one size.
+void check_symbols(const Graph& graph, const RunInputs& inputs) {
+  std::map<std::string, std::pair<int64_t, std::string>> bound;
+  for (const ValueId id : graph.inputs()) {
+    const Value& declared = graph.value(id);
+    if (!declared.shape) continue;
+    const Shape& given = input_shape(inputs.at(declared.name));
+    for (size_t i = 0; i < given.size(); ++i) {
+      const Dim& dim = (*declared.shape)[i];
+      if (dim.is_static() || dim.symbol.empty()) continue;
+      const auto [found, is_new] = bound.emplace(dim.symbol, std::pair(given[i], declared.name));
+      if (found->second.first != given[i]) {
+        throw_invalid("input '" + declared.name + "' has " + dim.symbol + " = " +
+                      std::to_string(given[i]) + ", but input '" + found->second.second + "' has " +
+                      std::to_string(found->second.first));
+      }
+    }
+  }
+}
+
+bool same_bytes(const HostTensor& a, const HostTensor& b) {
+  return a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.bytes(), b.bytes());
+}
+
+HostTensor host_value(const RunInput& input) {
+  if (const auto* host = std::get_if<HostTensor>(&input)) return *host;
+  return std::get<DeviceTensor>(input).read();
+}
+
+bool plan_fits(const Plan& plan, const std::map<std::string, Shape>& shapes,
+               const RunInputs& inputs) {
+  if (plan.input_shapes() != shapes) return false;
+  return std::ranges::all_of(plan.used_values(), [&](const auto& used) {
+    return same_bytes(used.second, host_value(inputs.at(used.first)));
+  });
+}
+
+}  // namespace
+
+DType input_dtype(const RunInput& input) {
+  return std::visit([](const auto& tensor) { return tensor.dtype; }, input);
+}
+
+const Shape& input_shape(const RunInput& input) {
+  return std::visit([](const auto& tensor) -> const Shape& { return tensor.shape; }, input);
+}
+
+std::string stored_key(const Graph& graph, ValueId id) {
+  return "g" + std::to_string(reinterpret_cast<uintptr_t>(&graph)) + ":" + std::to_string(id);
+}
+
+ModelState::ModelState(Graph graph, std::shared_ptr<Device> device, CompileOptions options)
+    : graph_(std::move(graph)),
+      device_(std::move(device)),
+      options_(std::move(options)),
+      library_(KernelLibrary::of(device_)),
+      weights_(device_) {
+  graph_.validate();
+  check_operators(graph_);
+  const Caps& caps = device_->caps();
+  if (options_.dtype != DType::kFloat32 && options_.dtype != DType::kFloat16) {
+    throw_invalid("a model is compiled as float32 or float16, not as " +
+                  std::string(dtype_name(options_.dtype)));
+  }
+  if (options_.dtype == DType::kFloat16 && !caps.fp16_storage) {
+    throw_unsupported(caps.id + " cannot store float16 (fp16_storage)");
+  }
+  if (options_.accumulate_fp16 && !caps.fp16_arithmetic) {
+    throw_unsupported(caps.id + " cannot compute in float16 (fp16_arithmetic)");
+  }
+  if (options_.in_flight < 1) throw_invalid("in_flight must be at least 1");
+  for (size_t id = 0; id < graph_.values().size(); ++id) {
+    const Value& value = graph_.values()[id];
+    if (value.kind != ValueKind::kVariable) continue;
+    weights_.ensure(stored_key(graph_, static_cast<ValueId>(id)), value.data, value.data.dtype);
+  }
+  weights_.flush();
+}
+
+std::shared_ptr<Model> Model::create(Graph graph, std::shared_ptr<Device> device,
+                                     CompileOptions options) {
+  if (!device) throw_invalid("a model needs a device");
+  return std::make_shared<ModelState>(std::move(graph), std::move(device), std::move(options));
+}
+
+std::vector<InputInfo> ModelState::inputs() const {
+  std::vector<InputInfo> infos;
+  for (const ValueId id : graph_.inputs()) {
+    const Value& value = graph_.value(id);
+    infos.push_back({value.name, value.dtype, value.shape.value_or(SymbolicShape{})});
+  }
+  return infos;
+}
+
+void ModelState::check_inputs(const RunInputs& inputs) const {
+  for (const auto& [name, input] : inputs) {
+    const auto id = graph_.find(name);
+    if (!id || graph_.value(*id).kind != ValueKind::kInput) {
+      throw_invalid("unknown input '" + name + "'; the model's inputs are " + names_of(graph_));
+    }
+  }
+  for (const ValueId id : graph_.inputs()) {
+    const Value& declared = graph_.value(id);
+    const auto found = inputs.find(declared.name);
+    if (found == inputs.end()) {
+      throw_invalid("input '" + declared.name + "' is missing; the model's inputs are " +
+                    names_of(graph_));
+    }
+    const DType given = input_dtype(found->second);
+    if (given != declared.dtype) {
+      throw_invalid("input '" + declared.name + "' is " + std::string(dtype_name(given)) +
+                    ", expected " + std::string(dtype_name(declared.dtype)));
+    }
+    check_shape(declared, input_shape(found->second));
+    if (const auto* host = std::get_if<HostTensor>(&found->second)) {
+      if (host->elements() > 0 && !host->data) {
+        throw_invalid("input '" + declared.name + "' has no data");
+      }
+      continue;
+    }
+    const auto& tensor = std::get<DeviceTensor>(found->second);
+    if (tensor.device != device_) {
+      throw_invalid("input '" + declared.name + "' is a tensor of another device than " +
+                    device_->caps().id);
+    }
+  }
+  check_symbols(graph_, inputs);
+}
+
+std::shared_ptr<const Plan> ModelState::plan_for(const RunInputs& inputs) {
+  check_inputs(inputs);
+  SpecializeOptions special;
+  for (const auto& [name, input] : inputs) special.input_shapes[name] = input_shape(input);
+  special.input_value = [&](const std::string& name) -> std::optional<HostTensor> {
+    return host_value(inputs.at(name));
+  };
+  const std::lock_guard lock(mutex_);
+  for (auto entry = plans_.begin(); entry != plans_.end(); ++entry) {
+    if (!plan_fits(**entry, special.input_shapes, inputs)) continue;
+    plans_.splice(plans_.begin(), plans_, entry);  // most recent first
+    return plans_.front();
+  }
+  plans_.push_front(Plan::build(graph_, device_, *library_, options_, special, weights_));
+  return plans_.front();
+}
+
+PlanSummary ModelState::plan(const RunInputs& inputs) { return plan_for(inputs)->summary(); }
+
+std::unique_ptr<Session> ModelState::create_session() { return make_session(shared_from_this()); }
+
+const Value& ModelState::stored_value(const std::string& name, ValueId& id) const {
+  const auto found = graph_.find(name);
+  if (!found) throw_invalid("the model has no constant or variable '" + name + "'");
+  id = *found;
+  const Value& value = graph_.value(id);
+  if (value.kind != ValueKind::kConstant && value.kind != ValueKind::kVariable) {
+    throw_invalid("'" + name + "' is no constant and no variable");
+  }
+  return value;
+}
+
+HostTensor ModelState::read_variable(const std::string& name) {
+  ValueId id = kNoValue;
+  const Value& value = stored_value(name, id);
+  if (value.kind == ValueKind::kConstant) return value.data;
+  const std::lock_guard lock(mutex_);
+  return weights_.read(stored_key(graph_, id), value.data.dtype, value.data.shape);
+}
+
+void ModelState::write_variable(const std::string& name, const HostTensor& value) {
+  ValueId id = kNoValue;
+  const Value& stored = stored_value(name, id);
+  if (stored.kind != ValueKind::kVariable) throw_invalid("'" + name + "' is not a variable");
+  if (value.dtype != stored.data.dtype || value.shape != stored.data.shape) {
+    throw_invalid("variable '" + name + "' is " + std::string(dtype_name(stored.data.dtype)) + " " +
+                  shape_string(stored.data.shape) + ", not " +
+                  std::string(dtype_name(value.dtype)) + " " + shape_string(value.shape));
+  }
+  const std::lock_guard lock(mutex_);
+  weights_.overwrite(stored_key(graph_, id), value);
+}
+
+}  // namespace dlk

@@ -1,0 +1,108 @@
+#include "core/runtime/plan.h"
+
+#include <algorithm>
+
+#include "core/graph/passes.h"
+
+namespace dlk {
+
+namespace {
+
+PlanTensor plan_tensor(const ConcreteGraph& graph, ValueId id, const std::string& name) {
+  return {name, graph.value(id).dtype, graph.value(id).shape};
+}
+
+/// Weights that commands read must exist; what was uploaded or made stays in the store.
+void ensure_weights(const Lowered& lowered, WeightStore& weights) {
+  std::vector<bool> used(lowered.storages.size(), false);
+  for (const PlannedCommand& command : lowered.commands) {
+    for (const PlannedOperand& operand : command.operands) used[operand.storage] = true;
+  }
+  for (size_t s = 0; s < used.size(); ++s) {
+    const Storage& storage = lowered.storages[s];
+    if (!used[s] || storage.kind != StorageKind::kWeight || !storage.data) continue;
+    weights.ensure(storage.key, *storage.data, storage.dtype);
+  }
+}
+
+}  // namespace
+
+uint64_t PlanTensor::size_bytes() const {
+  return static_cast<uint64_t>(element_count(shape)) * dtype_size(dtype);
+}
+
+std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_ptr<Device>& device,
+                                        KernelLibrary& library, const CompileOptions& options,
+                                        const SpecializeOptions& inputs, WeightStore& weights) {
+  auto plan = std::make_shared<Plan>();
+  Specialization special = specialize(source, inputs);
+  ConcreteGraph& graph = special.graph;
+  plan->input_shapes_ = inputs.input_shapes;
+  plan->used_values_ = std::move(special.used_values);
+
+  LowerOptions lowering;
+  lowering.caps = &device->caps();
+  lowering.library = &library;
+  lowering.accumulate_fp16 = options.accumulate_fp16;
+  lowering.has_weight = [&](const std::string& key) { return weights.has(key); };
+  std::vector<Preparation> preparations =
+      run_passes(graph, {options.dtype, options.fuse}, lowering);
+  for (size_t i = 0; i < graph.inputs.size(); ++i) {
+    plan->inputs_.push_back(
+        plan_tensor(graph, graph.inputs[i], source.value(source.inputs()[i]).name));
+  }
+  for (size_t i = 0; i < graph.outputs.size(); ++i) {
+    plan->outputs_.push_back(plan_tensor(graph, graph.outputs[i], graph.output_names[i]));
+  }
+  Lowered lowered =
+      lower_graph(graph, assign_layout(graph, {options.alias, options.channels_last}), lowering);
+  for (Preparation& preparation : lowered.preparations) {
+    preparations.push_back(std::move(preparation));
+  }
+  lowered.preparations.clear();
+  plan->program_ = compile_program(std::move(lowered), device->caps(), library, options.progress);
+  for (size_t i = 0; i < preparations.size(); ++i) {
+    if (options.progress) options.progress("weights", i, preparations.size());
+    weights.prepare(std::move(preparations[i]), library);
+  }
+  ensure_weights(plan->program_.lowered, weights);
+  weights.flush();
+  if (options.progress) options.progress("weights", preparations.size(), preparations.size());
+  uint64_t weight_bytes = 0;
+  for (const Storage& storage : plan->program_.lowered.storages) {
+    const bool fixed =
+        storage.kind == StorageKind::kWeight || storage.kind == StorageKind::kVariable;
+    if (!fixed || !weights.has(storage.key)) continue;
+    if (plan->fixed_.emplace(storage.key, weights.get(storage.key)).second) {
+      weight_bytes += storage.size_bytes;
+    }
+  }
+  plan->summarize(graph, weight_bytes);
+  return plan;
+}
+
+CommandList Plan::commands(const std::vector<std::shared_ptr<Buffer>>& chunks) const {
+  CommandList list;
+  for (const PlanTensor& tensor : inputs_) list.add_slot(tensor.size_bytes());
+  for (const PlanTensor& tensor : outputs_) list.add_slot(tensor.size_bytes());
+  add_commands(list, program_, [&](const Storage& storage) -> Operand {
+    const auto inputs = static_cast<uint32_t>(inputs_.size());
+    switch (storage.kind) {
+      case StorageKind::kArena:
+        return arena_view(storage, chunks);
+      case StorageKind::kInput:
+        return SlotRef{storage.index, 0, storage.size_bytes};
+      case StorageKind::kOutput:
+        return SlotRef{inputs + storage.index, 0, storage.size_bytes};
+      case StorageKind::kWeight:
+      case StorageKind::kVariable:
+        break;
+    }
+    const auto found = fixed_.find(storage.key);
+    if (found == fixed_.end()) throw_invalid("'" + storage.name + "' has no memory");
+    return found->second;
+  });
+  return list;
+}
+
+}  // namespace dlk

@@ -1,0 +1,57 @@
+// A model's plan for one set of input shapes: the program, where its fixed storages are, and the
+// recordings' making. Immutable once built, shared by sessions. Internal to the engine.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/graph/specialize.h"
+#include "core/runtime/model.h"
+#include "core/runtime/program.h"
+#include "core/runtime/weights.h"
+
+namespace dlk {
+
+struct PlanTensor {
+  std::string name;
+  DType dtype = DType::kFloat32;
+  Shape shape;
+  uint64_t size_bytes() const;
+};
+
+class Plan {
+ public:
+  /// Specializes, optimizes, lowers, compiles, and makes the weights that are new.
+  static std::shared_ptr<const Plan> build(const Graph& graph,
+                                           const std::shared_ptr<Device>& device,
+                                           KernelLibrary& library, const CompileOptions& options,
+                                           const SpecializeOptions& inputs, WeightStore& weights);
+
+  const std::map<std::string, Shape>& input_shapes() const { return input_shapes_; }
+  /// Input values that the plan was made for.
+  const std::map<std::string, HostTensor>& used_values() const { return used_values_; }
+  /// In slot order: the inputs, then the outputs.
+  const std::vector<PlanTensor>& inputs() const { return inputs_; }
+  const std::vector<PlanTensor>& outputs() const { return outputs_; }
+  const MemoryPlan& memory() const { return program_.memory; }
+  const PlanSummary& summary() const { return summary_; }
+  /// The plan's commands over these activation buffers, with a slot for each input and output.
+  CommandList commands(const std::vector<std::shared_ptr<Buffer>>& chunks) const;
+
+ private:
+  void summarize(const ConcreteGraph& graph, uint64_t weight_bytes);
+
+  std::map<std::string, Shape> input_shapes_;
+  std::map<std::string, HostTensor> used_values_;
+  std::vector<PlanTensor> inputs_, outputs_;
+  Program program_;
+  std::map<std::string, View> fixed_;  // weights and variables by key
+  PlanSummary summary_;
+};
+
+/// Multiply-adds count two; 0 for what only moves data.
+double estimate_flops(const ConcreteGraph& graph, const ConcreteNode& node);
+
+}  // namespace dlk

@@ -1,0 +1,176 @@
+#include "core/runtime/session.h"
+
+#include <algorithm>
+#include <atomic>
+
+namespace dlk {
+
+View BufferPool::take(uint64_t size_bytes) {
+  const uint64_t wanted = std::max<uint64_t>(size_bytes, 4);
+  for (const auto& buffer : buffers_) {
+    if (buffer.use_count() != 1 || buffer->size_bytes() != wanted) continue;
+    std::atomic_thread_fence(std::memory_order_acquire);  // pairs with the last holder's release
+    return {buffer, 0, wanted};
+  }
+  // Sizes that are no longer used do not pile up.
+  if (buffers_.size() > 64) {
+    std::erase_if(buffers_, [](const auto& buffer) { return buffer.use_count() == 1; });
+  }
+  buffers_.push_back(device_->allocate(wanted, MemoryKind::kDevice));
+  return {buffers_.back(), 0, wanted};
+}
+
+SessionCore::SessionCore(std::shared_ptr<ModelState> model)
+    : model_(std::move(model)),
+      queue_(model_->device()->create_queue()),
+      outputs_(model_->device()),
+      sets_(static_cast<size_t>(model_->options().in_flight)) {}
+
+std::shared_ptr<Recording> SessionCore::recording_for(ActivationSet& set,
+                                                      const std::shared_ptr<const Plan>& plan,
+                                                      bool profile) {
+  const auto& sizes = plan->memory().chunk_bytes;
+  bool fits = sizes.size() <= set.chunks.size();
+  for (size_t i = 0; fits && i < sizes.size(); ++i) fits = sizes[i] <= set.chunks[i]->size_bytes();
+  if (!fits) {
+    // Larger memory for all plans; their recordings are made anew when they are used.
+    set.recordings.clear();
+    set.profiled.clear();
+    MemoryPlan larger;
+    for (size_t i = 0; i < std::max(sizes.size(), set.chunks.size()); ++i) {
+      const uint64_t old = i < set.chunks.size() ? set.chunks[i]->size_bytes() : 0;
+      larger.chunk_bytes.push_back(std::max(old, i < sizes.size() ? sizes[i] : 0));
+    }
+    set.chunks.clear();
+    set.chunks = allocate_chunks(*model_->device(), larger);
+  }
+  auto& recording = (profile ? set.profiled : set.recordings)[plan];
+  if (!recording) recording = model_->device()->record(plan->commands(set.chunks), profile);
+  return recording;
+}
+
+View SessionCore::input_view(ActivationSet& set, size_t index, const PlanTensor& tensor,
+                             const RunInput& input) {
+  if (const auto* given = std::get_if<DeviceTensor>(&input)) return given->view;
+  const uint64_t bytes = std::max<uint64_t>(tensor.size_bytes(), 4);
+  set.input_buffers.resize(std::max(set.input_buffers.size(), index + 1));
+  auto& buffer = set.input_buffers[index];
+  if (!buffer || buffer->size_bytes() < bytes) {
+    buffer = model_->device()->allocate(bytes, MemoryKind::kDevice);
+  }
+  const auto& host = std::get<HostTensor>(input);
+  if (tensor.size_bytes() > 0) {
+    queue_->write({buffer, 0, tensor.size_bytes()}, host.bytes());
+  }
+  return {buffer, 0, bytes};
+}
+
+Submission SessionCore::submit(const RunInputs& inputs, bool profile) {
+  const auto plan = model_->plan_for(inputs);
+  const std::lock_guard lock(mutex_);
+  ActivationSet& set = sets_[next_set_];
+  next_set_ = (next_set_ + 1) % sets_.size();
+  const Ticket before = set.last;
+  set.last = {};  // an error of that run is reported once here, and by its own handle
+  queue_->wait(before);
+  const auto recording = recording_for(set, plan, profile);
+  std::vector<View> slots;
+  for (size_t i = 0; i < plan->inputs().size(); ++i) {
+    const PlanTensor& tensor = plan->inputs()[i];
+    slots.push_back(input_view(set, i, tensor, inputs.at(tensor.name)));
+  }
+  Submission submission{plan, {}, {}};
+  for (const PlanTensor& tensor : plan->outputs()) {
+    submission.outputs.push_back(outputs_.take(tensor.size_bytes()));
+    slots.push_back(submission.outputs.back());
+  }
+  submission.ticket = queue_->submit(recording, slots);
+  set.last = last_ = submission.ticket;
+  return submission;
+}
+
+void SessionCore::wait(Ticket ticket) {
+  const std::lock_guard lock(mutex_);
+  queue_->wait(ticket);
+}
+
+bool SessionCore::is_done(Ticket ticket) {
+  const std::lock_guard lock(mutex_);
+  return queue_->is_done(ticket);
+}
+
+void SessionCore::on_complete(Ticket ticket, std::function<void(std::exception_ptr)> callback) {
+  const std::lock_guard lock(mutex_);
+  queue_->on_complete(ticket, std::move(callback));
+}
+
+std::vector<double> SessionCore::times_ns(Ticket ticket) {
+  const std::lock_guard lock(mutex_);
+  return queue_->command_times_ns(ticket);
+}
+
+HostTensor SessionCore::read(const View& view, const PlanTensor& tensor) {
+  std::vector<std::byte> bytes(tensor.size_bytes());
+  if (!bytes.empty()) {
+    const std::lock_guard lock(mutex_);
+    queue_->wait(queue_->read({view.buffer, view.offset_bytes, bytes.size()}, bytes));
+  }
+  return HostTensor::copy_of(tensor.dtype, tensor.shape, bytes);
+}
+
+void SessionCore::wait_all() {
+  const std::lock_guard lock(mutex_);
+  queue_->wait(last_);
+}
+
+namespace {
+
+class SessionImpl : public Session {
+ public:
+  explicit SessionImpl(std::shared_ptr<ModelState> model)
+      : core_(std::make_shared<SessionCore>(std::move(model))) {}
+
+  std::shared_ptr<Run> run_async(const RunInputs& inputs) override {
+    return make_run(core_, core_->submit(inputs, false));
+  }
+
+  std::map<std::string, HostTensor> run(const RunInputs& inputs) override {
+    const Submission submission = core_->submit(inputs, false);
+    core_->wait(submission.ticket);
+    std::map<std::string, HostTensor> outputs;
+    for (size_t i = 0; i < submission.outputs.size(); ++i) {
+      const PlanTensor& tensor = submission.plan->outputs()[i];
+      outputs[tensor.name] = core_->read(submission.outputs[i], tensor);
+    }
+    return outputs;
+  }
+
+  std::vector<std::pair<PlanStep, double>> profile(const RunInputs& inputs) override {
+    const Caps& caps = core_->model()->device()->caps();
+    if (!caps.timestamps) {
+      throw_unsupported(caps.id + " cannot time single commands (timestamps)");
+    }
+    const Submission submission = core_->submit(inputs, true);
+    core_->wait(submission.ticket);
+    const std::vector<double> times = core_->times_ns(submission.ticket);
+    std::vector<std::pair<PlanStep, double>> profile;
+    const auto& steps = submission.plan->summary().steps;
+    for (size_t i = 0; i < std::min(steps.size(), times.size()); ++i) {
+      profile.emplace_back(steps[i], times[i]);
+    }
+    return profile;
+  }
+
+  void wait_all() override { core_->wait_all(); }
+
+ private:
+  std::shared_ptr<SessionCore> core_;
+};
+
+}  // namespace
+
+std::unique_ptr<Session> make_session(std::shared_ptr<ModelState> model) {
+  return std::make_unique<SessionImpl>(std::move(model));
+}
+
+}  // namespace dlk

@@ -1,0 +1,71 @@
+// One user's queue, activation arenas and output buffers; what its runs keep alive. Internal to the
+// engine.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/runtime/model_state.h"
+
+namespace dlk {
+
+/// Buffers that are handed out again once nobody holds them.
+class BufferPool {
+ public:
+  explicit BufferPool(std::shared_ptr<Device> device) : device_(std::move(device)) {}
+  View take(uint64_t size_bytes);
+
+ private:
+  std::shared_ptr<Device> device_;
+  std::vector<std::shared_ptr<Buffer>> buffers_;
+};
+
+/// Activation memory for one run under way, and the recordings made over it.
+struct ActivationSet {
+  std::vector<std::shared_ptr<Buffer>> chunks;
+  std::map<std::shared_ptr<const Plan>, std::shared_ptr<Recording>> recordings;
+  std::map<std::shared_ptr<const Plan>, std::shared_ptr<Recording>> profiled;
+  std::vector<std::shared_ptr<Buffer>> input_buffers;  // by input index
+  Ticket last;
+};
+
+struct Submission {
+  std::shared_ptr<const Plan> plan;
+  Ticket ticket;
+  std::vector<View> outputs;
+};
+
+/// Shared by a session and its runs; the lock makes handles usable from other threads.
+class SessionCore {
+ public:
+  explicit SessionCore(std::shared_ptr<ModelState> model);
+  Submission submit(const RunInputs& inputs, bool profile);
+  void wait(Ticket ticket);
+  bool is_done(Ticket ticket);
+  void on_complete(Ticket ticket, std::function<void(std::exception_ptr)> callback);
+  std::vector<double> times_ns(Ticket ticket);
+  HostTensor read(const View& view, const PlanTensor& tensor);
+  void wait_all();
+  const std::shared_ptr<ModelState>& model() const { return model_; }
+
+ private:
+  std::shared_ptr<Recording> recording_for(ActivationSet& set,
+                                           const std::shared_ptr<const Plan>& plan, bool profile);
+  View input_view(ActivationSet& set, size_t index, const PlanTensor& tensor,
+                  const RunInput& input);
+
+  std::shared_ptr<ModelState> model_;
+  std::recursive_mutex mutex_;
+  std::unique_ptr<Queue> queue_;
+  BufferPool outputs_;
+  std::vector<ActivationSet> sets_;
+  size_t next_set_ = 0;
+  Ticket last_;
+};
+
+std::shared_ptr<Run> make_run(std::shared_ptr<SessionCore> core, Submission submission);
+
+}  // namespace dlk

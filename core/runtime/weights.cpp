@@ -1,0 +1,132 @@
+#include "core/runtime/weights.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace dlk {
+
+namespace {
+
+constexpr uint64_t kChunkBytes = uint64_t{32} << 20;
+constexpr uint64_t kMaxPendingBytes = uint64_t{256} << 20;
+
+HostTensor floats_to_halves(const HostTensor& tensor) {
+  const auto count = static_cast<size_t>(tensor.elements());
+  std::vector<uint16_t> halves(count);
+  const std::byte* source = tensor.data.get();
+  for (size_t i = 0; i < count; ++i) {
+    float value = 0;
+    std::memcpy(&value, source + 4 * i, 4);
+    halves[i] = float_to_half(value);
+  }
+  return HostTensor::of(DType::kFloat16, tensor.shape, halves);
+}
+
+}  // namespace
+
+HostTensor converted(const HostTensor& tensor, DType dtype) {
+  if (tensor.dtype == dtype) return tensor;
+  if (tensor.dtype == DType::kFloat32 && dtype == DType::kFloat16) return floats_to_halves(tensor);
+  if (is_floating(tensor.dtype)) {
+    return HostTensor::from_doubles(dtype, tensor.shape, tensor.to_doubles());
+  }
+  return HostTensor::from_ints(dtype, tensor.shape, tensor.to_ints());
+}
+
+WeightStore::WeightStore(std::shared_ptr<Device> device)
+    : device_(std::move(device)), queue_(device_->create_queue()), arena_(device_, kChunkBytes) {}
+
+const View& WeightStore::get(const std::string& key) const {
+  const auto found = weights_.find(key);
+  if (found == weights_.end()) throw_invalid("weight '" + key + "' was not made");
+  return found->second;
+}
+
+View WeightStore::allocate(uint64_t size_bytes) {
+  bytes_ += size_bytes;
+  const Caps& caps = device_->caps();
+  const uint64_t wanted = std::max<uint64_t>(size_bytes, 4);
+  if (wanted <= std::min(caps.max_binding_bytes, caps.max_buffer_bytes)) {
+    return arena_.allocate(wanted);
+  }
+  // Kernels that split their work reach it in pieces.
+  return {device_->allocate(wanted, MemoryKind::kDevice), 0, wanted};
+}
+
+void WeightStore::upload(const View& view, const HostTensor& data) {
+  if (data.size_bytes() == 0) return;
+  last_ = queue_->write({view.buffer, view.offset_bytes, data.size_bytes()}, data.bytes());
+}
+
+void WeightStore::ensure(const std::string& key, const HostTensor& data, DType dtype) {
+  if (has(key)) return;
+  const HostTensor stored = converted(data, dtype);
+  const View view = allocate(stored.size_bytes());
+  upload(view, stored);
+  weights_[key] = view;
+}
+
+void WeightStore::overwrite(const std::string& key, const HostTensor& data) {
+  upload(get(key), data);
+  flush();
+}
+
+HostTensor WeightStore::read(const std::string& key, DType dtype, const Shape& shape) {
+  HostTensor tensor{dtype, shape, nullptr};
+  std::vector<std::byte> bytes(tensor.size_bytes());
+  const View& view = get(key);
+  if (!bytes.empty()) {
+    queue_->wait(queue_->read({view.buffer, view.offset_bytes, bytes.size()}, bytes));
+  }
+  return HostTensor::copy_of(dtype, shape, bytes);
+}
+
+void WeightStore::prepare(Preparation preparation, KernelLibrary& library) {
+  const bool made = std::all_of(preparation.keys.begin(), preparation.keys.end(),
+                                [&](const std::string& key) { return has(key); });
+  if (made) return;
+  const Program program = compile_program(std::move(preparation.program), device_->caps(), library);
+  const auto chunks = allocate_chunks(*device_, program.memory);
+  std::map<const Storage*, View> places;
+  const auto place = [&](const Storage& storage) -> Operand {
+    if (storage.kind == StorageKind::kArena) return arena_view(storage, chunks);
+    if (const auto found = places.find(&storage); found != places.end()) return found->second;
+    View view;
+    if (storage.kind == StorageKind::kOutput) {
+      view = allocate(storage.size_bytes);
+      weights_[storage.key] = view;
+    } else if (has(storage.key)) {
+      view = get(storage.key);
+    } else if (storage.data) {
+      const HostTensor stored = converted(*storage.data, storage.dtype);
+      const uint64_t bytes = std::max<uint64_t>(stored.size_bytes(), 4);
+      view = {device_->allocate(bytes, MemoryKind::kDevice), 0, bytes};
+      upload(view, stored);
+      pending_.push_back(view.buffer);
+      pending_bytes_ += bytes;
+    } else {
+      throw_invalid("'" + storage.name + "' is needed to prepare a weight but is no constant");
+    }
+    return places[&storage] = view;
+  };
+  CommandList commands;
+  add_commands(commands, program, place);
+  // Outputs without elements have no commands, but must exist.
+  for (const Storage& storage : program.lowered.storages) {
+    const auto& keys = preparation.keys;
+    const bool made_here = std::find(keys.begin(), keys.end(), storage.key) != keys.end();
+    if (storage.kind == StorageKind::kOutput && made_here) place(storage);
+  }
+  pending_.insert(pending_.end(), chunks.begin(), chunks.end());
+  for (const uint64_t bytes : program.memory.chunk_bytes) pending_bytes_ += bytes;
+  if (!commands.commands().empty()) last_ = queue_->submit(device_->record(commands));
+  if (pending_bytes_ > kMaxPendingBytes) flush();
+}
+
+void WeightStore::flush() {
+  queue_->wait(last_);
+  pending_.clear();
+  pending_bytes_ = 0;
+}
+
+}  // namespace dlk

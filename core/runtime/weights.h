@@ -1,0 +1,51 @@
+// The weights of one model on its device: constants and variables as they are stored, packed forms
+// and folded parts of the graph, each once under its key. Shared by all plans and sessions.
+// Internal to the engine; the model serializes the calls.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/device/arena.h"
+#include "core/device/device.h"
+#include "core/kernel/library.h"
+#include "core/runtime/program.h"
+
+namespace dlk {
+
+/// The tensor's bytes converted to `dtype`.
+HostTensor converted(const HostTensor& tensor, DType dtype);
+
+class WeightStore {
+ public:
+  explicit WeightStore(std::shared_ptr<Device> device);
+  bool has(const std::string& key) const { return weights_.contains(key); }
+  /// InvalidArgument if it was never made.
+  const View& get(const std::string& key) const;
+  /// Uploads `data` under `key`, stored as `dtype`, if it is new.
+  void ensure(const std::string& key, const HostTensor& data, DType dtype);
+  void overwrite(const std::string& key, const HostTensor& data);
+  HostTensor read(const std::string& key, DType dtype, const Shape& shape);
+  /// Runs a preparation whose keys are new. Host data that only it needs is not kept.
+  void prepare(Preparation preparation, KernelLibrary& library);
+  /// Waits for the uploads and preparations so far and frees what only they used.
+  void flush();
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  View allocate(uint64_t size_bytes);
+  void upload(const View& view, const HostTensor& data);
+
+  std::shared_ptr<Device> device_;
+  std::unique_ptr<Queue> queue_;
+  Arena arena_;
+  std::map<std::string, View> weights_;
+  Ticket last_;
+  uint64_t bytes_ = 0;
+  uint64_t pending_bytes_ = 0;
+  std::vector<std::shared_ptr<Buffer>> pending_;  // used by work that is not waited for
+};
+
+}  // namespace dlk
