@@ -67,6 +67,11 @@ OpenClBuffer::OpenClBuffer(std::shared_ptr<Context> context, void* data, uint64_
   if (context_->fine_grain_system) host_ = data;
 }
 
+OpenClBuffer::OpenClBuffer(std::shared_ptr<Context> context, cl_mem memory, uint64_t size_bytes)
+    : Buffer(size_bytes), context_(std::move(context)), memory_(memory) {
+  check(context_->cl->clRetainMemObject(memory_), "clRetainMemObject");
+}
+
 OpenClBuffer::~OpenClBuffer() {
   context_->cl->clReleaseMemObject(memory_);
   if (shared_) context_->cl->clSVMFree(context_->context, shared_);

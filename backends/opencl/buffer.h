@@ -21,6 +21,13 @@ struct Context {
   Caps caps;
 };
 
+using Event = std::shared_ptr<_cl_event>;
+
+/// Takes over one reference.
+inline Event own_event(const std::shared_ptr<Context>& context, cl_event event) {
+  return {event, [context](cl_event e) { context->cl->clReleaseEvent(e); }};
+}
+
 class OpenClBuffer : public Buffer {
  public:
   /// Throws OutOfMemory.
@@ -28,6 +35,8 @@ class OpenClBuffer : public Buffer {
   /// Adopts host memory; Unsupported where it is not aligned as the device wants it.
   OpenClBuffer(std::shared_ptr<Context> context, void* data, uint64_t size_bytes,
                std::shared_ptr<void> owner);
+  /// An application's buffer object, retained.
+  OpenClBuffer(std::shared_ptr<Context> context, cl_mem memory, uint64_t size_bytes);
   ~OpenClBuffer() override;
   void* host_pointer() noexcept override { return host_; }
   cl_mem memory() const noexcept { return memory_; }

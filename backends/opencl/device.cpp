@@ -81,6 +81,20 @@ std::unique_ptr<Queue> OpenClDevice::create_queue() {
   return std::make_unique<OpenClQueue>(context_);
 }
 
+std::shared_ptr<Buffer> OpenClDevice::wrap(cl_mem memory) {
+  const Api& cl = *context_->cl;
+  cl_context owner = nullptr;
+  size_t size_bytes = 0;
+  check(cl.clGetMemObjectInfo(memory, CL_MEM_CONTEXT, sizeof owner, &owner, nullptr),
+        "clGetMemObjectInfo");
+  if (owner != context_->context) {
+    throw_invalid("wrap_opencl_buffer: the buffer is of another context");
+  }
+  check(cl.clGetMemObjectInfo(memory, CL_MEM_SIZE, sizeof size_bytes, &size_bytes, nullptr),
+        "clGetMemObjectInfo");
+  return std::make_shared<OpenClBuffer>(context_, memory, size_bytes);
+}
+
 std::vector<Caps> OpenClBackend::enumerate() {
   std::vector<Caps> all;
   const Api* cl = api();
@@ -137,6 +151,13 @@ std::shared_ptr<Device> wrap_opencl(void* native_context, void* native_device, v
     context->app_queue = queue;
   }
   return std::make_shared<OpenClDevice>(std::move(context));
+}
+
+std::shared_ptr<Buffer> wrap_opencl_buffer(Device& device, void* memory) {
+  auto* ours = dynamic_cast<opencl::OpenClDevice*>(&device);
+  if (!ours) throw_invalid("wrap_opencl_buffer: not a device of wrap_opencl");
+  if (!memory) throw_invalid("wrap_opencl_buffer: no buffer");
+  return ours->wrap(static_cast<cl_mem>(memory));
 }
 
 }  // namespace dlk

@@ -16,6 +16,8 @@ class OpenClDevice : public Device {
   std::shared_ptr<Kernel> compile(KernelCode code) override;
   std::shared_ptr<Recording> record(const CommandList& commands, bool profile) override;
   std::unique_ptr<Queue> create_queue() override;
+  /// A buffer that stands for an application's cl_mem of the same context.
+  std::shared_ptr<Buffer> wrap(cl_mem memory);
 
  private:
   std::shared_ptr<Context> context_;

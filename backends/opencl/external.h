@@ -1,5 +1,5 @@
 // A dlk device made from an application's own OpenCL objects, so that both share memory and a
-// queue. For C++ applications; include it after CL/cl.h or not, it names no OpenCL type.
+// queue. For C++ applications; it names no OpenCL type, so that it needs no OpenCL headers.
 #pragma once
 
 #include <memory>
@@ -14,5 +14,9 @@ namespace dlk {
 /// without one (nullptr) dlk makes its own. The device checks nothing: wrap it in checked_device.
 /// Throws InvalidArgument where the objects do not belong together.
 std::shared_ptr<Device> wrap_opencl(void* context, void* device, void* queue = nullptr);
+
+/// The application's cl_mem, retained, as a buffer of a device that wrap_opencl returned (the
+/// device itself, not a checked one, which takes only buffers that it allocated).
+std::shared_ptr<Buffer> wrap_opencl_buffer(Device& device, void* memory);
 
 }  // namespace dlk

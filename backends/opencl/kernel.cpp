@@ -191,19 +191,19 @@ void OpenClRecording::enqueue_step(size_t index, cl_command_queue queue,
   if (code != CL_SUCCESS) throw_cl(code, "enqueue of '" + commands_[index].label + "'");
 }
 
-void OpenClRecording::enqueue(cl_command_queue queue, std::span<const View> slots, cl_event* last,
-                              std::vector<cl_event>* each) const {
+Event OpenClRecording::enqueue(cl_command_queue queue, std::span<const View> slots,
+                               std::vector<Event>* each) const {
   const std::lock_guard lock(mutex_);
   bind_slots(slots);
-  if (each) each->assign(steps_.size(), nullptr);
+  Event last;
   for (size_t i = 0; i < steps_.size(); ++i) {
     const bool is_last = i + 1 == steps_.size();
-    enqueue_step(i, queue, slots, each ? &(*each)[i] : is_last ? last : nullptr);
+    cl_event event = nullptr;
+    enqueue_step(i, queue, slots, each || is_last ? &event : nullptr);
+    if (event) last = own_event(context_, event);
+    if (each) each->push_back(last);
   }
-  if (each && !each->empty()) {
-    *last = each->back();
-    check(context_->cl->clRetainEvent(*last), "clRetainEvent");
-  }
+  return last;
 }
 
 }  // namespace dlk::opencl

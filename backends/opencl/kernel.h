@@ -33,12 +33,12 @@ class OpenClRecording : public Recording {
  public:
   OpenClRecording(std::shared_ptr<Context> context, const CommandList& list, bool profile);
 
-  /// Enqueues all commands; `last` gets the event of the last one. With `each`, which is empty,
-  /// also the events of all. Safe from several threads: the arguments are guarded.
-  void enqueue(cl_command_queue queue, std::span<const View> slots, cl_event* last,
-               std::vector<cl_event>* each) const;
+  /// Enqueues all commands and returns the event of the last one (null for an empty recording);
+  /// appends the events of all to `each` where it is given. Safe from several threads: the
+  /// arguments are guarded.
+  Event enqueue(cl_command_queue queue, std::span<const View> slots,
+                std::vector<Event>* each) const;
   bool profiled() const noexcept { return profiled_; }
-  bool empty() const noexcept { return steps_.empty(); }
 
  private:
   struct SlotArgument {

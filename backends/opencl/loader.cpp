@@ -77,7 +77,7 @@ Loaded load() {
   loaded.table.name = reinterpret_cast<decltype(&::name)>(symbol(library, #name));
 #define DLK_CL_NEED(name) \
   DLK_CL_LOAD(name)       \
-  if (!loaded.table.name) missing = #name;
+  if (!loaded.table.name && missing.empty()) missing = #name;
   DLK_CL_REQUIRED(DLK_CL_NEED)
   DLK_CL_OPTIONAL(DLK_CL_LOAD)
 #undef DLK_CL_NEED

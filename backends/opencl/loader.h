@@ -14,13 +14,14 @@ namespace dlk::opencl {
   F(clGetPlatformIDs) F(clGetPlatformInfo) F(clGetDeviceIDs) F(clGetDeviceInfo)                   \
   F(clCreateContext) F(clRetainContext) F(clReleaseContext) F(clGetContextInfo)                   \
   F(clCreateCommandQueue) F(clRetainCommandQueue) F(clReleaseCommandQueue)                        \
-  F(clGetCommandQueueInfo) F(clCreateBuffer) F(clReleaseMemObject) F(clCreateProgramWithSource)   \
-  F(clBuildProgram) F(clGetProgramBuildInfo) F(clReleaseProgram) F(clCreateKernel)                \
-  F(clReleaseKernel) F(clGetKernelInfo) F(clGetKernelWorkGroupInfo) F(clSetKernelArg)             \
-  F(clEnqueueNDRangeKernel) F(clEnqueueReadBuffer) F(clEnqueueWriteBuffer)                        \
-  F(clEnqueueCopyBuffer) F(clEnqueueFillBuffer) F(clEnqueueMarkerWithWaitList)                    \
-  F(clEnqueueBarrierWithWaitList) F(clWaitForEvents) F(clGetEventInfo)                            \
-  F(clGetEventProfilingInfo) F(clRetainEvent) F(clReleaseEvent) F(clFlush) F(clFinish)
+  F(clGetCommandQueueInfo) F(clCreateBuffer) F(clRetainMemObject) F(clReleaseMemObject)           \
+  F(clGetMemObjectInfo) F(clCreateProgramWithSource) F(clBuildProgram) F(clGetProgramBuildInfo)   \
+  F(clReleaseProgram) F(clCreateKernel) F(clReleaseKernel) F(clGetKernelInfo)                     \
+  F(clGetKernelWorkGroupInfo) F(clSetKernelArg) F(clEnqueueNDRangeKernel)                         \
+  F(clEnqueueReadBuffer) F(clEnqueueWriteBuffer) F(clEnqueueCopyBuffer) F(clEnqueueFillBuffer)    \
+  F(clEnqueueMarkerWithWaitList) F(clEnqueueBarrierWithWaitList) F(clWaitForEvents)               \
+  F(clGetEventInfo) F(clGetEventProfilingInfo) F(clRetainEvent) F(clReleaseEvent) F(clFlush)      \
+  F(clFinish)
 #define DLK_CL_OPTIONAL(F) F(clSVMAlloc) F(clSVMFree)
 // clang-format on
 

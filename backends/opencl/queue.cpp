@@ -47,10 +47,6 @@ OpenClQueue::~OpenClQueue() {
   }
 }
 
-OpenClQueue::Event OpenClQueue::own(cl_event event) const {
-  return {event, [context = context_](cl_event e) { context->cl->clReleaseEvent(e); }};
-}
-
 cl_command_queue OpenClQueue::create_native(cl_command_queue_properties properties) const {
   cl_int code = CL_SUCCESS;
   const cl_command_queue queue =
@@ -66,23 +62,13 @@ cl_command_queue OpenClQueue::native_queue(bool profiled) {
     cl_event marker = nullptr;
     check(context_->cl->clEnqueueMarkerWithWaitList(last_used_, 0, nullptr, &marker),
           "clEnqueueMarkerWithWaitList");
-    const Event before = own(marker);
+    const Event before = own_event(context_, marker);
     check(context_->cl->clFlush(last_used_), "clFlush");
     check(context_->cl->clEnqueueBarrierWithWaitList(queue, 1, &marker, nullptr),
           "clEnqueueBarrierWithWaitList");
     last_used_ = queue;
   }
   return queue;
-}
-
-template <typename Enqueue>
-void OpenClQueue::guarded(cl_command_queue queue, Enqueue enqueue) {
-  try {
-    enqueue();
-  } catch (...) {
-    context_->cl->clFinish(queue);
-    throw;
-  }
 }
 
 Ticket OpenClQueue::book(cl_command_queue queue, InFlight work) {
@@ -103,19 +89,20 @@ Ticket OpenClQueue::submit(const std::shared_ptr<Recording>& recording,
   InFlight work;
   work.recording = recording;
   for (const View& slot : slots) work.buffers.push_back(slot.buffer);
-  cl_event last = nullptr;
-  std::vector<cl_event> each;
   std::vector<Event> profile;
-  guarded(queue, [&] {
-    if (ours.empty()) {
-      check(context_->cl->clEnqueueMarkerWithWaitList(queue, 0, nullptr, &last),
-            "clEnqueueMarkerWithWaitList");
-    } else {
-      ours.enqueue(queue, slots, &last, ours.profiled() ? &each : nullptr);
-    }
-  });
-  work.event = own(last);
-  for (const cl_event event : each) profile.push_back(own(event));
+  try {
+    work.event = ours.enqueue(queue, slots, ours.profiled() ? &profile : nullptr);
+  } catch (...) {
+    // What was enqueued before the failure still uses the recording and the slots.
+    context_->cl->clFinish(queue);
+    throw;
+  }
+  if (!work.event) {
+    cl_event marker = nullptr;
+    check(context_->cl->clEnqueueMarkerWithWaitList(queue, 0, nullptr, &marker),
+          "clEnqueueMarkerWithWaitList");
+    work.event = own_event(context_, marker);
+  }
   const Ticket ticket = book(queue, std::move(work));
   if (ours.profiled()) {
     profiles_[ticket.value] = std::move(profile);
@@ -144,7 +131,7 @@ Ticket OpenClQueue::write(const View& destination, std::span<const std::byte> so
             queue, memory_of(destination), stage ? CL_FALSE : CL_TRUE, destination.offset_bytes,
             source.size(), stage ? work.staging.data() : source.data(), 0, nullptr, &event),
         "clEnqueueWriteBuffer");
-  work.event = own(event);
+  work.event = own_event(context_, event);
   return book(queue, std::move(work));
 }
 
@@ -166,7 +153,7 @@ Ticket OpenClQueue::read(const View& source, std::span<std::byte> destination) {
       context_->cl->clEnqueueReadBuffer(queue, memory_of(source), CL_FALSE, source.offset_bytes,
                                         destination.size(), destination.data(), 0, nullptr, &event),
       "clEnqueueReadBuffer");
-  work.event = own(event);
+  work.event = own_event(context_, event);
   return book(queue, std::move(work));
 }
 
@@ -190,7 +177,7 @@ bool OpenClQueue::idle(std::deque<InFlight>& finished) {
   return retire(finished) && !context_->app_queue;
 }
 
-OpenClQueue::Event OpenClQueue::event_of(uint64_t ticket) {
+Event OpenClQueue::event_of(uint64_t ticket) {
   const std::lock_guard lock(mutex_);
   // Writes and reads that were done at once have no event: the one before them counts.
   Event found;
@@ -232,9 +219,9 @@ void OpenClQueue::on_complete(Ticket ticket, std::function<void(std::exception_p
   }
   completion_.post(
       [context = context_, event, failed, value = ticket.value]() -> std::exception_ptr {
-        if (failed || !event) return failed;
         const cl_event native = event.get();
-        context->cl->clWaitForEvents(1, &native);
+        if (native) context->cl->clWaitForEvents(1, &native);
+        if (failed || !native) return failed;
         const cl_int status = status_of(*context, native);
         return status < 0 ? error_for(*context, status, value) : nullptr;
       },

@@ -30,7 +30,6 @@ class OpenClQueue : public Queue {
   std::vector<double> command_times_ns(Ticket ticket) override;
 
  private:
-  using Event = std::shared_ptr<_cl_event>;
   struct InFlight {
     uint64_t ticket = 0;
     Event event;
@@ -39,15 +38,11 @@ class OpenClQueue : public Queue {
     std::vector<std::byte> staging;
   };
 
-  Event own(cl_event event) const;
   /// The native queue to use next, ordered after what the other one holds.
   cl_command_queue native_queue(bool profiled);
   cl_command_queue create_native(cl_command_queue_properties properties) const;
   /// Books a started submission and flushes.
   Ticket book(cl_command_queue queue, InFlight work);
-  /// Runs `enqueue`; when it throws, waits for what it had started before passing the error on.
-  template <typename Enqueue>
-  void guarded(cl_command_queue queue, Enqueue enqueue);
   /// Moves finished work to `finished`, to be destroyed by the caller once mutex_ is free again
   /// (what it owns may call back). True when nothing is in flight.
   bool retire(std::deque<InFlight>& finished);
