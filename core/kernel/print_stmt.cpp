@@ -84,11 +84,11 @@ void Printer::statement(const Stmt* stmt) {
       return for_statement(stmt);
     case StmtKind::kWhile:
       open("while (" + condition(stmt->expr).text + ") {");
-      body_of(stmt->first);
+      loop_body(stmt->first);
       return close();
     case StmtKind::kDo:
       open("do {");
-      body_of(stmt->first);
+      loop_body(stmt->first);
       return close("} while (" + condition(stmt->expr).text + ");");
     case StmtKind::kBreak:
     case StmtKind::kContinue: {
@@ -143,6 +143,12 @@ void Printer::body_of(const Stmt* stmt) {
   pop_scope();
 }
 
+void Printer::loop_body(const Stmt* stmt) {
+  ++context_.loops;
+  body_of(stmt);
+  --context_.loops;
+}
+
 void Printer::if_statement(const Stmt* stmt) {
   open("if (" + condition(stmt->expr).text + ") {");
   body_of(stmt->first);
@@ -173,9 +179,7 @@ void Printer::for_statement(const Stmt* stmt) {
   header += "; " + (stmt->expr == nullptr ? "" : condition(stmt->expr).text) + "; ";
   if (stmt->step != nullptr) header += inline_expression(stmt->step);
   open(header + ") {");
-  ++context_.loops;
-  body_of(stmt->second);
-  --context_.loops;
+  loop_body(stmt->second);
   close();
   pop_scope();
 }

@@ -146,6 +146,7 @@ class Printer : private ConstNames {
   bool declare_known(const Stmt* stmt, Base base, const Declarator& declarator);
   std::string inline_expression(const Expr* expr);
   void body_of(const Stmt* stmt);
+  void loop_body(const Stmt* stmt);
   void if_statement(const Stmt* stmt);
   void for_statement(const Stmt* stmt);
   void static_if(const Stmt* stmt);
