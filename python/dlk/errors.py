@@ -11,7 +11,7 @@ from dlk._core import CompileError, DeviceLostError, Error
 
 __all__ = ["CompileError", "DeviceLostError", "Error", "describe"]
 
-USER_ERRORS = (ValueError, NotImplementedError, MemoryError, OSError, Error, ImportError, KeyError)
+USER_ERRORS = (ValueError, RuntimeError, MemoryError, OSError, ImportError, KeyError)
 """What can be a user's mistake or a machine's limit; anything else is a bug in dlk."""
 
 
@@ -25,4 +25,4 @@ def describe(error: BaseException) -> str:
     if isinstance(error, MemoryError) and not str(error):
         return "out of memory; try a smaller batch or --dtype float16"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " | ".join(lines[:3]) if lines else type(error).__name__
+    return " ".join(lines) if lines else type(error).__name__

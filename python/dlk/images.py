@@ -100,8 +100,9 @@ class Preprocessing:
 
 
 def _pair(values: Any) -> tuple[int, int]:
-    height, width = values
-    return int(height), int(width)
+    if not isinstance(values, list) or len(values) != 2:
+        raise ValueError(f"preprocessing: {values!r} is not [height, width]")
+    return int(values[0]), int(values[1])
 
 
 def load_image(path: str | os.PathLike[str]) -> Image.Image:

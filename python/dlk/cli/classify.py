@@ -44,7 +44,8 @@ def classify(
         start = time.perf_counter()
         scores = network.run(feeds)[network.outputs[0]]
         elapsed_ms = (time.perf_counter() - start) * 1e3
-    best = _top(scores.reshape(-1), tuple(info.labels), top)
+    logits = info.text.get("output") == "logits"
+    best = _top(scores.reshape(-1), tuple(info.labels), top, logits)
     if json:
         print_json({"device": network.device.id, "top": best, "ms": elapsed_ms})
         return
@@ -53,14 +54,14 @@ def classify(
     print(f"{network.device.id} ({network.device.name}), {elapsed_ms:.1f} ms")
 
 
-def _top(scores: Any, labels: tuple[str, ...], count: int) -> list[dict[str, Any]]:
-    """Labels and probabilities; a classifier that ends in logits gets its softmax here."""
+def _top(scores: Any, labels: tuple[str, ...], count: int, logits: bool) -> list[dict[str, Any]]:
+    """Labels and probabilities; logits, and what cannot be probabilities, get their softmax."""
     import numpy as np
 
     values = scores.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("the network's scores are not finite: the weights or the dtype are wrong")
-    if values.min() < 0 or abs(values.sum() - 1) > 1e-2:
+    if logits or values.min() < 0 or abs(values.sum() - 1) > 1e-2:
         values = np.exp(values - values.max())
         values /= values.sum()
     order = np.argsort(-values, kind="stable")[:count]

@@ -1,0 +1,249 @@
+"""The command line: JSON for machines, one line for errors, nothing half written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dlk
+import numpy as np
+import pytest
+from dlk import _core
+from dlk.cli import main
+
+from .nets import classifier, dense, dense_reference, png, relative_error, save_onnx
+
+
+class Outcome:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        assert len(self.out.splitlines()) == 1
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command line in this process."""
+
+    def run(*words: object) -> Outcome:
+        with pytest.raises(SystemExit) as stopped:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        code = stopped.value.code
+        return Outcome(0 if code is None else int(code), out, err)
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with a model of each kind, inputs and a photograph."""
+    _core.save_dlk(dense(), str(tmp_path / "dense.dlk"))
+    _core.save_dlk(classifier(), str(tmp_path / "colours.dlk"))
+    save_onnx(tmp_path / "dense.onnx")
+    np.savez(tmp_path / "x.npz", x=np.ones((2, 6), np.float32))
+    (tmp_path / "red.png").write_bytes(png())
+    return tmp_path
+
+
+def fails(outcome: Outcome, *words: str) -> None:
+    """One line on stderr that has these words, exit code 2, nothing on stdout."""
+    assert outcome.code == 2, outcome.err
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1, outcome.err
+    for word in words:
+        assert word in outcome.err
+
+
+def test_devices(call: Any, device_id: str) -> None:
+    listed = call("devices", "--json").json()
+    entry = next(d for d in listed if d["id"] == device_id)
+    for key in ("id", "backend", "name", "driver", "memory_bytes", "fp16"):
+        assert key in entry
+    only = call("devices", "--device", device_id, "--json").json()
+    assert [d["id"] for d in only] == [device_id]
+    halves = call("devices", "--dtype", "float16", "--json").json()
+    assert all(d["fp16"] for d in halves)
+    assert device_id in call("devices").out
+
+
+def test_classify(call: Any, files: Path, device_id: str) -> None:
+    words = ("classify", files / "red.png", "--model", files / "colours.dlk", "--device", device_id)
+    answer = call(*words, "--json").json()
+    assert set(answer) == {"device", "top", "ms"}
+    assert answer["device"] == device_id
+    assert answer["top"][0]["label"] == "red"
+    assert sum(t["score"] for t in answer["top"]) == pytest.approx(1)
+    assert answer["ms"] > 0
+    assert "red" in call(*words, "--top", "1").out
+
+
+def test_run(call: Any, files: Path, device_id: str) -> None:
+    for name in ("dense.dlk", "dense.onnx"):
+        out = files / "y.npz"
+        answer = call("run", files / name, "--input", files / "x.npz", "--output", out,
+                      "--device", device_id, "--json").json()  # fmt: skip
+        assert set(answer) == {"device", "dispatches", "host_ops", "ms"}
+        assert answer["host_ops"] == 0
+        assert answer["dispatches"] >= 1
+        with np.load(out) as arrays:
+            assert list(arrays) == ["y"]
+            want = dense_reference(np.ones((2, 6)))
+            assert relative_error(arrays["y"], want) < 1e-5
+        out.unlink()
+
+
+def test_convert_and_info(call: Any, files: Path) -> None:
+    target = files / "converted.dlk"
+    answer = call("convert", files / "dense.onnx", target, "--json").json()
+    assert answer["bytes"] == target.stat().st_size
+    facts = call("info", target, "--json").json()
+    assert facts["parameters"] == 28
+    assert facts["macs"] == 24
+    assert facts["operators"] == {"Add": 1, "MatMul": 1, "Relu": 1}
+    assert facts["inputs"] == [{"name": "x", "dtype": "float32", "shape": ["N", 6]}]
+    assert facts["missing"] == []
+    assert "MatMul" in call("info", target).out
+
+
+def test_info_with_a_device_shows_the_plan(call: Any, files: Path, device_id: str) -> None:
+    facts = call("info", files / "dense.dlk", "--device", device_id, "--json").json()
+    assert facts["plan"]["device"] == device_id
+    assert facts["plan"]["dispatches"] >= 1
+
+
+def test_bench(call: Any, files: Path, device_id: str) -> None:
+    answer = call("bench", files / "dense.dlk", "--batch", 3, "--runs", 3, "--device", device_id,
+                  "--json").json()  # fmt: skip
+    assert set(answer) == {
+        "device", "dtype", "batch", "median_ms", "device_ms", "pipelined_ms", "min_ms", "p95_ms",
+        "runs",
+    }  # fmt: skip
+    assert (answer["device"], answer["batch"], answer["runs"]) == (device_id, 3, 3)
+
+
+def test_bench_of_an_operator_and_a_zoo_network(call: Any, device_id: str) -> None:
+    words = ("--runs", 2, "--device", device_id, "--json")
+    assert call("bench", "op:Relu", *words).json()["median_ms"] > 0
+    assert call("bench", "zoo:lenet", "--weights", "random", *words).json()["median_ms"] > 0
+
+
+def test_parity(call: Any, device_id: str, tmp_path: Path) -> None:
+    passport = tmp_path / "passport.json"
+    answer = call("parity", "--op", "Relu", "--device", device_id, "--dtype", "float32",
+                  "--output", passport, "--json").json()  # fmt: skip
+    assert list(answer["forward"]) == [device_id]
+    assert answer["forward"][device_id]["Relu"]["float32"]["failed"] == 0
+    assert json.loads(passport.read_text()) == answer
+    assert passport.with_suffix(".html").is_file()
+
+
+def test_kernels(call: Any, device_id: str, tmp_path: Path) -> None:
+    answer = call("kernels", "--emit", tmp_path / "k", "--device", device_id, "--json").json()
+    assert answer["kernels"] == sorted(_core.kernel_names())
+    assert answer["files"]
+    for name in answer["files"]:
+        assert Path(name).stat().st_size > 0
+    assert call("kernels").out.split() == answer["kernels"]
+
+
+def test_errors_are_one_line(call: Any, files: Path, tmp_path: Path) -> None:
+    run = ("run", files / "dense.dlk", "--output", files / "y.npz", "--input")
+    fails(call("classify", files / "missing.png"), "missing.png")
+    fails(call("classify", files / "dense.dlk"), "not an image")
+    fails(call("classify", files / "red.png", "--model", "no_such_net"), "the zoo has")
+    fails(call("classify", files / "red.png", "--model", files / "dense.dlk"), "prepare")
+    fails(call("classify", files / "red.png", "--device", "cuda"), "cuda")
+    fails(call("classify", files / "red.png", "--dtype", "int3"), "int3")
+    fails(call(*run, files / "missing.npz"), "missing.npz")
+    fails(call(*run, files / "red.png"), "not an .npz file")
+    np.savez(files / "bad.npz", x=np.ones((2, 5), np.float32))
+    fails(call(*run, files / "bad.npz"), "5")
+    np.savez(files / "names.npz", z=np.ones((2, 6), np.float32))
+    fails(call(*run, files / "names.npz"), "z")
+    assert not (files / "y.npz").exists()
+    no_folder = ("--output", files / "no" / "y.npz")
+    fails(call("run", files / "dense.dlk", "--input", files / "x.npz", *no_folder), "folder")
+    fails(call("convert", files / "dense.onnx", files / "out.zip"), ".dlk")
+    fails(call("convert", files / "red.png", files / "out.dlk"), "not a model")
+    assert not (files / "out.dlk").exists()
+    fails(call("info", files / "missing.dlk"), "missing.dlk")
+    fails(call("bench", "op:Frobnicate"), "Frobnicate")
+    fails(call("bench", "zoo:lenet", "--weights", "borrowed"), "random")
+    fails(call("parity", "--op", "Frobnicate"), "--op")
+
+
+def test_objects_in_npz_are_not_unpickled(call: Any, files: Path) -> None:
+    np.savez(files / "evil.npz", x=np.array([object()], dtype=object))
+    fails(call("run", files / "dense.dlk", "--input", files / "evil.npz",
+               "--output", files / "y.npz"), "evil.npz")  # fmt: skip
+
+
+def test_unreadable_file(call: Any, files: Path) -> None:
+    folder = files / "folder.onnx"
+    folder.mkdir()
+    fails(call("info", folder), "folder.onnx")
+
+
+def test_usage_errors(call: Any) -> None:
+    for words in (["nonsense"], ["run"], ["devices", "--nonsense"]):
+        outcome = call(*words)
+        assert outcome.code == 2
+        assert "Traceback" not in outcome.err
+
+
+def test_debug_shows_where(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        main(["info", str(tmp_path / "missing.onnx"), "--debug"])
+
+
+def test_version_and_help(call: Any) -> None:
+    assert call("--version").out.strip() == f"dlk {dlk.__version__}"
+    text = call("--help").out
+    for command in ("devices", "classify", "run", "convert", "info", "bench", "parity", "kernels"):
+        assert command in text
+
+
+def process(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "dlk", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_as_a_process() -> None:
+    done = process("devices", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == _core.list_devices()
+
+
+def test_missing_loaders() -> None:
+    nowhere = {
+        "DLK_OPENCL_LIBRARY": "/nowhere/libOpenCL.so",
+        "DLK_VULKAN_LIBRARY": "/nowhere/libvulkan.so",
+    }
+    listed = process("devices", **nowhere)
+    assert listed.returncode == 0
+    assert "no devices" in listed.stdout
+    assert "/nowhere/libvulkan.so" in listed.stdout
+    done = process("bench", "op:Relu", "--device", "vulkan", **nowhere)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "/nowhere/libvulkan.so" in done.stderr
+
+
+def test_a_broken_pipe_is_quiet(files: Path) -> None:
+    command = f"{sys.executable} -m dlk info {files / 'dense.dlk'} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stderr == ""
