@@ -181,7 +181,8 @@ std::shared_ptr<const Plan> ModelState::plan_for(const RunInputs& inputs) {
     plans_.splice(plans_.begin(), plans_, entry);  // most recent first
     return plans_.front();
   }
-  plans_.push_front(Plan::build(graph_, device_, *library_, options_, special, weights_));
+  plans_.push_front(
+      Plan::build(graph_, device_, *library_, options_, special, weights_, host_cache_));
   return plans_.front();
 }
 

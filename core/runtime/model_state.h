@@ -36,6 +36,7 @@ class ModelState : public Model, public std::enable_shared_from_this<ModelState>
   std::shared_ptr<KernelLibrary> library_;
   std::mutex mutex_;  // of what follows
   WeightStore weights_;
+  HostCache host_cache_;
   std::list<std::shared_ptr<const Plan>> plans_;
 };
 

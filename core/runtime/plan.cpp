@@ -33,7 +33,8 @@ uint64_t PlanTensor::size_bytes() const {
 
 std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_ptr<Device>& device,
                                         KernelLibrary& library, const CompileOptions& options,
-                                        const SpecializeOptions& inputs, WeightStore& weights) {
+                                        const SpecializeOptions& inputs, WeightStore& weights,
+                                        HostCache& host_cache) {
   auto plan = std::make_shared<Plan>();
   Specialization special = specialize(source, inputs);
   ConcreteGraph& graph = special.graph;
@@ -45,8 +46,8 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
   lowering.library = &library;
   lowering.accumulate_fp16 = options.accumulate_fp16;
   lowering.has_weight = [&](const std::string& key) { return weights.has(key); };
-  std::vector<Preparation> preparations =
-      run_passes(graph, {options.dtype, options.fuse}, lowering);
+  std::vector<Preparation> preparations = run_passes(
+      graph, {options.dtype, options.fuse, device->caps().max_bindings}, lowering, host_cache);
   for (size_t i = 0; i < graph.inputs.size(); ++i) {
     plan->inputs_.push_back(
         plan_tensor(graph, graph.inputs[i], source.value(source.inputs()[i]).name));

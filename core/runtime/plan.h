@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/graph/passes.h"
 #include "core/graph/specialize.h"
 #include "core/runtime/model.h"
 #include "core/runtime/program.h"
@@ -27,7 +28,8 @@ class Plan {
   static std::shared_ptr<const Plan> build(const Graph& graph,
                                            const std::shared_ptr<Device>& device,
                                            KernelLibrary& library, const CompileOptions& options,
-                                           const SpecializeOptions& inputs, WeightStore& weights);
+                                           const SpecializeOptions& inputs, WeightStore& weights,
+                                           HostCache& host_cache);
 
   const std::map<std::string, Shape>& input_shapes() const { return input_shapes_; }
   /// Input values that the plan was made for.

@@ -3,11 +3,17 @@
 namespace dlk {
 
 std::vector<Preparation> run_passes(ConcreteGraph& graph, const PassOptions& options,
-                                    const LowerOptions& lowering) {
-  (void)options;
-  (void)lowering;
+                                    const LowerOptions& lowering, HostCache& cache) {
   remove_dead_nodes(graph);
-  return {};
+  remove_identities(graph);
+  if (options.fuse) fold_batch_norm(graph, cache);
+  std::vector<Preparation> preparations = fold_constants(graph, lowering);
+  if (options.fuse) {
+    fuse_pointwise(graph, options.max_bindings);
+    fuse_epilogues(graph, options.max_bindings);
+  }
+  remove_dead_nodes(graph);
+  return preparations;
 }
 
 }  // namespace dlk
