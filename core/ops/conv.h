@@ -28,9 +28,24 @@ struct ConvProblem {
 /// Chooses a kernel for the problem and dispatches it with the node's epilogue.
 void lower_convolution(LowerContext& ctx, const ConvProblem& problem);
 
-/// Weights packed by conv_pack: [group][block][rows][bn], rows padded to `row_multiple`.
-TensorView pack_weights(LowerContext& ctx, const ConvProblem& problem, int64_t bn,
-                        int64_t row_multiple);
+/// How weights are packed by conv_pack: [group][block][rows][bn], rows padded to `row_multiple`.
+struct WeightPacking {
+  size_t input = 1;
+  std::string key;  // of the view
+  /// The input's view as (g, K/g, C/g, KD, KH, KW).
+  std::function<TensorView(const TensorView&)> view;
+  int64_t bn = 1, row_multiple = 1;
+};
+TensorView pack_weights(LowerContext& ctx, const WeightPacking& packing);
+
+/// Blocks of packed weights (of the shape that pack_weights gives) that one binding can reach.
+int64_t blocks_in_reach(const LowerContext& ctx, int64_t groups, const Shape& packed, DType dtype);
+
+/// (N, C, spatial...) with leading spatial axes of extent 1 and stride 0 added, `rank` in all.
+TensorView with_spatial_rank(const TensorView& view, int64_t rank);
+
+/// in_h, out_h, k_h, stride_h, dil_h, pad_h and the same of w, of a window with two axes.
+void add_window_params(Params& params, const Window& window);
 
 /// A request for `name` with the node's epilogue.
 KernelRequest request_with_epilogue(const LowerContext& ctx, const std::string& name);

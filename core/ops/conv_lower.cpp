@@ -43,25 +43,17 @@ std::vector<TensorView> operands_of(const LowerContext& ctx, const ConvProblem& 
   return with_epilogue_views(ctx, std::move(views));
 }
 
-void add_window_params(Params& params, const Window& w) {
-  static constexpr const char* kAxes[2] = {"h", "w"};
-  for (size_t i = 0; i < 2; ++i) {
-    const std::string axis = kAxes[i];
-    params["in_" + axis] = w.input[i];
-    params["out_" + axis] = w.output[i];
-    params["k_" + axis] = w.kernel[i];
-    params["stride_" + axis] = w.stride[i];
-    params["dil_" + axis] = w.dilation[i];
-    params["pad_" + axis] = w.pad_begin[i];
-  }
-}
-
-// Blocks of packed weights that one binding can reach; of a single group also on the source's side.
-int64_t blocks_in_reach(const LowerContext& ctx, const ConvProblem& p, const Shape& packed) {
-  const auto reach = static_cast<int64_t>(ctx.caps().max_binding_bytes);
-  const int64_t bytes = packed[1] * packed[2] * dtype_size(p.weight.dtype);
-  if (packed[0] * bytes <= reach || p.groups != 1) return packed[0];
-  return std::max<int64_t>(1, reach / bytes);
+WeightPacking packing_of(const ConvProblem& p, int64_t groups, int64_t bn) {
+  const auto reshape = p.reshape_weight;
+  WeightPacking packing;
+  packing.input = p.weight_input;
+  packing.key = "conv";
+  packing.view = [reshape, groups](const TensorView& input) {
+    const TensorView weight = with_spatial_rank(reshape ? reshape(input) : input, 3);
+    return split_axis(weight, 0, {groups, weight.shape[0] / groups});
+  };
+  packing.bn = bn;
+  return packing;
 }
 
 // Vectors as wide as both tensors allow; 1 where channels are not innermost.
@@ -74,9 +66,8 @@ int64_t depthwise_width(const LowerContext& ctx, const ConvProblem& p) {
 
 void lower_depthwise(LowerContext& ctx, const ConvProblem& p, int64_t width) {
   const Sizes s = sizes_of(p);
-  ConvProblem as_channels = p;  // packed as one group whose blocks hold every channel
-  as_channels.groups = 1;
-  const TensorView packed = pack_weights(ctx, as_channels, s.channels_out, 1);
+  // Packed as one group with one block of all channels.
+  const TensorView packed = pack_weights(ctx, packing_of(p, 1, s.channels_out));
   const Window w = p.window.expanded(2);
   const std::vector<int64_t> xs = expanded_strides(p.x, 2), ys = expanded_strides(p.y, 2);
   const int64_t tile = 4;
@@ -110,7 +101,7 @@ void lower_block(LowerContext& ctx, const ConvProblem& p) {
   const int64_t tile = 8, vectors = width >= 16 ? 1 : 2;
   const int64_t bn = width * vectors;
   const int64_t group = caps.is_cpu ? std::max<int64_t>(1, caps.subgroup_size) : kLinearGroup;
-  const TensorView packed = pack_weights(ctx, p, bn, 1);
+  const TensorView packed = pack_weights(ctx, packing_of(p, p.groups, bn));
   const Window w = p.window.expanded(2);
   KernelRequest request = request_with_epilogue(ctx, "conv_block");
   set_types(request, p, packed.dtype);
@@ -126,7 +117,7 @@ void lower_block(LowerContext& ctx, const ConvProblem& p) {
                 {"xs", expanded_strides(p.x, 2)},
                 {"ys", expanded_strides(p.y, 2)}};
   add_window_params(params, w);
-  const int64_t step = blocks_in_reach(ctx, p, packed.shape);
+  const int64_t step = blocks_in_reach(ctx, p.groups, packed.shape, packed.dtype);
   for (int64_t first = 0; first < packed.shape[0]; first += step) {
     const int64_t count = std::min(step, packed.shape[0] - first);
     const int64_t total = ceil_div(pixels, tile) * count;
@@ -161,6 +152,19 @@ void lower_direct(LowerContext& ctx, const ConvProblem& p) {
 
 }  // namespace
 
+void add_window_params(Params& params, const Window& w) {
+  static constexpr const char* kAxes[2] = {"h", "w"};
+  for (size_t i = 0; i < 2; ++i) {
+    const std::string axis = kAxes[i];
+    params["in_" + axis] = w.input[i];
+    params["out_" + axis] = w.output[i];
+    params["k_" + axis] = w.kernel[i];
+    params["stride_" + axis] = w.stride[i];
+    params["dil_" + axis] = w.dilation[i];
+    params["pad_" + axis] = w.pad_begin[i];
+  }
+}
+
 KernelRequest request_with_epilogue(const LowerContext& ctx, const std::string& name) {
   KernelRequest request;
   request.name = name;
@@ -175,25 +179,36 @@ std::vector<TensorView> with_epilogue_views(const LowerContext& ctx,
   return views;
 }
 
-TensorView pack_weights(LowerContext& ctx, const ConvProblem& p, int64_t bn, int64_t row_multiple) {
-  const Window w = p.window.expanded(3);
-  const int64_t cg = p.weight.shape[1], kg = p.weight.shape[0] / p.groups, taps = w.taps();
-  const int64_t blocks = ceil_div(kg, bn);
-  const int64_t rows = ceil_div(taps * cg, row_multiple) * row_multiple;
-  const Shape shape{p.groups * blocks, rows, bn};
-  const int64_t groups = p.groups, step = blocks_in_reach(ctx, p, shape);
-  const size_t input = p.weight_input;
-  const auto view_of = p.reshape_weight ? p.reshape_weight : [](const TensorView& v) { return v; };
+TensorView with_spatial_rank(const TensorView& view, int64_t rank) {
+  TensorView result = view;
+  while (result.rank() < rank + 2) result = insert_axis(result, 2);
+  return result;
+}
+
+int64_t blocks_in_reach(const LowerContext& ctx, int64_t groups, const Shape& packed, DType dtype) {
+  const auto reach = static_cast<int64_t>(ctx.caps().max_binding_bytes);
+  const int64_t bytes = packed[1] * packed[2] * dtype_size(dtype);
+  if (packed[0] * bytes <= reach || groups != 1) return packed[0];
+  return std::max<int64_t>(1, reach / bytes);
+}
+
+TensorView pack_weights(LowerContext& ctx, const WeightPacking& packing) {
+  const TensorView now = packing.view(ctx.input(packing.input));
+  const int64_t groups = now.shape[0], kg = now.shape[1], cg = now.shape[2], bn = packing.bn;
+  const int64_t taps = product(now.shape, 3), blocks = ceil_div(kg, bn);
+  const int64_t rows = ceil_div(taps * cg, packing.row_multiple) * packing.row_multiple;
+  const Shape shape{groups * blocks, rows, bn};
+  const int64_t step = blocks_in_reach(ctx, groups, shape, now.dtype);
   const auto make = [=](LowerContext& to, const TensorView& destination) {
-    const TensorView source = view_of(to.input(input));
+    const TensorView source = packing.view(to.input(packing.input));
     KernelRequest request;
     request.name = "conv_pack";
     request.types = {{"TX", source.dtype}, {"TY", destination.dtype}};
     for (int64_t first = 0; first < shape[0]; first += step) {
       const int64_t count = std::min(step, shape[0] - first);
-      const bool whole = count == shape[0];
       const int64_t channel = first * bn, channels = std::min(count * bn, kg - channel);
-      const TensorView from = whole ? source : slice_view(source, 0, channel, channels);
+      const bool whole = count == shape[0];
+      const TensorView from = whole ? source : slice_view(source, 1, channel, channels);
       const TensorView part = slice_view(destination, 0, first, count);
       dispatch_linear(to, request, {from, part},
                       {{"first_block", first},
@@ -203,15 +218,15 @@ TensorView pack_weights(LowerContext& ctx, const ConvProblem& p, int64_t bn, int
                        {"kg", kg},
                        {"cg", cg},
                        {"taps", taps},
-                       {"k_h", w.kernel[1]},
-                       {"k_w", w.kernel[2]},
-                       {"xs", expanded_strides(source, 3)}},
+                       {"k_h", source.shape[4]},
+                       {"k_w", source.shape[5]},
+                       {"xs", source.strides}},
                       part.elements());
     }
   };
-  const std::string key = "conv_pack:" + std::to_string(groups) + ":" + std::to_string(bn) + ":" +
-                          std::to_string(row_multiple);
-  return ctx.prepacked(p.weight_input, key, p.weight.dtype, shape, make);
+  const std::string key = "conv_pack:" + packing.key + ":" + std::to_string(groups) + ":" +
+                          std::to_string(bn) + ":" + std::to_string(packing.row_multiple);
+  return ctx.prepacked(packing.input, key, now.dtype, shape, make);
 }
 
 void lower_convolution(LowerContext& ctx, const ConvProblem& p) {

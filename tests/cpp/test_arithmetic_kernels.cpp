@@ -59,6 +59,10 @@ TEST_CASE("convolutions") {
     compile(request("conv_direct", {{"HAS_BIAS", bias}},
                     {{"TX", DType::kFloat16}, {"TW", DType::kFloat16}, {"TY", DType::kBFloat16}}));
   }
+  for (const int64_t bias : {0, 1}) {
+    compile(request("conv_transpose_block", {{"HAS_BIAS", bias}}));
+    compile(with_silu(request("conv_transpose_direct", {{"HAS_BIAS", bias}})));
+  }
   compile(request("conv_pack", {}, {{"TX", DType::kFloat16}, {"TY", DType::kFloat16}}));
 }
 
