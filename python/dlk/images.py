@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,8 @@ class Preprocessing:
                 numbers = data[key] if isinstance(data[key], list) else [data[key]]
                 values[key] = tuple(float(n) for n in numbers)
         made = cls(**values)
-        sizes = [made.resize_short or 1, *(made.resize or ()), *(made.crop or ())]
+        short = () if made.resize_short is None else (made.resize_short,)
+        sizes = [*short, *(made.resize or ()), *(made.crop or ())]
         per_channel = (1, _CHANNELS[made.color]) if made.color in _CHANNELS else ()
         problems = {
             "color": made.color not in _CHANNELS,
@@ -118,7 +120,10 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
     if Path(path).is_dir():
         raise IsADirectoryError(21, "is a folder, not an image", name)
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
+            opened = Image.open(path)
+        with opened as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(
                     f"{name} has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are "

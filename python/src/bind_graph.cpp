@@ -227,10 +227,12 @@ void bind_info(py::module_& m) {
             return found == t.graph->info.text.end() ? fallback : found->second;
           },
           py::arg("key"), py::arg("default") = "")
-      .def("update",
-           [](InfoText& t, const Text& more) {
-             for (const auto& [key, value] : more) t.graph->info.text[key] = value;
-           })
+      .def(
+          "update",
+          [](InfoText& t, const Text& more) {
+            for (const auto& [key, value] : more) t.graph->info.text[key] = value;
+          },
+          py::arg("more"))
       .def("to_dict", [](const InfoText& t) { return t.graph->info.text; })
       .def("__repr__", [](const InfoText& t) { return py::repr(py::cast(t.graph->info.text)); });
   py::class_<InfoView>(m, "ModelInfo", "What a graph says about itself; kept in model files.")
