@@ -33,6 +33,10 @@ uint64_t OpenClBuffer::next_number() {
 
 OpenClBuffer::OpenClBuffer(std::shared_ptr<Context> context, uint64_t size_bytes, MemoryKind kind)
     : Buffer(size_bytes), context_(std::move(context)) {
+  // Some drivers accept any size and fail when the buffer is first used.
+  if (size_bytes > context_->caps.max_buffer_bytes) {
+    throw_out_of_memory(*context_, size_bytes, "beyond that limit");
+  }
   cl_mem_flags flags = CL_MEM_READ_WRITE;
   if (context_->fine_grain) {
     shared_ = context_->cl->clSVMAlloc(
