@@ -235,7 +235,7 @@ def main() -> int:
     parser.add_argument("what", choices=("demo", "test", "build"))
     chosen, rest = parser.parse_known_args()
     try:
-        if sys.version_info < (3, 10):
+        if sys.version_info < (3, 10):  # noqa: UP036
             raise Failure(f"Python 3.10 or later is needed, this is {sys.version.split()[0]}")
         env = install(chosen.what == "test")
         if chosen.what == "demo":

@@ -49,12 +49,13 @@ def breaches_of(path: Path) -> list[str]:
     for include in INCLUDE.findall(text):
         if folder.startswith("core/") and NATIVE.search(include):
             found.append(f"{name}: includes the native header {include}")
-        if folder in MAY_INCLUDE and include.startswith(("core/", "backends/", "python/")):
-            if "/".join(include.split("/")[:2]) not in MAY_INCLUDE[folder]:
-                found.append(f"{name}: must not include {include}")
+        ours = include.startswith(("core/", "backends/", "python/"))
+        target = "/".join(include.split("/")[:2])
+        if ours and folder in MAY_INCLUDE and target not in MAY_INCLUDE[folder]:
+            found.append(f"{name}: must not include {include}")
         if name.startswith("backends/"):
             found += _backend_breaches(name, include)
-    if name.startswith("core/ops/") or name.startswith("tests/parity/"):
+    if name.startswith(("core/ops/", "tests/parity/")):
         for backend in ("opencl", "vulkan", "metal"):
             if re.search(rf'"{backend}[":]', text):
                 found.append(f"{name}: names the backend {backend}; ask Caps instead")

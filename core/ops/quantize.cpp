@@ -66,6 +66,7 @@ ScaledViews align(const LowerContext& context) {
       const int64_t step = view.strides[0];
       view.shape.assign(v.x.shape.size(), 1);
       view.strides.assign(v.x.shape.size(), 0);
+      view.shape[static_cast<size_t>(axis)] = v.x.shape[static_cast<size_t>(axis)];
       view.strides[static_cast<size_t>(axis)] = step;
     } else {
       view = insert_axis(view, axis + 1, block, 0);

@@ -62,7 +62,7 @@ class Case:
     name: str
     inputs: Callable[[np.random.Generator], Mapping[str, Array | None]]
     oracle: Callable[..., Any]
-    """Gets the inputs as positional arguments (None for those left out); returns an array or tuple."""
+    """Gets the inputs as positional arguments (None: left out); returns an array or a tuple."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     domain: str = ""
     outputs: int = 1

@@ -38,9 +38,9 @@ class Outcome:
     relative: float
     """max|a-b| / max|b| over the worst output; 0 where both are equal."""
     ulp: float
-    """Largest distance in units in the last place of the output dtype, at the scale of each element."""
+    """Largest distance in units in the last place of the output dtype at each element."""
     problem: str = ""
-    """Why the result is wrong whatever the tolerance (shape, dtype, NaN pattern); empty if right."""
+    """Why the result is wrong whatever the tolerance (shape, dtype, NaN); empty if right."""
 
 
 def load_cases() -> dict[str, Case]:
@@ -93,7 +93,7 @@ def oracle_outputs(variant: Variant, inputs: dict[str, Array | None]) -> list[Ar
 
 
 def _lay_out(graph: Any, name: str, array: Array, layout: str) -> tuple[int, Array]:
-    """Adds a graph input that reaches the operator as a view with `layout`; returns what to feed."""
+    """Adds a graph input that reaches the operator as a view; returns what to feed."""
     dtype = str(array.dtype)
     if layout == "strided" and array.ndim > 0 and array.dtype.kind not in "iub":
         big = np.full([2 * n + 3 for n in array.shape], 97, dtype=array.dtype)

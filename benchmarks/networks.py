@@ -1,0 +1,170 @@
+"""Whole networks against peers, in one run on one machine.
+
+    python benchmarks/networks.py --devices opencl,vulkan --networks resnet50 --peers onnxruntime
+    python benchmarks/networks.py --devices vulkan --dtype float16 --batch 64 --peers torch
+
+Weights and inputs are random; every output is compared with the first peer's (or the first
+device's) in the same run, and a result that is wrong is reported as an error, not as a time.
+Writes JSON and a Markdown table; results that are kept stand in ``benchmarks/results/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import dlk
+import peers
+from dlk.bench import measure
+
+TOLERANCE = {"float32": 1e-3, "float16": 3e-2}
+"""On ||a-b|| / ||b||, for random weights; parity proper is the parity suite's business."""
+
+
+def relative_error(a: Any, b: Any) -> float:
+    a, b = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
+    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-30))
+
+
+def median_ms(action: Any, seconds: float = 3.0, least: int = 5) -> float:
+    for _ in range(2):
+        action()
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < least or (time.perf_counter() - start < seconds and len(times) < 200):
+        before = time.perf_counter()
+        action()
+        times.append((time.perf_counter() - before) * 1e3)
+    return statistics.median(times)
+
+
+def run_network(name: str, chosen: argparse.Namespace) -> list[dict[str, Any]]:
+    graph = dlk.zoo.build(name, weights="random")
+    size = graph.inputs[0].shape[1:]
+    batch = np.random.default_rng(1).standard_normal((chosen.batch, *size)).astype(np.float32)
+    rows, reference = [], None
+    for peer in chosen.peers:
+        row: dict[str, Any] = {"network": name, "engine": peer, "batch": chosen.batch}
+        if peer == "onnxruntime":
+            run = peers.onnxruntime_cpu(graph, batch, chosen.threads)
+            reference = run()
+            row.update(dtype="float32", median_ms=median_ms(run))
+        else:
+            mode = peer.removeprefix("torch-")
+            torch = peers.TorchGpu(name, graph, batch, mode)
+            result = torch.result()
+            if reference is None:
+                reference = result
+            row.update(dtype=mode, median_ms=torch.median_ms(), pipelined_ms=torch.pipelined_ms())
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    for device in chosen.devices:
+        for dtype in chosen.dtype:
+            row = run_dlk(graph, batch, device, dtype, reference)
+            rows.append({"network": name, **row})
+            print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def run_dlk(graph: Any, batch: Any, device: str, dtype: str, reference: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {"engine": f"dlk {device}", "batch": len(batch), "dtype": dtype}
+    try:
+        model = dlk.Model(graph, dlk.Device(device), dtype)
+        feeds = {next(iter(model.inputs)): batch}
+        result = measure(model, feeds, batch=len(batch)).to_dict()
+        got = next(iter(model.run(feeds).values()))
+        plan = model.plan(feeds)
+        row.update({k: result[k] for k in ("median_ms", "device_ms", "pipelined_ms", "runs")})
+        row.update(dispatches=plan.dispatches, pipelines=plan.pipelines)
+        if reference is not None:
+            row["relative_error"] = relative_error(got, reference)
+            if not row["relative_error"] <= TOLERANCE[dtype]:
+                row["error"] = f"wrong result: relative error {row['relative_error']:.2e}"
+    except (RuntimeError, ValueError, NotImplementedError, MemoryError) as error:
+        row["error"] = f"{type(error).__name__}: {error}"[:500]
+    return row
+
+
+def machine() -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "dlk": dlk.__version__,
+        "command": " ".join(["python", *sys.argv]),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "devices": [{k: d[k] for k in ("id", "name", "driver")} for d in map(dict, dlk.devices())],
+    }
+    try:
+        found["gpu"] = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+            capture_output=True, text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        found["gpu"] = None
+    return found
+
+
+def markdown(result: dict[str, Any]) -> str:
+    columns = ("network", "engine", "dtype", "batch", "median_ms", "device_ms", "pipelined_ms",
+               "dispatches", "pipelines", "relative_error", "error")  # fmt: skip
+
+    def cell(row: dict[str, Any], key: str) -> str:
+        value = row.get(key, "")
+        if isinstance(value, float):
+            return f"{value:.1e}" if key == "relative_error" else f"{value:.3f}"
+        return str(value).replace("|", "/").replace("\n", " ")
+
+    lines = [f"# Networks, {result['machine']['date']}", "",
+             f"GPU: {result['machine']['gpu'] or 'none'}; {result['machine']['cpus']} CPUs; "
+             + "; ".join(f"{d['id']}: {d['name']} ({d['driver']})"
+                         for d in result["machine"]["devices"]),
+             "", f"`{result['machine']['command']}`", "",
+             "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]  # fmt: skip
+    lines += ["| " + " | ".join(cell(row, key) for key in columns) + " |" for row in result["rows"]]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    def words(text: str) -> list[str]:
+        return [word for word in text.split(",") if word]
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--networks", type=words, default=["efficientnet_lite0", "mobilenet_v2", "resnet50"]
+    )
+    parser.add_argument("--devices", type=words, default=["opencl", "vulkan"])
+    parser.add_argument("--dtype", type=words, default=["float32"])
+    parser.add_argument("--peers", type=words, default=[],
+                        help="onnxruntime, torch-fp32, torch-tf32, torch-fp16")  # fmt: skip
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--output", type=Path, help="a .json path; the table goes beside it as .md")
+    chosen = parser.parse_args()
+    result: dict[str, Any] = {"machine": machine(), "rows": []}
+    for name in chosen.networks:
+        result["rows"] += run_network(name, chosen)
+        if chosen.output:  # kept up to date, so that an interrupted run loses nothing
+            chosen.output.parent.mkdir(parents=True, exist_ok=True)
+            chosen.output.write_text(json.dumps(result, indent=1) + "\n")
+            chosen.output.with_suffix(".md").write_text(markdown(result))
+    print(markdown(result))
+    return 1 if any("error" in row for row in result["rows"]) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Other engines, running the same network with the same weights.
+
+Each peer takes a dlk graph from the zoo and an input batch and gives a function that runs it. The
+ONNX file that onnxruntime reads is written from the graph itself, whose operators are ONNX's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+OPSET = 21
+
+
+def to_onnx(graph: Any) -> bytes:
+    """The graph as an ONNX model (float networks without subgraphs, as the zoo has them)."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    names = {v.id: v.name for v in graph.values}
+    kinds = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
+
+    def info(value: Any, name: str) -> Any:
+        return helper.make_tensor_value_info(name, kinds[value.dtype], value.shape)
+
+    nodes = [
+        helper.make_node(
+            n.op,
+            ["" if i is None else names[i] for i in n.inputs],
+            ["" if o is None else names[o] for o in n.outputs],
+            name=n.name,
+            domain=n.domain,
+            **n.attributes,
+        )
+        for n in (graph.nodes[i] for i in graph.topological_order())
+    ]
+    constants = [
+        numpy_helper.from_array(np.array(v.data), v.name)
+        for v in graph.values
+        if v.kind == "constant"
+    ]
+    outputs = [helper.make_tensor_value_info(v.name, kinds[v.dtype], None) for v in graph.outputs]
+    body = helper.make_graph(
+        nodes, "dlk", [info(v, v.name) for v in graph.inputs], outputs, constants
+    )
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def onnxruntime_cpu(graph: Any, batch: Array, threads: int) -> Callable[[], Array]:
+    """Host in to host out on onnxruntime's CPU provider."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(
+        to_onnx(graph), options, providers=["CPUExecutionProvider"]
+    )
+    feed = {session.get_inputs()[0].name: batch}
+    return lambda: np.asarray(session.run(None, feed)[0])
+
+
+class TorchGpu:
+    """A torchvision network with the zoo's weights on CUDA, as a CUDA graph (cuDNN tuned).
+
+    `mode`: "fp32" (no TF32), "tf32", or "fp16" (NHWC).
+    """
+
+    def __init__(self, name: str, graph: Any, batch: Array, mode: str) -> None:
+        import torch
+
+        self.torch = torch
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = mode != "fp32"
+        torch.backends.cudnn.allow_tf32 = mode != "fp32"
+        module = _torchvision(name)
+        load_weights(module, graph)
+        module = module.eval().cuda()
+        self.input = torch.from_numpy(batch).cuda()
+        if mode == "fp16":
+            module = module.half().to(memory_format=torch.channels_last)
+            self.input = self.input.half().to(memory_format=torch.channels_last)
+        self.module = module
+        self.replay = self._capture()
+
+    def _capture(self) -> Any:
+        torch = self.torch
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.inference_mode(), torch.cuda.stream(stream):
+            for _ in range(4):
+                self.module(self.input)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.inference_mode(), torch.cuda.graph(graph):
+            self.output = self.module(self.input)
+        return graph.replay
+
+    def result(self) -> Array:
+        self.replay()
+        self.torch.cuda.synchronize()
+        return np.asarray(self.output.float().cpu())
+
+    def pipelined_ms(self, queued: int = 30, rounds: int = 5) -> float:
+        """Resident, `queued` replays and one wait, per run; median."""
+        for _ in range(8):
+            self.replay()
+        times = []
+        for _ in range(rounds):
+            self.torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(queued):
+                self.replay()
+            self.torch.cuda.synchronize()
+            times.append((time.perf_counter() - start) / queued)
+        return float(np.median(times) * 1e3)
+
+    def median_ms(self, runs: int = 50) -> float:
+        """Host in to host out, waited for; median."""
+        host = self.input.cpu().pin_memory()
+        times = []
+        for _ in range(runs):
+            start = time.perf_counter()
+            self.input.copy_(host, non_blocking=True)
+            self.replay()
+            self.output.cpu()
+            times.append(time.perf_counter() - start)
+        return float(np.median(times) * 1e3)
+
+
+def _torchvision(name: str) -> Any:
+    import torchvision
+
+    options: dict[str, Any] = {"weights": None}
+    if name == "inception_v3":
+        options.update(aux_logits=False, init_weights=False, transform_input=False)
+    return getattr(torchvision.models, name)(**options)
+
+
+def load_weights(module: Any, graph: Any) -> None:
+    """Copies the zoo network's constants into a torch module by name.
+
+    Raises:
+        KeyError: a parameter of the module is not in the graph.
+    """
+    import torch
+
+    data = {v.name: np.array(v.data) for v in graph.values if v.kind == "constant"}
+    state = {
+        name: torch.from_numpy(data[name]).reshape(tensor.shape)
+        for name, tensor in module.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    module.load_state_dict(state, strict=False)

@@ -1,0 +1,361 @@
+// RNN, GRU and LSTM: one matrix product projects the inputs of all times, then each time is a
+// dispatch of kernels/rnn.k that computes all gates, directions and batch entries.
+#include <algorithm>
+
+#include "core/ops/matmul.h"
+#include "core/ops/op_util.h"
+
+namespace dlk {
+namespace {
+
+struct Activation {
+  const char* name;
+  bool takes_alpha, takes_beta;
+  double alpha, beta;
+};
+
+/// In the order of rnn_activate's codes.
+const Activation kActivations[] = {
+    {"Sigmoid", false, false, 0, 0},     {"Tanh", false, false, 0, 0},
+    {"Relu", false, false, 0, 0},        {"Affine", true, true, 1, 0},
+    {"LeakyRelu", true, false, 0.01, 0}, {"ThresholdedRelu", true, false, 1, 0},
+    {"ScaledTanh", true, true, 1, 1},    {"HardSigmoid", true, true, 0.2, 0.5},
+    {"Elu", true, false, 1, 0},          {"Softsign", false, false, 0, 0},
+    {"Softplus", false, false, 0, 0},
+};
+
+struct Cell {
+  const char* name;
+  int64_t code, gates;
+  std::vector<std::string> activations;  // of one direction
+};
+
+const Cell& cell_of(const NodeReader& node) {
+  static const Cell cells[] = {
+      {"RNN", 0, 1, {"Tanh"}},
+      {"GRU", 1, 3, {"Sigmoid", "Tanh"}},
+      {"LSTM", 2, 4, {"Sigmoid", "Tanh", "Tanh"}},
+  };
+  for (const Cell& cell : cells) {
+    if (node.node().op == cell.name) return cell;
+  }
+  node.fail("is no recurrent operator");
+}
+
+int64_t direction_count(const NodeReader& node) {
+  const std::string direction = node.attr_string("direction", "forward");
+  if (direction == "forward" || direction == "reverse") return 1;
+  if (direction == "bidirectional") return 2;
+  node.fail("direction is forward, reverse or bidirectional, not " + direction);
+}
+
+/// Sizes in ONNX's letters.
+struct Sizes {
+  int64_t times = 0, batch = 0, inputs = 0, directions = 1, units = 0;
+};
+
+Sizes read_sizes(const NodeReader& node, const Shape& x, const Shape& w, const Shape& r) {
+  const int64_t gates = cell_of(node).gates;
+  const bool batch_first = node.attr_int("layout", 0) != 0;
+  if (x.size() != 3 || w.size() != 3 || r.size() != 3) node.fail("X, W and R must have rank 3");
+  Sizes sizes{x[batch_first ? 1 : 0], x[batch_first ? 0 : 1], x[2], direction_count(node), r[2]};
+  const Shape expected_w{sizes.directions, gates * sizes.units, sizes.inputs};
+  const Shape expected_r{sizes.directions, gates * sizes.units, sizes.units};
+  if (w != expected_w || r != expected_r ||
+      node.attr_int("hidden_size", sizes.units) != sizes.units) {
+    node.fail("W " + shape_string(w) + " and R " + shape_string(r) + " do not fit X " +
+              shape_string(x) + ", direction and hidden_size; expected " +
+              shape_string(expected_w) + " and " + shape_string(expected_r));
+  }
+  return sizes;
+}
+
+void infer_rnn(InferContext& context) {
+  const Sizes s = read_sizes(context, context.shape(0), context.shape(1), context.shape(2));
+  const bool batch_first = context.attr_int("layout", 0) != 0;
+  const int64_t gates = cell_of(context).gates;
+  const Shape state =
+      batch_first ? Shape{s.batch, s.directions, s.units} : Shape{s.directions, s.batch, s.units};
+  const std::vector<std::pair<size_t, Shape>> expected = {{3, {s.directions, 2 * gates * s.units}},
+                                                          {4, {s.batch}},
+                                                          {5, state},
+                                                          {6, state},
+                                                          {7, {s.directions, 3 * s.units}}};
+  for (const auto& [input, shape] : expected) {
+    if (context.has_input(input) && context.shape(input) != shape) {
+      context.fail("input " + std::to_string(input) + " is " + shape_string(context.shape(input)) +
+                   ", expected " + shape_string(shape));
+    }
+  }
+  const Shape y = batch_first ? Shape{s.batch, s.times, s.directions, s.units}
+                              : Shape{s.times, s.directions, s.batch, s.units};
+  if (context.has_output(0)) context.set_output(0, context.dtype(0), y);
+  for (size_t i = 1; i < context.output_count(); ++i) {
+    if (context.has_output(i)) context.set_output(i, context.dtype(0), state);
+  }
+}
+
+/// Codes and factors of f, g and h for both directions.
+struct Activations {
+  std::vector<int64_t> codes = std::vector<int64_t>(6, 0);
+  std::vector<double> alpha = std::vector<double>(6, 0.0), beta = std::vector<double>(6, 0.0);
+};
+
+std::string lower_case(std::string text) {
+  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return text;
+}
+
+Activations read_activations(const NodeReader& node, const Cell& cell, int64_t directions) {
+  std::vector<std::string> names;
+  const auto found = node.node().attributes.find("activations");
+  if (found != node.node().attributes.end()) {
+    if (const auto* list = std::get_if<std::vector<std::string>>(&found->second)) names = *list;
+  }
+  const size_t per_direction = cell.activations.size();
+  const size_t wanted = per_direction * static_cast<size_t>(directions);
+  if (names.empty()) {
+    for (int64_t d = 0; d < directions; ++d) {
+      names.insert(names.end(), cell.activations.begin(), cell.activations.end());
+    }
+  }
+  if (names.size() != wanted) {
+    node.fail(std::to_string(names.size()) + " activations, expected " + std::to_string(wanted));
+  }
+  // Factors are listed for the activations that take them, in order.
+  const auto alphas = node.attr_floats("activation_alpha");
+  const auto betas = node.attr_floats("activation_beta");
+  size_t next_alpha = 0, next_beta = 0;
+  Activations result;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const auto* end = std::end(kActivations);
+    const auto* row = std::find_if(std::begin(kActivations), end, [&](const Activation& a) {
+      return lower_case(a.name) == lower_case(names[i]);
+    });
+    if (row == end) node.unsupported("activation " + names[i]);
+    const size_t slot = i / per_direction * 3 + i % per_direction;
+    result.codes[slot] = row - std::begin(kActivations);
+    result.alpha[slot] =
+        row->takes_alpha && next_alpha < alphas.size() ? alphas[next_alpha++] : row->alpha;
+    result.beta[slot] =
+        row->takes_beta && next_beta < betas.size() ? betas[next_beta++] : row->beta;
+  }
+  return result;
+}
+
+/// Weights (direction, gate * unit, from) as (direction, from, gate * unit): neighbouring
+/// work-items, which are neighbouring units, read neighbouring elements.
+TensorView transposed_weights(LowerContext& context, size_t input) {
+  const TensorView& w = context.input(input);
+  return context.prepacked(input, "transposed", w.dtype, {w.shape[0], w.shape[2], w.shape[1]},
+                           [input](LowerContext& make, const TensorView& destination) {
+                             make.copy(permute_view(make.input(input), {0, 2, 1}), destination);
+                           });
+}
+
+/// X * W^T for all times: (direction, time, batch, gate * unit) in float32.
+TensorView project(LowerContext& context, const Sizes& s, const TensorView& x, int64_t gates) {
+  const int64_t rows = s.times * s.batch, columns = gates * s.units;
+  const TensorView result = context.workspace(DType::kFloat32, {s.directions, rows, columns});
+  if (rows == 0) return result;
+  TensorView flat = s.times == 1 || s.batch == 1 || x.strides[0] == x.strides[1] * s.batch
+                        ? x
+                        : context.contiguous(x);
+  const int64_t row_stride = s.batch == 1 ? flat.strides[0] : flat.strides[1];
+  flat.shape = {rows, s.inputs};
+  flat.strides = {row_stride, flat.strides[2]};
+  MatrixProblem problem;
+  problem.b_input = 1;
+  if (s.directions == 1 && context.caps().is_cpu) {
+    problem.a = flat;
+    problem.b = permute_view(drop_axis(context.input(1), 0), {1, 0});
+    problem.b_transposed = true;
+    problem.y = drop_axis(result, 0);
+  } else {
+    problem.a = insert_axis(flat, 0, s.directions);
+    problem.b = transposed_weights(context, 1);
+    problem.y = result;
+  }
+  lower_matrix_product(context, problem);
+  return result;
+}
+
+/// Axes of (batch, direction, unit) states in the order (direction, batch, unit).
+TensorView time_first(const TensorView& view, bool batch_first) {
+  if (!batch_first) return view;
+  return view.rank() == 4 ? permute_view(view, {1, 2, 0, 3}) : permute_view(view, {1, 0, 2});
+}
+
+/// Slots of the state workspace: h before and after a step (they take turns), c or z, r * h.
+constexpr int64_t kSlots = 4, kCellSlot = 2, kResetSlot = 3;
+
+class Recurrence {
+ public:
+  explicit Recurrence(LowerContext& context)
+      : context_(context),
+        cell_(cell_of(context)),
+        sizes_(read_sizes(context, context.input(0).shape, context.input(1).shape,
+                          context.input(2).shape)),
+        batch_first_(context.attr_int("layout", 0) != 0) {}
+
+  void lower() {
+    if (!is_floating(context_.input(0).dtype) || context_.input(0).dtype == DType::kFloat64) {
+      context_.unsupported("type " + std::string(dtype_name(context_.input(0).dtype)) +
+                           "; use float32 or float16");
+    }
+    state_ = context_.workspace(DType::kFloat32,
+                                {kSlots, sizes_.directions, sizes_.batch, sizes_.units});
+    start(0, 5);
+    if (cell_.code == 2) start(kCellSlot, 6);
+    if (sizes_.batch * sizes_.units > 0) steps();
+    finish(sizes_.times % 2, 1);
+    if (cell_.code == 2) finish(kCellSlot, 2);
+  }
+
+ private:
+  TensorView slot(int64_t index) const { return drop_axis(slice_view(state_, 0, index, 1), 0); }
+  int64_t slot_offset(int64_t index) const { return index * state_.strides[0]; }
+
+  void start(int64_t index, size_t input) {
+    if (context_.has_input(input)) {
+      context_.copy(time_first(context_.input(input), batch_first_), slot(index));
+    } else {
+      fill_view(context_, slot(index), 0);
+    }
+  }
+
+  void finish(int64_t index, size_t output) {
+    if (!context_.has_output(output)) return;
+    context_.copy(slot(index), time_first(context_.output(output), batch_first_));
+  }
+
+  void bind(size_t input, const char* flag, TensorView view) {
+    const bool there = context_.has_input(input);
+    request_.constants[flag] = there ? 1 : 0;
+    if (there) operands_.push_back(std::move(view));
+  }
+
+  void prepare() {
+    const int64_t gates = cell_.gates;
+    const TensorView x =
+        batch_first_ ? permute_view(context_.input(0), {1, 0, 2}) : context_.input(0);
+    const TensorView none{-1, DType::kFloat32, {0, 0}, {0, 0}, 0};
+    const auto optional = [&](size_t input) {
+      return context_.has_input(input) ? context_.input(input) : none;
+    };
+    const TensorView bias = optional(3), peephole = optional(7);
+    TensorView lengths = none;
+    if (context_.has_input(4)) lengths = index_view(context_, context_.input(4));
+    request_.name = "rnn_step";
+    operands_ = {project(context_, sizes_, x, gates), transposed_weights(context_, 2)};
+    bind(3, "HAS_BIAS", bias);
+    bind(7, "HAS_PEEPHOLE", peephole);
+    bind(4, "HAS_LENGTHS", lengths);
+    operands_.push_back(state_);
+    const bool has_y = context_.has_output(0);
+    TensorView y{-1, DType::kFloat32, {0, 0, 0, 0}, {0, 0, 0, 0}, 0};
+    if (has_y) {
+      operands_.push_back(context_.output(0));
+      y = time_first(context_.output(0), batch_first_);
+    }
+    request_.types = {{"TW", context_.input(2).dtype},
+                      {"TB", context_.has_input(3) ? bias.dtype : context_.input(2).dtype},
+                      {"TY", y.dtype}};
+    const Activations activations = read_activations(context_, cell_, sizes_.directions);
+    const char* const names[] = {"F0", "G0", "H0", "F1", "G1", "H1"};
+    for (size_t i = 0; i < 6; ++i) request_.constants[names[i]] = activations.codes[i];
+    request_.constants["CELL"] = cell_.code;
+    request_.constants["GATES"] = gates;
+    request_.constants["HAS_Y"] = has_y ? 1 : 0;
+    request_.constants["DIRECTIONS"] = sizes_.directions;
+    request_.constants["REVERSE"] =
+        context_.attr_string("direction", "forward") == "reverse" ? 1 : 0;
+    request_.constants["COUPLED"] = context_.attr_int("input_forget", 0) != 0 ? 1 : 0;
+    // On GPUs several work-items share the product of a unit: small batches would idle otherwise.
+    const int64_t split = context_.caps().is_cpu || sizes_.units < 32 ? 1 : 4;
+    units_per_group_ = kLinearGroup / split;
+    request_.constants["SPLIT"] = split;
+    request_.constants["WG"] = kLinearGroup;
+    const double clip = context_.attr_float("clip", 3.0e38);
+    params_ = {{"units", sizes_.units},
+               {"batch", sizes_.batch},
+               {"times", sizes_.times},
+               {"cell", slot_offset(kCellSlot)},
+               {"b_d", bias.strides[0]},
+               {"b_n", bias.strides[1]},
+               {"w_d", peephole.strides[0]},
+               {"w_n", peephole.strides[1]},
+               {"l_b", lengths.strides[0]},
+               {"reset", slot_offset(kResetSlot)},
+               {"y_t", y.strides[0]},
+               {"y_d", y.strides[1]},
+               {"y_b", y.strides[2]},
+               {"y_h", y.strides[3]},
+               {"clip", clip},
+               {"alpha", activations.alpha},
+               {"beta", activations.beta}};
+  }
+
+  void steps() {
+    prepare();
+    const bool reset_first = cell_.code == 1 && context_.attr_int("linear_before_reset", 0) == 0;
+    for (int64_t t = 0; t < sizes_.times; ++t) {
+      params_["t"] = t;
+      params_["from"] = slot_offset(t % 2);
+      params_["to"] = slot_offset((t + 1) % 2);
+      if (reset_first) {
+        pass(1, 0, 2, slot_offset(t % 2));
+        pass(2, 2, 1, slot_offset(kResetSlot));
+      } else {
+        pass(0, 0, cell_.gates, slot_offset(t % 2));
+      }
+    }
+  }
+
+  void pass(int64_t phase, int64_t first, int64_t count, int64_t source) {
+    request_.constants["PHASE"] = phase;
+    request_.constants["FIRST"] = first;
+    request_.constants["COUNT"] = count;
+    params_["source"] = source;
+    const int64_t blocks = ceil_div(sizes_.units, units_per_group_);
+    params_["blocks"] = blocks;
+    context_.dispatch(request_, operands_, params_,
+                      context_.linear_groups(blocks * sizes_.batch * sizes_.directions));
+  }
+
+  LowerContext& context_;
+  const Cell& cell_;
+  Sizes sizes_;
+  bool batch_first_;
+  TensorView state_;
+  KernelRequest request_;
+  std::vector<TensorView> operands_;
+  Params params_;
+  int64_t units_per_group_ = kLinearGroup;
+};
+
+void lower_rnn(LowerContext& context) { Recurrence(context).lower(); }
+
+}  // namespace
+
+DLK_REGISTER_OPS {
+  const std::pair<const char*, int> operators[] = {{"RNN", 6}, {"GRU", 6}, {"LSTM", 8}};
+  for (const auto& [name, inputs] : operators) {
+    OpSchema schema;
+    schema.name = name;
+    schema.since_version = 14;
+    schema.doc =
+        "Recurrent layer: direction, activations, clip, layout, hidden_size; GRU "
+        "linear_before_reset; LSTM input_forget and peepholes.";
+    schema.min_inputs = 3;
+    schema.max_inputs = inputs;
+    schema.min_outputs = 0;
+    schema.max_outputs = inputs == 8 ? 3 : 2;
+    schema.layout = LayoutRule::kContiguous;
+    schema.infer = infer_rnn;
+    schema.lower = lower_rnn;
+    register_op(std::move(schema));
+  }
+}
+
+}  // namespace dlk

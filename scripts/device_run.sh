@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Builds and runs dlk from this folder alone; see scripts/device_bundle.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+prefix="$here/prefix" site="$here/site" source="$here/source"
+library="$prefix/usr/lib/x86_64-linux-gnu"
+
+find_driver() { find /usr/local/nvidia /usr/lib /usr/lib64 /opt -name "$1" 2>/dev/null | head -n 1; }
+
+environment() {
+  export PYTHONPATH="$site:$source" DLK_CACHE_DIR="${DLK_CACHE_DIR:-$here/cache}"
+  export DLK_OPENCL_LIBRARY="${DLK_OPENCL_LIBRARY:-$library/libOpenCL.so.1}"
+  export DLK_VULKAN_LIBRARY="${DLK_VULKAN_LIBRARY:-$library/libvulkan.so.1}"
+  if [ ! -d /etc/OpenCL/vendors ] && [ -z "${OCL_ICD_VENDORS:-}" ]; then
+    mkdir -p "$here/vendors"
+    find_driver 'libnvidia-opencl.so*' >"$here/vendors/nvidia.icd"
+    export OCL_ICD_VENDORS="$here/vendors"
+  fi
+  if [ -z "${VK_DRIVER_FILES:-}" ] && [ ! -d /usr/share/vulkan/icd.d ]; then
+    export VK_DRIVER_FILES="$(find_driver nvidia_icd.json)"
+  fi
+  export LD_LIBRARY_PATH="$library${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+}
+
+build() {
+  mkdir -p "$prefix" "$site" "$source"
+  tar -xzf "$here/source.tar.gz" -C "$source"
+  for package in "$here"/debs/*.deb; do dpkg -x "$package" "$prefix"; done
+  python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target "$site" "$here"/wheels/*.whl
+  PYTHONPATH="$site" CPATH="$prefix/usr/include" cmake -S "$source" -B "$here/build" -G Ninja \
+    -DDLK_BUILD_PYTHON=ON -DCMAKE_PREFIX_PATH="$site/cmeel.prefix;$prefix/usr" \
+    -DPython_EXECUTABLE="$(command -v python3)" -DDLK_JSON_INCLUDE="$site/nlohmann_json/include" "$@"
+  PYTHONPATH="$site" CPATH="$prefix/usr/include" cmake --build "$here/build"
+  rm -rf "$site/dlk"
+  ln -s "$source/python/dlk" "$site/dlk"
+}
+
+command="${1:-}"; shift || true
+case "$command" in
+  build) build "$@" ;;
+  test) environment; cd "$source"; exec python3 -m pytest tests/parity -q "$@" ;;
+  dlk) environment; exec python3 -m dlk "$@" ;;
+  exec) environment; exec "$@" ;;
+  *) sed -n 's/^# //p' "$0" | head -n 2; echo "usage: $0 build|test|dlk|exec"; exit 2 ;;
+esac
