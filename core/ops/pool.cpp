@@ -64,7 +64,7 @@ void lower_float(LowerContext& ctx, const Window& window, PoolMode mode, bool co
   for (size_t i = 0; i < limit.size(); ++i) limit[i] += w.pad_end[i];
   Params params{{"channels", x.shape[1]},
                 {"count_pad", count_pad ? 1 : 0},
-                {"power", static_cast<double>(ctx.attr_int("p", 2))},
+                {"power", ctx.attr_int("p", 2)},
                 {"xs", expanded_strides(x, 3)},
                 {"ys", expanded_strides(y, 3)},
                 {"limit", limit}};
