@@ -73,6 +73,11 @@ class FileParser {
     const Token& name = reader_.declare_name("a kernel");
     kernel.name = name.text;
     kernel.at = name.at;
+    for (const KernelDecl& other : unit_.kernels) {
+      if (&other != &kernel && other.name == name.text) {
+        reader_.fail(name, "there is already a kernel '" + std::string(name.text) + "'");
+      }
+    }
     names_.clear();
     while (!reader_.is("{")) {
       const Token line = reader_.peek();
