@@ -250,6 +250,7 @@ def load(
     dtype: str = "float32",
     accumulate: str | None = None,
     *,
+    weights: str | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Model:
@@ -258,6 +259,7 @@ def load(
     Args:
         source: an ``.onnx`` or ``.dlk`` file, the name of a network of ``dlk.zoo`` (with its
             pretrained weights where there are any), or a graph.
+        weights: of a zoo network: ``"random"``, or the file of a state dict for it.
         device, dtype, accumulate, progress, options: as for `Model`.
 
     Raises:
@@ -265,5 +267,10 @@ def load(
         FileNotFoundError: neither a file nor a name in the zoo.
         NotImplementedError: operators that dlk does not have.
     """
-    graph = source if isinstance(source, _core.Graph) else load_graph(source)
+    if isinstance(source, _core.Graph):
+        if weights:
+            raise ValueError("a graph has its own weights; weights= is for networks of the zoo")
+        graph = source
+    else:
+        graph = load_graph(source, weights)
     return Model(graph, device, dtype, accumulate, progress=progress, **options)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from dlk import _core
 
-__all__ = ["load_graph"]
+__all__ = ["load_graph", "load_structure"]
 
 _WEIGHTS = frozenset({".pth", ".pt", ".safetensors", ".bin", ".ckpt"})
 _KINDS = frozenset({".onnx", ".dlk"}) | _WEIGHTS
 
 
-def load_graph(source: str | os.PathLike[str], **zoo_options: Any) -> _core.Graph:
+def load_graph(source: str | os.PathLike[str], weights: str | None = None) -> _core.Graph:
     """The graph of a file (by suffix, then by content) or of a zoo network (by name).
+
+    Args:
+        weights: of a zoo network: ``"random"`` or a state dict's file; None: the pretrained ones.
 
     Raises:
         FileNotFoundError: neither a file nor a zoo name.
@@ -24,9 +26,9 @@ def load_graph(source: str | os.PathLike[str], **zoo_options: Any) -> _core.Grap
     path = Path(source)
     name = os.fspath(source)
     if not path.exists():
-        return _from_zoo(name, path, zoo_options)
-    if zoo_options:
-        raise ValueError(f"{', '.join(zoo_options)}: for networks of the zoo, not for files")
+        return _from_zoo(name, path, weights)
+    if weights:
+        raise ValueError(f"{path} has its own weights; weights= is for networks of the zoo")
     kind = path.suffix.lower() if path.suffix.lower() in _KINDS else _sniff(path)
     if kind == ".onnx":
         from dlk.importers import onnx
@@ -37,12 +39,17 @@ def load_graph(source: str | os.PathLike[str], **zoo_options: Any) -> _core.Grap
     if kind in _WEIGHTS:
         raise ValueError(
             f"{path} holds weights, not a network; name the network that they are for: "
-            "dlk.zoo.build(NAME, weights=PATH)"
+            "dlk.load(NAME, weights=PATH)"
         )
     raise ValueError(f"{path} is not a model that dlk reads; it reads .onnx and .dlk files")
 
 
-def _from_zoo(name: str, path: Path, options: dict[str, Any]) -> _core.Graph:
+def load_structure(source: str | os.PathLike[str]) -> _core.Graph:
+    """As `load_graph`, but a zoo network gets random weights: nothing is fetched to look at it."""
+    return load_graph(source, None if Path(source).exists() else "random")
+
+
+def _from_zoo(name: str, path: Path, weights: str | None) -> _core.Graph:
     if path.suffix.lower() in _KINDS or len(path.parts) > 1:
         raise FileNotFoundError(2, "there is no such file", name)
     from dlk import zoo
@@ -53,7 +60,7 @@ def _from_zoo(name: str, path: Path, options: dict[str, Any]) -> _core.Graph:
         raise FileNotFoundError(
             2, f"neither a file nor a network of the zoo; the zoo has {', '.join(known)}", name
         )
-    return zoo.build(bare, **options)
+    return zoo.build(bare, weights or "pretrained")
 
 
 def _sniff(path: Path) -> str:

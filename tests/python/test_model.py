@@ -293,7 +293,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
         dlk.load("no_such_network")
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"\x80\x02}q\x00.")
-    with pytest.raises(ValueError, match=r"weights.*dlk\.zoo\.build"):
+    with pytest.raises(ValueError, match=r"weights.*dlk\.load"):
         dlk.load(weights)
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -57,7 +57,7 @@ def bench(
 def _network(target: str, weights: str) -> Any:
     if weights and weights != "random":
         raise ValueError(f"--weights {weights}: the only choice is random")
-    return load_graph(target, **({"weights": "random"} if weights else {}))
+    return load_graph(target, weights or None)
 
 
 def batched_inputs(model: dlk.Model, batch: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 import dlk
 from dlk import _core, _progress
 from dlk.cli.common import DeviceOption, DtypeOption, JsonOption, check_dtype, print_json
-from dlk.sources import load_graph
+from dlk.sources import load_structure
 from dlk.summary import rows, summarize
 
 __all__ = ["describe", "info"]
@@ -26,7 +26,7 @@ def info(
     """Show what a model is made of. With --device, also its plan there."""
     check_dtype(dtype)
     with _progress.shown():
-        graph = load_graph(model)
+        graph = load_structure(model)
         plan = dlk.Model(graph, device, check_dtype(dtype)).plan() if device else None
     facts = describe(graph)
     if plan is not None:
