@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <map>
 #include <numeric>
+#include <set>
 
 #include "core/graph/lowered.h"
 
@@ -52,14 +54,31 @@ class AliasView : public AliasContext {
   size_t output_;
 };
 
+/// A place inside a concat's output, where the input's producer writes.
+struct Home {
+  size_t node = 0;  // the Concat
+  size_t axis = 0;
+  int64_t start = 0;
+};
+
+/// Decides views in execution order. It runs twice: first everything gets memory of its own, which
+/// shows the order of axes that each value wants; then values find their homes in concat outputs.
 class LayoutPass {
  public:
-  LayoutPass(const ConcreteGraph& graph, const LayoutOptions& options)
-      : graph_(graph), options_(options) {
+  LayoutPass(const ConcreteGraph& graph, const LayoutOptions& options, const Layout* wanted)
+      : graph_(graph), options_(options), wanted_(wanted) {
     layout_.views.resize(graph.values.size());
     layout_.in_place_of_kernel.assign(graph.nodes.size(), false);
     is_output_.assign(graph.values.size(), false);
     for (const ValueId id : graph.outputs) is_output_[id] = true;
+    last_use_.assign(graph.values.size(), -1);
+    for (size_t n = 0; n < graph.nodes.size(); ++n) {
+      for (const ValueId id : graph.nodes[n].reads()) last_use_[id] = static_cast<int>(n);
+    }
+    for (const Assignment& assignment : graph.assignments) {
+      last_use_[assignment.value] = static_cast<int>(graph.nodes.size());
+    }
+    if (wanted_ && options_.alias) find_homes();
   }
 
   Layout run() {
@@ -75,18 +94,7 @@ class LayoutPass {
       place_leaf(assignment.variable);
       place_leaf(assignment.value);
     }
-    for (size_t n = 0; n < graph_.nodes.size(); ++n) {
-      const ConcreteNode& node = graph_.nodes[n];
-      if (options_.alias && node.schema->alias && alias(node)) {
-        layout_.in_place_of_kernel[n] = true;
-        continue;
-      }
-      for (const ValueId id : node.node.outputs) {
-        if (id == kNoValue) continue;
-        own(id, StorageKind::kArena);
-        layout_.views[id].strides = strides_of(node, id);
-      }
-    }
+    for (size_t n = 0; n < graph_.nodes.size(); ++n) place_results(n);
     bind_outputs();
     return std::move(layout_);
   }
@@ -107,6 +115,7 @@ class LayoutPass {
     view.shape = value.shape;
     view.strides = contiguous_strides(value.shape);
     layout_.storages.push_back(std::move(storage));
+    residents_.push_back({id});
     return layout_.storages.back();
   }
 
@@ -115,6 +124,20 @@ class LayoutPass {
     if (layout_.views[id].storage >= 0) return;
     if (value.kind == ValueKind::kConstant) own(id, StorageKind::kWeight).data = value.known;
     if (value.kind == ValueKind::kVariable) own(id, StorageKind::kVariable);
+  }
+
+  void place_results(size_t n) {
+    const ConcreteNode& node = graph_.nodes[n];
+    if (options_.alias && node.schema->alias && alias(node)) {
+      layout_.in_place_of_kernel[n] = true;
+      return;
+    }
+    for (const ValueId id : node.node.outputs) {
+      if (id == kNoValue || layout_.views[id].storage >= 0) continue;
+      if (place_at_home(node, id) || place_over_input(n, id)) continue;
+      own(id, StorageKind::kArena);
+      layout_.views[id].strides = strides_of(node, id);
+    }
   }
 
   bool alias(const ConcreteNode& node) {
@@ -133,15 +156,118 @@ class LayoutPass {
       }
     }
     for (size_t i = 0; i < views.size(); ++i) {
-      if (node.node.outputs[i] != kNoValue) layout_.views[node.node.outputs[i]] = views[i];
+      const ValueId id = node.node.outputs[i];
+      if (id == kNoValue) continue;
+      layout_.views[id] = views[i];
+      residents_[views[i].storage].push_back(id);
     }
     return true;
+  }
+
+  /// Inputs of each Concat that their producers may write in place. Outer concats come first, so
+  /// that what has a home in one of them is not moved elsewhere.
+  void find_homes() {
+    for (size_t n = graph_.nodes.size(); n-- > 0;) {
+      const ConcreteNode& node = graph_.nodes[n];
+      if (node.node.op != "Concat" || !node.node.domain.empty()) continue;
+      if (wanted_->in_place_of_kernel[n]) continue;
+      const auto rank = static_cast<int64_t>(graph_.value(node.node.outputs[0]).shape.size());
+      const NodeReader reader(node.node);
+      const auto axis =
+          static_cast<size_t>(reader.normalize_axis(reader.attr_int("axis", 0), rank));
+      int64_t start = 0;
+      for (const ValueId id : node.node.inputs) {
+        if (may_move(node, id)) homes_.emplace(id, Home{n, axis, start});
+        start += graph_.value(id).shape[axis];
+      }
+    }
+  }
+
+  bool may_move(const ConcreteNode& concat, ValueId id) const {
+    const ConcreteValue& value = graph_.value(id);
+    if (value.kind != ValueKind::kResult || is_output_[id] || homes_.contains(id)) return false;
+    if (std::ranges::count(concat.node.inputs, id) != 1) return false;
+    const auto producer = static_cast<size_t>(value.producer);
+    if (value.producer == kNoNode || wanted_->in_place_of_kernel[producer]) return false;
+    const ConcreteNode& writer = graph_.nodes[producer];
+    // A residual must have the strides of the result it is added to.
+    for (const EpilogueOperand& operand : writer.epilogue.operands) {
+      if (operand.kind == EpilogueOperand::Kind::kFull) return false;
+    }
+    return writer.node.outputs.size() == 1 && value.shape.size() > 0;
+  }
+
+  bool place_at_home(const ConcreteNode& node, ValueId id) {
+    const auto found = homes_.find(id);
+    if (found == homes_.end()) return false;
+    const Home& home = found->second;
+    const ConcreteNode& concat = graph_.nodes[home.node];
+    const ValueId whole = concat.node.outputs[0];
+    if (layout_.views[whole].storage < 0 && !place_at_home(concat, whole)) {
+      own(whole, StorageKind::kArena);
+      layout_.views[whole].strides = wanted_->views[whole].strides;
+    }
+    TensorView view = layout_.views[whole];
+    // A kernel must not read what it writes: the bytes of pieces interleave.
+    for (const ValueId read : node.reads()) {
+      if (layout_.views[read].storage == view.storage) return false;
+    }
+    view.offset += home.start * view.strides[home.axis];
+    view.shape = graph_.value(id).shape;
+    layout_.views[id] = view;
+    residents_[view.storage].push_back(id);
+    shared_.insert(view.storage);
+    return true;
+  }
+
+  /// Over an input that nobody reads later, where the operator allows it.
+  bool place_over_input(size_t n, ValueId id) {
+    const ConcreteNode& node = graph_.nodes[n];
+    if (!wanted_ || !options_.alias || !node.schema->in_place || is_output_[id]) return false;
+    if (node.node.outputs[0] != id) return false;
+    const ConcreteValue& value = graph_.value(id);
+    for (const ValueId input : node.reads()) {
+      const TensorView& view = layout_.views[input];
+      const Storage& storage = layout_.storages[view.storage];
+      const bool fits =
+          storage.kind == StorageKind::kArena && !shared_.contains(view.storage) &&
+          view.shape == value.shape && view.offset == 0 && view.is_dense() &&
+          dtype_size(view.dtype) == dtype_size(value.dtype) &&
+          storage.size_bytes == static_cast<uint64_t>(view.elements()) * dtype_size(value.dtype) &&
+          dies_at(view.storage, n) && only_as(node, view);
+      if (!fits) continue;
+      TensorView over = view;
+      over.dtype = value.dtype;
+      residents_[over.storage].push_back(id);
+      layout_.views[id] = std::move(over);
+      return true;
+    }
+    return false;
+  }
+
+  /// Nothing in the storage is read after node `n`, or is a result of the graph.
+  bool dies_at(int32_t storage, size_t n) const {
+    return std::ranges::all_of(residents_[storage], [&](ValueId id) {
+      return last_use_[id] <= static_cast<int>(n) && !is_output_[id];
+    });
+  }
+
+  /// The node reads the view's storage through this view alone.
+  bool only_as(const ConcreteNode& node, const TensorView& view) const {
+    return std::ranges::all_of(node.reads(), [&](ValueId id) {
+      const TensorView& other = layout_.views[id];
+      return other.storage != view.storage ||
+             (other.offset == view.offset && other.shape == view.shape &&
+              other.strides == view.strides && other.dtype == view.dtype);
+    });
   }
 
   Shape strides_of(const ConcreteNode& node, ValueId id) const {
     const Shape& shape = graph_.value(id).shape;
     const auto rank = shape.size();
     if (is_output_[id]) return contiguous_strides(shape);
+    const auto n = static_cast<size_t>(graph_.value(id).producer);
+    if (wanted_ && !wanted_->in_place_of_kernel[n]) return wanted_->views[id].strides;
     switch (node.schema->layout) {
       case LayoutRule::kContiguous:
         break;
@@ -188,14 +314,20 @@ class LayoutPass {
 
   const ConcreteGraph& graph_;
   const LayoutOptions& options_;
+  const Layout* wanted_;  // of the first run; nullptr in it
   Layout layout_;
   std::vector<bool> is_output_;
+  std::vector<int> last_use_;                    // node that reads the value last
+  std::vector<std::vector<ValueId>> residents_;  // of each storage
+  std::map<ValueId, Home> homes_;
+  std::set<int32_t> shared_;  // storages that concats' inputs are written to
 };
 
 }  // namespace
 
 Layout assign_layout(const ConcreteGraph& graph, const LayoutOptions& options) {
-  return LayoutPass(graph, options).run();
+  const Layout wanted = LayoutPass(graph, options, nullptr).run();
+  return LayoutPass(graph, options, &wanted).run();
 }
 
 }  // namespace dlk
