@@ -172,3 +172,39 @@ TEST_CASE("a new batch size needs no new kernels") {
     CHECK(KernelLibrary::of(device)->stats().pipelines == before);
   }
 }
+
+TEST_CASE("fp16 storage halves the weights and keeps inputs and outputs in float32") {
+  for (const auto& device : test_devices()) {
+    if (!device->caps().fp16_storage) continue;
+    CAPTURE(device->caps().id);
+    const Graph graph = residual_block({2, 6, 7, 5}, true);
+    const RunInputs inputs{{"x", noise({2, 6, 7, 5}, 7)}};
+    const auto wide = Model::create(graph, device);
+    CompileOptions options;
+    options.dtype = DType::kFloat16;
+    const auto narrow = Model::create(graph, device, options);
+    const HostTensor expected = wide->create_session()->run(inputs).at("y");
+    const HostTensor y = narrow->create_session()->run(inputs).at("y");
+    CHECK(y.dtype == DType::kFloat32);
+    CHECK(relative_error(y.to_doubles(), expected.to_doubles()) < 5e-3);
+    CHECK(narrow->plan(inputs).weight_bytes * 2 == wide->plan(inputs).weight_bytes);
+  }
+}
+
+TEST_CASE("constant parts of a graph are computed once, by device kernels") {
+  for (const auto& device : test_devices()) {
+    CAPTURE(device->caps().id);
+    Graph graph;
+    const ValueId x = graph.add_input("x", DType::kFloat32, {Dim::named("N"), Dim::of(3)});
+    const ValueId w = graph.add_constant("w", floats({2, 3}, {1, 2, 3, 4, 5, 6}));
+    const ValueId flipped = graph.add_node("Transpose", {w})[0];
+    const ValueId squared = graph.add_node("Mul", {flipped, flipped})[0];
+    graph.add_output(graph.add_node("MatMul", {x, squared})[0], "y");
+    const auto model = Model::create(std::move(graph), device);
+    const auto y = model->create_session()->run({{"x", floats({1, 3}, {1, 1, 1})}});
+    CHECK(y.at("y").to_doubles() == std::vector<double>{14, 77});
+    for (const PlanStep& step : model->plan({{"x", floats({1, 3}, {1, 1, 1})}}).steps) {
+      CHECK(step.op.find("Mul") != 0);
+    }
+  }
+}

@@ -7,6 +7,7 @@ std::vector<Preparation> run_passes(ConcreteGraph& graph, const PassOptions& opt
   remove_dead_nodes(graph);
   remove_identities(graph);
   if (options.fuse) fold_batch_norm(graph, cache);
+  if (options.dtype == DType::kFloat16) store_as_fp16(graph);
   std::vector<Preparation> preparations = fold_constants(graph, lowering);
   if (options.fuse) {
     fuse_pointwise(graph, options.max_bindings);

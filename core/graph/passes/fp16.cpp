@@ -1,0 +1,95 @@
+#include <algorithm>
+
+#include "core/graph/passes.h"
+
+namespace dlk {
+
+namespace {
+
+ConcreteNode cast_node(const std::string& name, ValueId from, ValueId to, DType dtype) {
+  ConcreteNode node;
+  node.schema = find_op("Cast");
+  node.node = {"Cast", "", name, {from}, {to}, {{"to", std::string(dtype_name(dtype))}}};
+  return node;
+}
+
+/// Pointwise kernels take scalar constants as float parameters: they lose nothing.
+std::vector<bool> exact_scalars(const ConcreteGraph& graph) {
+  std::vector<bool> exact(graph.values.size(), false);
+  for (size_t id = 0; id < exact.size(); ++id) {
+    const ConcreteValue& value = graph.values[id];
+    exact[id] = value.is_constant() && value.known && element_count(value.shape) == 1;
+  }
+  for (const ConcreteNode& node : graph.nodes) {
+    if (node.schema->pointwise) continue;
+    for (const ValueId id : node.reads()) exact[id] = false;
+  }
+  for (const ValueId id : graph.outputs) exact[id] = false;
+  return exact;
+}
+
+/// Readers of the float32 value `id` get a float16 copy; graph outputs and assignments keep it.
+void read_as_fp16(ConcreteGraph& graph, ValueId id, std::vector<ConcreteNode>& casts) {
+  ConcreteValue half = graph.value(id);
+  half.kind = ValueKind::kResult;
+  half.dtype = DType::kFloat16;
+  half.name += " as float16";
+  half.key.clear();
+  half.known.reset();
+  const ValueId copy = graph.add_value(std::move(half));
+  for (ConcreteNode& node : graph.nodes) {
+    std::replace(node.node.inputs.begin(), node.node.inputs.end(), id, copy);
+  }
+  casts.push_back(cast_node(graph.value(copy).name, id, copy, DType::kFloat16));
+}
+
+/// Graph outputs keep their dtype: what they read is converted at the end.
+void write_outputs_as_fp32(ConcreteGraph& graph, const std::vector<bool>& was_fp32) {
+  for (size_t i = 0; i < graph.outputs.size(); ++i) {
+    const ValueId id = graph.outputs[i];
+    const bool narrowed = static_cast<size_t>(id) < was_fp32.size() && was_fp32[id] &&
+                          graph.value(id).dtype == DType::kFloat16;
+    if (!narrowed) continue;
+    ConcreteValue wide = graph.value(id);
+    wide.kind = ValueKind::kResult;
+    wide.dtype = DType::kFloat32;
+    wide.name = graph.output_names[i];
+    wide.key.clear();
+    wide.known.reset();
+    graph.outputs[i] = graph.add_value(std::move(wide));
+    graph.nodes.push_back(cast_node(graph.output_names[i], id, graph.outputs[i], DType::kFloat32));
+  }
+}
+
+}  // namespace
+
+void store_as_fp16(ConcreteGraph& graph) {
+  const std::vector<bool> exact = exact_scalars(graph);
+  std::vector<bool> was_fp32(graph.values.size(), false);
+  std::vector<ValueId> kept;
+  for (size_t i = 0; i < was_fp32.size(); ++i) {
+    ConcreteValue& value = graph.values[i];
+    if (value.dtype != DType::kFloat32) continue;
+    was_fp32[i] = true;
+    if (value.kind == ValueKind::kInput || value.kind == ValueKind::kVariable) {
+      kept.push_back(static_cast<ValueId>(i));
+      continue;
+    }
+    if (exact[i]) continue;
+    value.dtype = DType::kFloat16;
+    if (value.is_constant()) value.key += ":f16";
+  }
+  for (ConcreteNode& node : graph.nodes) {
+    if (node.node.op != "Cast" || !node.node.domain.empty()) continue;
+    const DType dtype = graph.value(node.node.outputs[0]).dtype;
+    node.node.attributes["to"] = std::string(dtype_name(dtype));
+  }
+  std::vector<ConcreteNode> casts;
+  for (const ValueId id : kept) read_as_fp16(graph, id, casts);
+  graph.nodes.insert(graph.nodes.begin(), std::make_move_iterator(casts.begin()),
+                     std::make_move_iterator(casts.end()));
+  write_outputs_as_fp32(graph, was_fp32);
+  remove_dead_nodes(graph);
+}
+
+}  // namespace dlk
