@@ -68,6 +68,18 @@ std::optional<AliasResult> alias_pad(const AliasContext& context) {
   return AliasResult{0, view};
 }
 
+/// Applies negative pads: the view without what they crop; they become 0.
+TensorView crop(TensorView view, Pads& pads) {
+  for (size_t d = 0; d < view.shape.size(); ++d) {
+    const int64_t start = std::clamp<int64_t>(-pads.before[d], 0, view.shape[d]);
+    const int64_t end = std::clamp<int64_t>(view.shape[d] + pads.after[d], start, view.shape[d]);
+    view = slice_view(view, static_cast<int64_t>(d), start, end - start);
+    pads.before[d] = std::max<int64_t>(pads.before[d], 0);
+    pads.after[d] = std::max<int64_t>(pads.after[d], 0);
+  }
+  return view;
+}
+
 /// The input that holds the constant, unless it is left out or known to be all zero bits.
 bool needs_value(const LowerContext& context) {
   if (!context.has_input(2)) return false;
@@ -78,17 +90,19 @@ bool needs_value(const LowerContext& context) {
 }
 
 void lower_pad(LowerContext& context) {
-  const TensorView& input = context.input(0);
+  Pads pads = read_pads(context, context.input(0).rank());
+  const TensorView input = crop(context.input(0), pads);
   const int64_t mode = read_mode(context);
   const bool value = mode == 0 && needs_value(context);
   if (input.elements() == 0) {
+    if (context.output(0).elements() == 0) return;
+    if (mode != 0) context.fail("only mode constant can pad what is cropped to nothing");
     if (!value) return fill_view(context, context.output(0), 0);
     TensorView constant = context.input(2);
     constant.shape.clear();
     constant.strides.clear();
     return context.copy(broadcast_view(constant, context.output(0).shape), context.output(0));
   }
-  const Pads pads = read_pads(context, input.rank());
   const TensorView from = raw_view(input, context.caps());
   const TensorView to = raw_view(context.output(0), context.caps());
   const bool pairs = from.rank() != input.rank();
