@@ -229,7 +229,12 @@ void OpenClQueue::on_complete(Ticket ticket, std::function<void(std::exception_p
 }
 
 std::vector<double> OpenClQueue::command_times_ns(Ticket ticket) {
+  std::deque<InFlight> finished;
   const std::lock_guard lock(mutex_);
+  if (!retire(finished) && in_flight_.front().ticket <= ticket.value) {
+    throw_invalid("the times of ticket " + std::to_string(ticket.value) +
+                  " are not known yet: wait for it first");
+  }
   std::vector<double> times;
   const auto found = profiles_.find(ticket.value);
   if (found == profiles_.end()) return times;

@@ -332,6 +332,26 @@ TEST_CASE("work that fails later is thrown by wait, and handed to callbacks") {
   CHECK(queue->is_done(later));
 }
 
+TEST_CASE("times of unfinished work are refused, of unprofiled work empty") {
+  const auto device = test_device("opencl");
+  if (!device) return;
+  const Fixture f = fixture(device);
+  auto queue = f.device->create_queue();
+  auto buffer = allocate_floats(f, 1 << 22);
+  CommandList list;
+  for (int i = 0; i < 50; ++i) {
+    list.dispatch(axpb(f, whole(buffer), whole(buffer), 1 << 22, 1, 1));
+  }
+  const Ticket ticket = queue->submit(f.device->record(list, true));
+  CHECK(contains(refused(ErrorCode::kInvalidArgument, [&] { queue->command_times_ns(ticket); }),
+                 "wait for it first"));
+  queue->wait(ticket);
+  CHECK(queue->command_times_ns(ticket).size() == 50);
+  const Ticket plain = queue->submit(f.device->record(list));
+  queue->wait(plain);
+  CHECK(queue->command_times_ns(plain).empty());
+}
+
 TEST_CASE("a submission that breaks off leaves nothing behind") {
   if (!test_device("opencl")) return;
   const Fixture f = fixture(faulty_device());
