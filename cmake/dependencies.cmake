@@ -35,3 +35,20 @@ if(glslang_FOUND)
 else()
   message(STATUS "dlk: no glslang; Vulkan kernels cannot be compiled in this build")
 endif()
+
+# nlohmann-json (header only): the system's or the pip package's.
+find_package(nlohmann_json CONFIG QUIET)
+if(nlohmann_json_FOUND)
+  target_link_libraries(dlk_objects PRIVATE nlohmann_json::nlohmann_json)
+else()
+  if(Python3_FOUND)
+    execute_process(
+      COMMAND ${Python3_EXECUTABLE} -c "import sysconfig,os;print(os.path.join(sysconfig.get_paths()['purelib'],'nlohmann_json','include'))"
+      OUTPUT_VARIABLE DLK_PIP_JSON_INCLUDE OUTPUT_STRIP_TRAILING_WHITESPACE)
+  endif()
+  find_path(DLK_JSON_INCLUDE nlohmann/json.hpp HINTS "${DLK_PIP_JSON_INCLUDE}")
+  if(NOT DLK_JSON_INCLUDE)
+    message(FATAL_ERROR "nlohmann/json.hpp not found: pip install nlohmann-json, or install nlohmann-json3-dev")
+  endif()
+  target_include_directories(dlk_objects SYSTEM PRIVATE "${DLK_JSON_INCLUDE}")
+endif()
