@@ -113,6 +113,11 @@ std::string OpenClBackend::unavailable_reason() {
          "the folder of its .icd file";
 }
 
+std::shared_ptr<Device> OpenClBackend::wrap(const NativeDevice& native) {
+  if (!native.context || !native.device) throw_invalid("opencl: context and device must be given");
+  return wrap_opencl(native.context, native.device, native.queue);
+}
+
 std::shared_ptr<Device> OpenClBackend::open(uint32_t index) {
   const Api* cl = api();
   if (!cl) throw_unsupported("no OpenCL: " + loader_error());

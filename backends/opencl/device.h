@@ -31,6 +31,7 @@ class OpenClBackend : public Backend {
   std::vector<Caps> enumerate() override;
   std::string unavailable_reason() override;
   std::shared_ptr<Device> open(uint32_t index) override;
+  std::shared_ptr<Device> wrap(const NativeDevice& native) override;
 };
 
 }  // namespace dlk::opencl

@@ -30,6 +30,23 @@ class VulkanBackend final : public Backend {
     return list;
   }
 
+  std::shared_ptr<Device> wrap(const NativeDevice& native) override {
+    const auto enabled = [&](uint64_t bit) { return (native.features & bit) != 0; };
+    VulkanFeatures features;
+    features.storage_16bit = enabled(kFeatureStorage16);
+    features.storage_8bit = enabled(kFeatureStorage8);
+    features.float16 = enabled(kFeatureFloat16);
+    features.int8 = enabled(kFeatureInt8);
+    features.int16 = enabled(kFeatureInt16);
+    features.int64 = enabled(kFeatureInt64);
+    features.float64 = enabled(kFeatureFloat64);
+    features.timeline_semaphore = enabled(kFeatureTimelineSemaphore);
+    if (!native.instance || !native.physical_device || !native.device || !native.queue)
+      throw_invalid("vulkan: instance, physical_device, device and queue must be given");
+    return wrap_vulkan(native.instance, native.physical_device, native.device, native.queue,
+                       native.queue_family, features);
+  }
+
   std::string unavailable_reason() override {
     std::string reason;
     const std::shared_ptr<Instance> instance = Instance::shared(reason);

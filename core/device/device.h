@@ -262,6 +262,22 @@ class Device {
   virtual std::unique_ptr<Queue> create_queue() = 0;
 };
 
+/// An application's own device and queue, for Backend::wrap. Handles that an API does not have stay
+/// null; what the flags mean is the backend's business (dlk.h names them: DLK_FEATURE_*).
+struct NativeDevice {
+  void* instance = nullptr;         // VkInstance
+  void* physical_device = nullptr;  // VkPhysicalDevice
+  void* device = nullptr;           // VkDevice, cl_device_id, MTLDevice
+  void* context = nullptr;          // cl_context
+  void* queue = nullptr;            // VkQueue, cl_command_queue, MTLCommandQueue
+  uint32_t queue_family = 0;        // Vulkan
+  uint64_t features = 0;            // what the application enabled on a VkDevice
+};
+inline constexpr uint64_t kFeatureStorage16 = 1u << 0, kFeatureStorage8 = 1u << 1,
+                          kFeatureFloat16 = 1u << 2, kFeatureInt64 = 1u << 3,
+                          kFeatureFloat64 = 1u << 4, kFeatureInt16 = 1u << 5,
+                          kFeatureTimelineSemaphore = 1u << 6, kFeatureInt8 = 1u << 7;
+
 /// A GPU API that is compiled in. Backends register one with DLK_REGISTER_BACKEND.
 class Backend {
  public:
@@ -277,6 +293,10 @@ class Backend {
   /// Why `enumerate` is empty, and what to install; empty string when it is not.
   virtual std::string unavailable_reason() = 0;
   virtual std::shared_ptr<Device> open(uint32_t index) = 0;
+  /// A device on the application's own objects, which it keeps and outlive the Device. Unchecked.
+  virtual std::shared_ptr<Device> wrap(const NativeDevice&) {
+    throw_unsupported(name() + " cannot use an application's own device");
+  }
 };
 
 }  // namespace dlk

@@ -159,4 +159,10 @@ std::shared_ptr<Device> open_device(const std::string& spec, bool checked) {
   return wrapped;
 }
 
+std::shared_ptr<Device> wrap_device(const std::string& backend, const NativeDevice& native) {
+  Backend* found = find_backend(backend);
+  if (!found) throw_invalid("no backend '" + backend + "' is compiled in");
+  return checked_device(found->wrap(native));
+}
+
 }  // namespace dlk

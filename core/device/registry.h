@@ -27,6 +27,10 @@ std::vector<Caps> list_devices();
 /// checked_device unless `checked` is false.
 std::shared_ptr<Device> open_device(const std::string& spec = {}, bool checked = true);
 
+/// A checked device on an application's own objects. InvalidArgument for an unknown backend and for
+/// handles that are missing.
+std::shared_ptr<Device> wrap_device(const std::string& backend, const NativeDevice& native);
+
 }  // namespace dlk
 
 #define DLK_REGISTER_BACKEND(Type)                          \

@@ -22,6 +22,7 @@ void bind_device(py::module_& m);
 void bind_model(py::module_& m);
 void bind_kernels(py::module_& m);
 void bind_ops(py::module_& m);
+void bind_model_file(py::module_& m);
 
 /// The Python exception that `error` maps to, as an object.
 py::object exception_object(const std::exception_ptr& error);

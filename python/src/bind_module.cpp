@@ -10,4 +10,5 @@ PYBIND11_MODULE(_core, m) {
   dlk::python::bind_ops(m);
   dlk::python::bind_kernels(m);
   dlk::python::bind_model(m);
+  dlk::python::bind_model_file(m);
 }
