@@ -75,7 +75,8 @@ void check_version(const Json& json, const std::string& path) {
 
 ModelInfo info_of(const Json& json) {
   ModelInfo info;
-  for (const auto& [key, value] : json.value("info", Json::object()).items())
+  const Json text = json.value("info", Json::object());
+  for (const auto& [key, value] : text.items())
     if (value.is_string()) info.text[key] = value.get<std::string>();
   for (const Json& label : json.value("labels", Json::array()))
     info.labels.push_back(label.is_string() ? label.get<std::string>() : label.dump());

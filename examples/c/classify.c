@@ -52,8 +52,8 @@ static int run(dlk_model* model, dlk_session* session, const uint8_t* rgb, uint3
   for (size_t i = 0; i < info.rank; i++) count *= (size_t)info.shape[i];
   float* pixels = malloc(count * sizeof(float));
   if (!pixels) return 1;
-  dlk_status status = dlk_model_prepare_image(model, rgb, width, height, pixels,
-                                              count * sizeof(float), &info);
+  dlk_status status =
+      dlk_model_prepare_image(model, rgb, width, height, pixels, count * sizeof(float), &info);
   if (!status) {
     const dlk_tensor tensor = {info.dtype, info.rank, info.shape, pixels};
     status = dlk_session_bind(session, info.name, &tensor);
