@@ -1,4 +1,8 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <atomic>
+#include <future>
+#include <thread>
+
 #include "tests/cpp/engine_testing.h"
 
 using namespace dlk;
@@ -45,5 +49,137 @@ TEST_CASE("bad inputs are named") {
     CHECK_THROWS_WITH_AS(
         session->run({{"x", HostTensor::from_ints(DType::kInt32, {1, 3}, {1, 2, 3})}}),
         "input 'x' is int32, expected float32", Error);
+  }
+}
+
+namespace {
+
+/// A few layers of different kinds, so that runs take a moment and use the arena.
+Graph small_network() {
+  Graph graph;
+  ValueId x =
+      graph.add_input("x", DType::kFloat32, {Dim::named("N"), Dim::of(4), Dim::of(8), Dim::of(8)});
+  const Attributes pad{{"pads", std::vector<int64_t>{1, 1, 1, 1}}};
+  for (uint32_t layer = 0; layer < 3; ++layer) {
+    const ValueId w = graph.add_constant("w", noise({4, 4, 3, 3}, layer + 1));
+    const ValueId y = graph.add_node("Conv", {x, w}, pad)[0];
+    x = graph.add_node("Add", {graph.add_node("Tanh", {y})[0], x})[0];
+  }
+  graph.add_output(graph.add_node("Softmax", {x}, {{"axis", int64_t{1}}})[0], "y");
+  return graph;
+}
+
+std::vector<double> result_of(Session& session, const HostTensor& x) {
+  return session.run({{"x", x}}).at("y").to_doubles();
+}
+
+}  // namespace
+
+TEST_CASE("two runs in flight give the right answers, a hundred times over") {
+  for (const auto& device : test_devices()) {
+    CAPTURE(device->caps().id);
+    const auto model = Model::create(small_network(), device);
+    const HostTensor a = noise({1, 4, 8, 8}, 3), b = noise({2, 4, 8, 8}, 4);
+    const auto session = model->create_session();
+    const auto expected_a = result_of(*session, a), expected_b = result_of(*session, b);
+    std::vector<std::pair<std::shared_ptr<Run>, bool>> open;
+    int wrong = 0;
+    const auto finish = [&] {
+      const auto [run, is_a] = open.front();
+      open.erase(open.begin());
+      wrong += run->read("y").to_doubles() != (is_a ? expected_a : expected_b);
+    };
+    for (int i = 0; i < 100; ++i) {
+      const bool is_a = i % 3 != 0;
+      open.emplace_back(session->run_async({{"x", is_a ? a : b}}), is_a);
+      if (open.size() > 4) finish();  // outputs stay valid while later runs are under way
+    }
+    while (!open.empty()) finish();
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("two models run on one device from two threads, a hundred times over") {
+  for (const auto& device : test_devices()) {
+    CAPTURE(device->caps().id);
+    std::vector<std::shared_ptr<Model>> models{Model::create(small_network(), device),
+                                               Model::create(add_relu(), device)};
+    const std::vector<HostTensor> inputs{noise({1, 4, 8, 8}, 3), noise({5, 3}, 4)};
+    std::vector<std::vector<double>> expected;
+    for (size_t i = 0; i < 2; ++i) {
+      expected.push_back(result_of(*models[i]->create_session(), inputs[i]));
+    }
+    std::atomic<int> wrong = 0;
+    std::vector<std::thread> threads;
+    for (size_t t = 0; t < 3; ++t) {  // the third shares the first one's model
+      threads.emplace_back([&, t] {
+        const size_t i = t % 2;
+        const auto session = models[i]->create_session();
+        for (int n = 0; n < 100; ++n) wrong += result_of(*session, inputs[i]) != expected[i];
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("device tensors are bound without a copy, and outputs feed the next run") {
+  for (const auto& device : test_devices()) {
+    CAPTURE(device->caps().id);
+    const auto model = Model::create(small_network(), device);
+    const auto session = model->create_session();
+    const HostTensor x = noise({1, 4, 8, 8}, 3);
+    const HostTensor once = session->run({{"x", x}}).at("y");
+    const HostTensor twice = session->run({{"x", once}}).at("y");
+    const auto first = session->run_async({{"x", DeviceTensor::upload(device, x)}});
+    const auto second = session->run_async({{"x", first->output("y")}});
+    CHECK(second->read("y").to_doubles() == twice.to_doubles());
+    CHECK(first->read("y").to_doubles() == once.to_doubles());
+  }
+}
+
+TEST_CASE("completion is reported, and a profile has a time for every step") {
+  for (const auto& device : test_devices()) {
+    CAPTURE(device->caps().id);
+    const auto model = Model::create(small_network(), device);
+    const auto session = model->create_session();
+    const RunInputs inputs{{"x", noise({1, 4, 8, 8}, 3)}};
+    std::promise<bool> done;
+    const auto run = session->run_async(inputs);
+    run->on_complete([&](std::exception_ptr error) { done.set_value(error == nullptr); });
+    CHECK(done.get_future().get());
+    CHECK(run->is_done());
+    if (!device->caps().timestamps) continue;
+    const auto profile = session->profile(inputs);
+    CHECK(profile.size() == model->plan(inputs).steps.size());
+    for (const auto& [step, nanoseconds] : profile) CHECK(nanoseconds >= 0);
+  }
+}
+
+TEST_CASE("one model serves many shapes, and small inputs that decide shapes") {
+  for (const auto& device : test_devices()) {
+    CAPTURE(device->caps().id);
+    Graph graph;
+    const ValueId x = graph.add_input("x", DType::kFloat32, {Dim::named("N"), Dim::of(4)});
+    const ValueId shape = graph.add_input("shape", DType::kInt64, {Dim::of(2)});
+    const ValueId y = graph.add_node("Reshape", {x, shape})[0];
+    graph.add_output(graph.add_node("Neg", {y})[0], "y");
+    const auto model = Model::create(std::move(graph), device);
+    const auto session = model->create_session();
+    for (const int64_t n : {2, 3, 2}) {
+      for (const int64_t columns : {1, 2, 4}) {
+        const auto result =
+            session->run({{"x", noise({n, 4})}, {"shape", HostTensor::ints({-1, columns})}});
+        CHECK(result.at("y").shape == Shape{4 * n / columns, columns});
+      }
+    }
+  }
+}
+
+TEST_CASE("empty tensors run") {
+  for (const auto& device : test_devices()) {
+    const auto model = Model::create(add_relu(), device);
+    const auto y = model->create_session()->run({{"x", floats({0, 3}, {})}}).at("y");
+    CHECK(y.shape == Shape{0, 3});
   }
 }
