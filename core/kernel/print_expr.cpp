@@ -18,30 +18,6 @@ bool is_float_base(Base base) {
   return base == Base::kFloat || base == Base::kDouble || base == Base::kVec;
 }
 
-struct Place {
-  std::string_view name;
-  const std::string_view (Target::*table)[3];
-  int axis;
-};
-
-constexpr std::array<Place, 9> kPlaces = {{{"LX", &Target::local_id, 0},
-                                           {"LY", &Target::local_id, 1},
-                                           {"LZ", &Target::local_id, 2},
-                                           {"WX", &Target::group_id, 0},
-                                           {"WY", &Target::group_id, 1},
-                                           {"WZ", &Target::group_id, 2},
-                                           {"NX", &Target::group_count, 0},
-                                           {"NY", &Target::group_count, 1},
-                                           {"NZ", &Target::group_count, 2}}};
-
-Value plain(std::string text, Base base, bool simple = true) {
-  Value value;
-  value.text = std::move(text);
-  value.base = base;
-  value.simple = simple;
-  return value;
-}
-
 }  // namespace
 
 std::optional<Base> Printer::base_of_type(std::string_view name) const {
@@ -167,8 +143,9 @@ Value Printer::coerce(Value value, Base want, uint32_t at) {
   }
   if (value.base == Base::kFloat && want == Base::kVec) {
     const std::string name = type(want);
-    return target_.lang == Lang::kOpenCL ? plain("(" + name + ")(" + value.text + ")", want, false)
-                                         : plain(name + "(" + value.text + ")", want);
+    return target_.lang == Lang::kOpenCL
+               ? value_of("(" + name + ")(" + value.text + ")", want, false)
+               : value_of(name + "(" + value.text + ")", want);
   }
   if (value.base == Base::kVoid) fail(at, "this call has no value");
   const std::string name(base_name(want));
@@ -206,7 +183,7 @@ Value Printer::expression(const Expr* expr, Base hint) {
       if (text.starts_with(".")) text.insert(0, "0");
       if (text.find_first_of(".eE") == std::string::npos) text += ".0";
       if (text.ends_with(".")) text += "0";
-      Value value = plain(text + "f", Base::kFloat);
+      Value value = value_of(text + "f", Base::kFloat);
       value.float_literal = true;
       return value;
     }
@@ -234,131 +211,6 @@ Value Printer::expression(const Expr* expr, Base hint) {
 
 std::string Printer::converted(const Expr* expr, Base want) {
   return coerce(expression(expr, want), want, expr->at).text;
-}
-
-Value Printer::named(const Expr* expr) {
-  const std::string_view name = expr->text;
-  if (const Symbol* symbol = find_symbol(name)) {
-    if (symbol->is_known) return known(symbol->base, symbol->value);
-    Value value = plain(symbol->printed, symbol->base);
-    value.rank = symbol->rank;
-    value.is_place = !symbol->is_const;
-    return value;
-  }
-  if (const auto found = variant_.constant(name)) return known(Base::kFlex, *found);
-  if (name == "true" || name == "false") return known(Base::kBool, name == "true");
-  if (name == "INFINITY" || name == "NAN") {
-    Value value = plain(std::string(name == "NAN" ? target_.nan : target_.infinity), Base::kFloat);
-    value.float_literal = true;
-    return value;
-  }
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kFloats = {
-      {{"FLT_MAX", "3.402823466e+38f"},
-       {"FLT_MIN", "1.175494351e-38f"},
-       {"FLT_EPSILON", "1.192092896e-07f"},
-       {"M_PI_F", "3.14159265358979f"}}};
-  for (const auto& [spelled, text] : kFloats) {
-    if (name != spelled) continue;
-    Value value = plain(std::string(text), Base::kFloat);
-    value.float_literal = true;
-    return value;
-  }
-  if (name == "INT_MAX") return known(Base::kFlex, INT32_MAX);
-  if (name == "INT_MIN") return known(Base::kFlex, INT32_MIN);
-  if (name == "UINT_MAX") return known(Base::kUint, UINT32_MAX);
-  if (context_.in_kernel) {
-    for (const Place& place : kPlaces) {
-      if (name != place.name) continue;
-      std::string text((target_.*place.table)[place.axis]);
-      if (target_.lang == Lang::kOpenCL) text = "(" + text + ")";
-      return plain(std::move(text), Base::kUint);
-    }
-    if (name == "WL") {
-      const Target& t = target_;
-      return plain("(" + std::string(t.group_id[1]) + " * " + std::string(t.group_count[0]) +
-                       " + " + std::string(t.group_id[0]) + ")",
-                   Base::kUint);
-    }
-    for (const ParamVar& param : variant_.params) {
-      if (param.name != name) continue;
-      if (!param.exists) {
-        fail(expr->at, "the parameter '" + std::string(name) + "' does not exist in this variant");
-      }
-      const Base base = param.kind == 'u'   ? Base::kUint
-                        : param.kind == 'i' ? Base::kInt
-                                            : Base::kFloat;
-      const std::string printed =
-          target_.lang == Lang::kOpenCL ? safe_name(name) : "dlk_params.p_" + std::string(name);
-      Value value = plain(printed, base);
-      value.rank = param.is_array ? 1 : 0;
-      return value;
-    }
-    for (const LocalVar& local : variant_.locals) {
-      if (local.name == name) fail(expr->at, "a local array is used with an index: L[i]");
-    }
-    for (const BufferVar& buffer : variant_.buffers) {
-      if (buffer.name == name) fail(expr->at, "a buffer is used through ld, st and their kin");
-    }
-    for (const TileVar& tile : variant_.tiles) {
-      if (tile.name == name) fail(expr->at, "a tile is used through the tile_ operations");
-    }
-  }
-  fail(expr->at, "'" + std::string(name) + "' is not declared");
-}
-
-std::string Printer::subscript(const Expr* expr) {
-  Value value = expression(expr, Base::kUint);
-  if (value.base == Base::kFlex) return literal(Base::kUint, value.value, expr->at);
-  if (value.base != Base::kInt && value.base != Base::kUint) {
-    fail(expr->at, "an index is int or uint, and this is " + std::string(base_name(value.base)));
-  }
-  return value.text;
-}
-
-Value Printer::index(const Expr* expr) {
-  const Expr* array = expr->args[0];
-  const Expr* at = expr->args[1];
-  const bool is_name = array->kind == ExprKind::kName;
-  if (is_name && context_.in_kernel && find_symbol(array->text) == nullptr) {
-    for (const LocalVar& local : variant_.locals) {
-      if (local.name != array->text) continue;
-      const LocalVar& found = local_named(array);
-      const Base base = found.kind == 'f'   ? Base::kFloat
-                        : found.kind == 'i' ? Base::kInt
-                                            : Base::kUint;
-      const std::string printed = safe_name(found.name);
-      const std::string i = subscript(at);
-      const uint32_t width = variant_.vector_width;
-      Value value =
-          plain(local_is_vector(found.name) ? printed + "[(" + i + ") / " + std::to_string(width) +
-                                                  "u][(" + i + ") % " + std::to_string(width) + "u]"
-                                            : printed + "[" + i + "]",
-                base);
-      value.is_place = true;
-      return value;
-    }
-    for (const ParamVar& param : variant_.params) {
-      if (param.name != array->text || !param.is_array || !param.exists) continue;
-      const Value base = named(array);
-      const Value where = expression(at, Base::kUint);
-      if (where.is_const && (where.value < 0 || where.value >= param.count)) {
-        fail(at->at, "the index " + std::to_string(where.value) + " is outside of '" +
-                         std::string(param.name) + "[" + std::to_string(param.count) + "]'");
-      }
-      if (target_.lang == Lang::kOpenCL && where.is_const) {
-        return plain("dlk_p_" + std::string(param.name) + "_" + std::to_string(where.value),
-                     base.base);
-      }
-      indexed_params_.insert(param.name);
-      return plain(base.text + "[" + subscript(at) + "]", base.base);
-    }
-  }
-  Value base = expression(array);
-  if (base.rank == 0) fail(expr->at, "only an array takes an index");
-  Value value = plain(base.text + "[" + subscript(at) + "]", base.base);
-  value.rank = static_cast<uint8_t>(base.rank - 1);
-  value.is_place = base.is_place;
-  return value;
 }
 
 Value Printer::condition(const Expr* expr) {
@@ -391,7 +243,8 @@ Value Printer::binary(const Expr* expr, Base hint) {
     if (left.is_const && (left.value != 0) == (op == "||")) return left;
     Value right = condition(expr->args[1]);
     if (left.is_const) return right;
-    return plain(operand(left) + " " + std::string(op) + " " + operand(right), Base::kBool, false);
+    return value_of(operand(left) + " " + std::string(op) + " " + operand(right), Base::kBool,
+                    false);
   }
   Value left = expression(expr->args[0], hint);
   Value right = expression(expr->args[1], left.base == Base::kFlex ? hint : left.base);
@@ -414,14 +267,14 @@ Value Printer::shift(std::string_view op, Value left, Value right, uint32_t at) 
   if (!is_integer_base(left.base) || !is_integer_base(right.base)) {
     fail(at, "only integers are shifted");
   }
-  return plain(operand(left) + " " + std::string(op) + " " + operand(right), left.base, false);
+  return value_of(operand(left) + " " + std::string(op) + " " + operand(right), left.base, false);
 }
 
 Value Printer::comparison(std::string_view op, Value left, Value right, uint32_t at) {
   const Base base = unify(left, right, at);
   if (base == Base::kVec) fail(at, "an fvec cannot be compared; compare its lanes");
   if (base == Base::kBool && op != "==" && op != "!=") fail(at, "bool has no order");
-  return plain(operand(left) + " " + std::string(op) + " " + operand(right), Base::kBool, false);
+  return value_of(operand(left) + " " + std::string(op) + " " + operand(right), Base::kBool, false);
 }
 
 Value Printer::arithmetic(std::string_view op, Value left, Value right, uint32_t at) {
@@ -436,7 +289,7 @@ Value Printer::arithmetic(std::string_view op, Value left, Value right, uint32_t
     std::vector<Value> args{std::move(left), std::move(right)};
     return math_call(base == Base::kInt ? "rem_int" : "rem_long", std::move(args), at);
   }
-  return plain(operand(left) + " " + std::string(op) + " " + operand(right), base, false);
+  return value_of(operand(left) + " " + std::string(op) + " " + operand(right), base, false);
 }
 
 Value Printer::prefix(const Expr* expr, Base hint) {
@@ -445,10 +298,11 @@ Value Printer::prefix(const Expr* expr, Base hint) {
   if (op == "!") {
     Value value = condition(expr->args[0]);
     if (value.is_const) return known(Base::kBool, value.value == 0);
-    return plain("!" + operand(value), Base::kBool, false);
+    return value_of("!" + operand(value), Base::kBool, false);
   }
   Value value = expression(expr->args[0], hint);
   if (value.is_const && is_integer_base(value.base)) {
+    if (op == "-" && value.value == INT64_MIN) fail(expr->at, "this constant overflows 64 bits");
     int64_t result = op == "-" ? -value.value : op == "~" ? ~value.value : value.value;
     if (value.base == Base::kUint) result = static_cast<uint32_t>(result);
     return known(value.base, result, expr->at);
@@ -458,7 +312,7 @@ Value Printer::prefix(const Expr* expr, Base hint) {
   }
   if (op == "~" && !is_integer_base(value.base)) fail(expr->at, "'~' is for integers");
   if (op == "+") return value;
-  Value result = plain(std::string(op) + operand(value), value.base, false);
+  Value result = value_of(std::string(op) + operand(value), value.base, false);
   result.float_literal = value.float_literal && value.text.ends_with("f");
   return result;
 }
@@ -481,8 +335,8 @@ Value Printer::step_operator(const Expr* expr) {
     fail(expr->at, "'" + std::string(expr->text) + "' is for integers");
   }
   const std::string op(expr->text);
-  return plain(expr->kind == ExprKind::kPrefix ? op + value.text : value.text + op, value.base,
-               false);
+  return value_of(expr->kind == ExprKind::kPrefix ? op + value.text : value.text + op, value.base,
+                  false);
 }
 
 Value Printer::assign(const Expr* expr) {
@@ -506,7 +360,7 @@ Value Printer::assign(const Expr* expr) {
     right = coerce(std::move(right), left.base, expr->args[1]->at);
     text = left.text + " " + std::string(op) + " " + right.text;
   }
-  return plain(std::move(text), Base::kVoid, false);
+  return value_of(std::move(text), Base::kVoid, false);
 }
 
 Value Printer::ternary(const Expr* cond, const Expr* first, const Expr* second, Base hint,
@@ -522,7 +376,7 @@ Value Printer::ternary(const Expr* cond, const Expr* first, const Expr* second, 
     b = coerce(std::move(b), scalar, second->at);
   }
   const Base base = unify(a, b, at);
-  return plain(operand(choice) + " ? " + operand(a) + " : " + operand(b), base, false);
+  return value_of(operand(choice) + " ? " + operand(a) + " : " + operand(b), base, false);
 }
 
 }  // namespace dlk::dialect

@@ -218,10 +218,9 @@ void Printer::static_for(const Stmt* stmt) {
     const bool goes_on = evaluate(*source_, stmt->expr, *this) != 0;
     if (goes_on) {
       statement(stmt->first);
-      if (step->text == "++") {
-        ++value;
-      } else if (step->text == "--") {
-        --value;
+      if (step->text == "++" || step->text == "--") {
+        if (value == INT64_MAX || value == INT64_MIN) fail(step->at, "this variable overflows");
+        value += step->text == "++" ? 1 : -1;
       } else if (step->kind == ExprKind::kAssign) {
         const int64_t right = evaluate(*source_, step->args[1], *this);
         Expr plain = *step;

@@ -38,6 +38,14 @@ struct Value {
   int64_t value = 0;
 };
 
+inline Value value_of(std::string text, Base base, bool simple = true) {
+  Value value;
+  value.text = std::move(text);
+  value.base = base;
+  value.simple = simple;
+  return value;
+}
+
 struct Symbol {
   std::string_view name;
   Base base = Base::kVoid;
