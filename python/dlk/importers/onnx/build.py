@@ -301,11 +301,13 @@ class Builder:
         inputs = [self.resolve(n, scope, node.label) if n else None for n in node.inputs]
         while inputs and inputs[-1] is None:
             inputs.pop()
-        attributes = {}
+        attributes: dict[str, Any] = {}
         graphs = {k: v for k, v in node.attributes.items() if isinstance(v, onnx.GraphProto)}
         if graphs:
             passed, inlined = self._captures(graphs.values(), scope)
             inputs += [self.resolve(n, scope, node.label) for n in passed]
+            if node.op != "If":
+                attributes["captured"] = len(passed)
             for key, graph in graphs.items():
                 attributes[key] = self._subgraph(graph, scope, passed, inlined)
         for key, value in node.attributes.items():
