@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -223,16 +224,16 @@ def function(name: str, calls: list[str]) -> onnx.FunctionProto:
 def test_recursive_functions() -> None:
     call = helper.make_node("A", ["x"], ["y"], domain="local")
     functions = [function("A", ["B"]), function("B", ["A"])]
-    with pytest.raises(ValueError, match="deep"):
+    with pytest.raises(ValueError, match="calls itself"):
         load_graph(make_model([call], {"x": X}, ["y"], 13, functions=functions))
 
 
 def test_functions_that_multiply() -> None:
     names = [f"F{i}" for i in range(20)]
-    functions = [function(n, [m] * 10) for n, m in zip(names, names[1:], strict=False)]
+    functions = [function(n, [m] * 10) for n, m in pairwise(names)]
     functions.append(function(names[-1], []))
     call = helper.make_node("F0", ["x"], ["y"], domain="local")
-    with pytest.raises(ValueError, match="expands to more than"):
+    with pytest.raises(ValueError, match="expands to"):
         load_graph(make_model([call], {"x": X}, ["y"], 13, functions=functions))
 
 

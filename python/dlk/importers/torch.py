@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -264,7 +264,7 @@ def _load_legacy(path: Path) -> Any:
 def _load_zip(path: Path) -> Any:
     storages = _Storages()
     reader = Reader(_CALLS, _STORAGE_TYPES, storages.resolve)
-    with zipfile.ZipFile(path) as archive:
+    with path.open("rb") as file, zipfile.ZipFile(_Seeks(file)) as archive:
         entries = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in entries if name.endswith("/data.pkl") or name == "data.pkl"]
         if len(pickles) != 1:
@@ -292,6 +292,19 @@ def _load_zip(path: Path) -> Any:
                 raise ValueError(f"storage {storage.key!r} has {info.file_size} bytes; damaged")
             storage.data = _array(storage, _read(archive, info))
     return result
+
+
+class _Seeks:
+    """A file that answers seeks to nowhere, which damaged archives ask for, by a ValueError."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.read, self.tell, self.seekable = file.read, file.tell, file.seekable
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0 and offset < 0:
+            raise ValueError("an archive entry lies before the file")
+        return self._file.seek(offset, whence)
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

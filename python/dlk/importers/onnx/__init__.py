@@ -68,6 +68,8 @@ def load_graph(
                 )
             data = path.read_bytes()
         model = parse_model(data, name)
+    if not model.opset_import and model.ir_version >= 3:
+        raise ValueError(f"{name} names no operator set; the file is truncated or damaged")
     graph: _core.Graph = Builder(Graph, _local_functions(model), folder, model).build(
         model.graph, opset_versions(model.opset_import), input_shapes or {}
     )

@@ -18,7 +18,7 @@ from .adapters import ALWAYS, NEWEST_OPSET, adapt, check_cast_targets
 from .node import Node, decode_node, normal_domain
 from .tensors import DTYPE_NAMES, dtype_name, read_tensor
 
-MAX_NODES = 500_000  # also bounds what nested functions may expand to
+MAX_NODES = 500_000  # after inlining, which can multiply
 MAX_DEPTH = 64
 INLINE_ELEMENTS = 1024  # constants up to here are copied into subgraphs instead of passed in
 
@@ -82,6 +82,28 @@ def used_names(nodes: Iterable[onnx.NodeProto], outputs: Iterable[str]) -> set[s
     return used
 
 
+def expanded_size(
+    nodes: Iterable[onnx.NodeProto],
+    functions: Mapping[FunctionKey, onnx.FunctionProto],
+    known: dict[FunctionKey, int],
+) -> int:
+    """How many nodes there are once functions are inlined. ValueError for recursion."""
+    count = 0
+    for node in nodes:
+        key = (normal_domain(node.domain), node.op_type, getattr(node, "overload", ""))
+        if key in functions:
+            if key not in known:
+                known[key] = -1
+                known[key] = expanded_size(functions[key].node, functions, known)
+            if known[key] < 0:
+                raise ValueError(
+                    f"the function {node.op_type!r} calls itself, which ONNX functions cannot"
+                )
+            count += known[key]
+        count += 1 + sum(expanded_size(g.node, functions, known) for g in subgraphs(node))
+    return count
+
+
 @dataclass
 class Scope:
     """The names of one graph or one function call. Function calls share their caller's graph."""
@@ -121,7 +143,6 @@ class Builder:
         self._folder = folder
         self._model = model
         self._inferred: dict[str, Type] | None = None
-        self._nodes = 0
 
     # Graphs and functions
 
@@ -132,6 +153,9 @@ class Builder:
         input_shapes: Mapping[str, Sequence[int | str | None]],
     ) -> Any:
         """The top-level graph."""
+        size = expanded_size(proto.node, self._functions, {})
+        if size > MAX_NODES:
+            raise ValueError(f"the model expands to {size} nodes; the limit is {MAX_NODES}")
         graph = self._graph_type()
         scope = self._open_scope(graph, proto, opsets, depth=0)
         names = {value.name for value in proto.input} - set(scope.initializers)
@@ -220,11 +244,6 @@ class Builder:
         self, function: onnx.FunctionProto, node: Node, proto: onnx.NodeProto, scope: Scope
     ) -> None:
         """Inlines a model-local function."""
-        if scope.depth >= MAX_DEPTH:
-            raise ValueError(
-                f"{node.label}: functions call each other more than {MAX_DEPTH} deep; "
-                "the file is hostile (ONNX functions do not recurse)"
-            )
         if len(node.inputs) > len(function.input) or len(node.outputs) > len(function.output):
             raise ValueError(f"{node.label} has more inputs or outputs than its function declares")
         parameters = {a.name: a for a in function.attribute_proto}
@@ -262,11 +281,6 @@ class Builder:
         self, nodes: Iterable[onnx.NodeProto], scope: Scope, optional: set[str] | None = None
     ) -> None:
         for proto in nodes:
-            self._nodes += 1
-            if self._nodes > MAX_NODES:
-                raise ValueError(
-                    f"the model expands to more than {MAX_NODES} nodes; the file is hostile"
-                )
             node = decode_node(proto, self._folder, scope.parameters)
             if optional:  # formal inputs that the caller left out
                 node.inputs = [
