@@ -191,4 +191,21 @@ def parse_model(data: bytes, what: str) -> onnx.ModelProto:
         ) from error
     if not model.HasField("graph"):
         raise ValueError(f"{what} holds no graph, so it is no ONNX model")
+    _check_text(model, what)
     return model
+
+
+def _check_text(message: Any, what: str) -> None:
+    """protobuf hands out bytes where a text field is no UTF-8."""
+    if isinstance(message, TensorProto):
+        if not isinstance(message.name, str):
+            raise ValueError(f"{what} has a name that is no UTF-8 text; the file is damaged")
+        return
+    for field, value in message.ListFields():
+        repeated = not isinstance(value, (str, bytes)) and hasattr(value, "__len__")
+        if field.type == field.TYPE_STRING:
+            if not all(isinstance(item, str) for item in (value if repeated else [value])):
+                raise ValueError(f"{what}: {field.name} is no UTF-8 text; the file is damaged")
+        elif field.type == field.TYPE_MESSAGE:
+            for item in value if repeated else [value]:
+                _check_text(item, what)
