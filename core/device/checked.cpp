@@ -1,9 +1,11 @@
 #include "core/device/checked.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <unordered_set>
 
 #include "core/device/hazards.h"
@@ -362,9 +364,14 @@ class Recorder {
 class CheckedDevice : public Device {
  public:
   explicit CheckedDevice(std::shared_ptr<Device> inner)
-      : inner_(std::move(inner)), live_(std::make_shared<LiveSet>()) {}
+      : inner_(std::move(inner)), live_(std::make_shared<LiveSet>()), caps_(inner_->caps()) {
+    const char* shapes = std::getenv("DLK_KERNEL_SHAPES");
+    if (shapes == nullptr || std::string_view(shapes) != "gpu") return;
+    caps_.is_cpu = false;
+    caps_.vector_width = std::min(caps_.vector_width, 4u);
+  }
 
-  const Caps& caps() const noexcept override { return inner_->caps(); }
+  const Caps& caps() const noexcept override { return caps_; }
 
   std::shared_ptr<Buffer> allocate(uint64_t size_bytes, MemoryKind kind) override {
     if (size_bytes == 0) throw_invalid("allocate: 0 bytes");
@@ -441,6 +448,7 @@ class CheckedDevice : public Device {
 
   std::shared_ptr<Device> inner_;
   std::shared_ptr<LiveSet> live_;
+  Caps caps_;
 };
 
 }  // namespace

@@ -4,6 +4,8 @@
 // command's label, and passes the rest on. From Python it is always on.
 // An operand that is read may be exactly the view that the same dispatch writes (in-place pointwise
 // kernels); any other overlap with a written view is refused.
+// DLK_KERNEL_SHAPES=gpu makes it report a CPU driver as a GPU, so that tests can run the kernels of
+// GPUs anywhere.
 // Buffers, kernels and recordings are known to the checked device that made them, and only to it.
 #pragma once
 

@@ -128,6 +128,44 @@ void lower_block(LowerContext& ctx, const ConvProblem& p) {
   }
 }
 
+// Vectors of VW channels can be loaded: channels innermost, and every group starts aligned.
+bool has_channel_vectors(const TensorView& x, int64_t cg, int64_t width) {
+  return vectors_along(x, 1, width) && cg % width == 0;
+}
+
+void lower_gemm(LowerContext& ctx, const ConvProblem& p) {
+  const Sizes s = sizes_of(p);
+  constexpr int64_t kRows = 64, kColumns = 64, kDepth = 16, kWidth = 4;
+  WeightPacking packing = packing_of(p, p.groups, kColumns);
+  packing.row_multiple = kDepth;
+  const TensorView packed = pack_weights(ctx, packing);
+  const Window w = p.window.expanded(2);
+  KernelRequest request = request_with_epilogue(ctx, "conv_gemm");
+  set_types(request, p, packed.dtype);
+  request.constants["VW"] = kWidth;
+  request.constants["BM"] = kRows;
+  request.constants["BN"] = kColumns;
+  request.constants["BK"] = kDepth;
+  request.constants["VECTOR_X"] = has_channel_vectors(p.x, s.cg, kWidth) ? 1 : 0;
+  const int64_t pixels = s.batch * w.output[0] * w.output[1];
+  Params params{{"pixels", pixels},
+                {"cg", s.cg},
+                {"kg", s.kg},
+                {"xs", expanded_strides(p.x, 2)},
+                {"ys", expanded_strides(p.y, 2)}};
+  add_window_params(params, w);
+  const int64_t step = blocks_in_reach(ctx, p.groups, packed.shape, packed.dtype);
+  for (int64_t first = 0; first < packed.shape[0]; first += step) {
+    const int64_t count = std::min(step, packed.shape[0] - first);
+    const int64_t total = ceil_div(pixels, kRows) * count;
+    params["first_block"] = first;
+    params["bound_blocks"] = count;
+    params["total"] = total;
+    ctx.dispatch(request, operands_of(ctx, p, slice_view(packed, 0, first, count)), params,
+                 ctx.linear_groups(total));
+  }
+}
+
 void lower_direct(LowerContext& ctx, const ConvProblem& p) {
   const Sizes s = sizes_of(p);
   const TensorView weight = ctx.contiguous(p.weight);
@@ -239,10 +277,11 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
     const int64_t width = depthwise_width(ctx, p);
     if (width > 1) return lower_depthwise(ctx, p, width);
   }
-  // Blocks waste the lanes that a narrow group does not fill.
-  const int64_t fewest = ctx.caps().vector_width / 2;
-  if (planar && (p.groups == 1 || s.kg >= fewest)) return lower_block(ctx, p);
-  lower_direct(ctx, p);
+  // Blocks and tiles waste the lanes that a narrow group does not fill.
+  const bool is_cpu = ctx.caps().is_cpu;
+  const int64_t fewest = is_cpu ? ctx.caps().vector_width / 2 : 16;
+  if (!planar || (p.groups != 1 && s.kg < fewest)) return lower_direct(ctx, p);
+  is_cpu ? lower_block(ctx, p) : lower_gemm(ctx, p);
 }
 
 }  // namespace dlk

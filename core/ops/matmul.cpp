@@ -45,11 +45,22 @@ void lower_matmul(LowerContext& ctx) {
   p.a = ctx.input(0);
   p.b = ctx.input(1);
   p.y = ctx.output(0);
-  const bool row = p.a.rank() == 1, column = p.b.rank() == 1;
-  if (row) p.a = insert_axis(p.a, 0);
-  if (column) p.b = insert_axis(p.b, 1);
-  if (row) p.y = insert_axis(p.y, column ? p.y.rank() : p.y.rank() - 1);
-  if (column) p.y = insert_axis(p.y, p.y.rank());
+  if (p.b.rank() == 1) {
+    // A column vector on the right is a row vector on the left of the transposed matrix: the
+    // result's last axis stays the one that the epilogue's channel counts.
+    std::swap(p.a, p.b);
+    p.b_input = 0;
+    if (p.b.rank() == 1) p.b = insert_axis(p.b, 0);
+    std::vector<int64_t> order = all_axes(p.b.rank());
+    std::swap(order[order.size() - 1], order[order.size() - 2]);
+    p.b = permute_view(p.b, order);
+    p.b_transposed = true;
+    if (p.y.rank() == 0) p.y = insert_axis(p.y, 0);
+  }
+  if (p.a.rank() == 1) {
+    p.a = insert_axis(p.a, 0);
+    p.y = insert_axis(p.y, p.y.rank() - 1);
+  }
   const auto broadcast = [&](const TensorView& view) {
     Shape shape(p.y.shape.begin(), p.y.shape.end() - 2);
     shape.insert(shape.end(), view.shape.end() - 2, view.shape.end());

@@ -1,7 +1,8 @@
 // Which kernel computes a matrix product.
 //
-//   conv_block    CPU drivers, constant b: packed once, a convolution with a window of 1
-//   matmul_block  everything else
+//   conv_block, conv_gemm  constant b: packed once, a convolution with a window of 1
+//   gemm_tile              GPUs: one batch step, no c
+//   matmul_block           everything else
 #include <algorithm>
 
 #include "core/ops/conv.h"
@@ -46,7 +47,7 @@ bool shares_b(const MatrixProblem& p) {
 
 // The product as a convolution with packed weights; false where the problem is not of that kind.
 bool lower_packed(LowerContext& ctx, const MatrixProblem& p) {
-  if (!ctx.caps().is_cpu || !ctx.is_weight(p.b_input) || p.alpha != 1.0) return false;
+  if (!ctx.is_weight(p.b_input) || p.alpha != 1.0) return false;
   if (!shares_b(p) || !is_row_of_n(p) || (p.c && p.beta != 1.0)) return false;
   const TensorView a = without_matrix_axes(p.a), y = without_matrix_axes(p.y);
   const LoopNest batch = collapse(y.shape, {a.strides, y.strides});
@@ -76,6 +77,61 @@ bool lower_packed(LowerContext& ctx, const MatrixProblem& p) {
   conv.window.kernel = conv.window.stride = conv.window.dilation = {1, 1};
   conv.window.pad_begin = conv.window.pad_end = {0, 0};
   lower_convolution(ctx, conv);
+  return true;
+}
+
+// The batch axes as one, where every operand walks them with one step.
+std::optional<LoopNest> single_batch(const MatrixProblem& p) {
+  std::vector<Shape> strides;
+  for (const TensorView* view : {&p.a, &p.b, &p.y}) {
+    strides.push_back(without_matrix_axes(*view).strides);
+  }
+  LoopNest batch = collapse(without_matrix_axes(p.y).shape, strides);
+  if (batch.rank() != 1) return std::nullopt;
+  return batch;
+}
+
+bool lower_tiles(LowerContext& ctx, const MatrixProblem& p) {
+  const std::optional<LoopNest> batch = single_batch(p);
+  const Caps& caps = ctx.caps();
+  if (caps.is_cpu || p.c || !batch) return false;
+  const size_t m = p.a.shape.size() - 2, n = m + 1;
+  constexpr int64_t kTile = 64, kWidth = 4;
+  const int64_t rows = p.a.shape[m], columns = p.b.shape[n], inner = p.a.shape[n];
+  const std::array<int64_t, 3> groups{ceil_div(columns, kTile), ceil_div(rows, kTile),
+                                      batch->dims[0]};
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (groups[i] > caps.max_group_count[i]) return false;
+  }
+  const auto has_vectors = [&](const TensorView& view, size_t which) {
+    return view.offset % kWidth == 0 && view.strides[n] == 1 && view.shape[n] % kWidth == 0 &&
+           view.strides[m] % kWidth == 0 && batch->strides[which][0] % kWidth == 0;
+  };
+  KernelRequest request = request_with_epilogue(ctx, "gemm_tile");
+  request.types = {{"TA", p.a.dtype}, {"TB", p.b.dtype}, {"TC", p.y.dtype}};
+  request.constants = {{"BM", kTile},
+                       {"BN", kTile},
+                       {"STAGES", 2},
+                       {"VW", kWidth},
+                       {"A_ALONG_K", p.a.strides[n] == 1 ? 1 : 0},
+                       {"B_ALONG_N", p.b.strides[n] == 1 ? 1 : 0},
+                       {"A_VECTORS", has_vectors(p.a, 0) ? 1 : 0},
+                       {"B_VECTORS", has_vectors(p.b, 1) ? 1 : 0}};
+  ctx.dispatch(request, with_epilogue_views(ctx, {p.a, p.b, p.y}),
+               {{"m", rows},
+                {"n", columns},
+                {"k", inner},
+                {"a_row", p.a.strides[m]},
+                {"a_col", p.a.strides[n]},
+                {"a_batch", batch->strides[0][0]},
+                {"b_row", p.b.strides[m]},
+                {"b_col", p.b.strides[n]},
+                {"b_batch", batch->strides[1][0]},
+                {"c_row", p.y.strides[m]},
+                {"c_col", p.y.strides[n]},
+                {"c_batch", batch->strides[2][0]},
+                {"alpha", p.alpha}},
+               groups);
   return true;
 }
 
@@ -137,7 +193,7 @@ void lower_matrix_product(LowerContext& ctx, const MatrixProblem& p) {
   for (const TensorView* view : {&p.a, &p.y}) require_32bit(ctx, *view);
   if (lower_packed(ctx, p)) return;
   require_32bit(ctx, p.b);
-  lower_blocks(ctx, p);
+  if (!lower_tiles(ctx, p)) lower_blocks(ctx, p);
 }
 
 }  // namespace dlk

@@ -56,6 +56,10 @@ TEST_CASE("convolutions") {
     compile(with_silu(request("conv_block", {{"HAS_BIAS", bias}})));
     compile(request("conv_depthwise", {{"HAS_BIAS", bias}}));
     compile(with_silu(request("conv_depthwise", {{"HAS_BIAS", bias}})));
+    for (const int64_t vectors : {0, 1}) {
+      compile(request("conv_gemm", {{"HAS_BIAS", bias}, {"VECTOR_X", vectors}}));
+      compile(with_silu(request("conv_gemm", {{"HAS_BIAS", bias}, {"VECTOR_X", vectors}})));
+    }
     compile(request("conv_direct", {{"HAS_BIAS", bias}},
                     {{"TX", DType::kFloat16}, {"TW", DType::kFloat16}, {"TY", DType::kBFloat16}}));
   }
