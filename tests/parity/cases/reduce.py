@@ -157,10 +157,8 @@ for op in ("ReduceMax", "ReduceMin"):
 
 def arg(op: str, x: Array, axis: int, keepdims: bool, last: bool) -> Array:
     pick = np.argmax if op == "ArgMax" else np.argmin
-    if last:
-        result = x.shape[axis] - 1 - pick(np.flip(x, axis), axis=axis)
-    else:
-        result = pick(x, axis=axis)
+    place = pick(np.flip(x, axis) if last else x, axis=axis)
+    result = x.shape[axis] - 1 - place if last else place
     return np.expand_dims(result, axis) if keepdims else np.asarray(result)
 
 
