@@ -11,13 +11,17 @@ environment() {
   export PYTHONPATH="$site:$source" DLK_CACHE_DIR="${DLK_CACHE_DIR:-$here/cache}"
   export DLK_OPENCL_LIBRARY="${DLK_OPENCL_LIBRARY:-$library/libOpenCL.so.1}"
   export DLK_VULKAN_LIBRARY="${DLK_VULKAN_LIBRARY:-$library/libvulkan.so.1}"
-  if [ ! -d /etc/OpenCL/vendors ] && [ -z "${OCL_ICD_VENDORS:-}" ]; then
+  # A vendor's driver outside the standard folders, alone: CPU drivers beside it only get in the way.
+  local opencl vulkan
+  opencl="$(find_driver libnvidia-opencl.so.1)" vulkan="$(find_driver nvidia_icd.json)"
+  if [ -n "$opencl" ] && [ -z "${OCL_ICD_VENDORS:-}" ]; then
+    unset OCL_ICD_FILENAMES
     mkdir -p "$here/vendors"
-    find_driver 'libnvidia-opencl.so*' >"$here/vendors/nvidia.icd"
+    echo "$opencl" >"$here/vendors/nvidia.icd"
     export OCL_ICD_VENDORS="$here/vendors"
   fi
-  if [ -z "${VK_DRIVER_FILES:-}" ] && [ ! -d /usr/share/vulkan/icd.d ]; then
-    export VK_DRIVER_FILES="$(find_driver nvidia_icd.json)"
+  if [ -n "$vulkan" ] && [ -z "${VK_DRIVER_FILES:-}" ]; then
+    export VK_DRIVER_FILES="$vulkan" VK_ICD_FILENAMES="$vulkan"
   fi
   export LD_LIBRARY_PATH="$library${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 }
