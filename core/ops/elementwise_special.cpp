@@ -239,7 +239,6 @@ DType cast_target(const NodeReader& node, const std::string& attribute) {
 DLK_REGISTER_OPS {
   add("BitShift", 11, 2, 2, "a shifted by b bits; direction", bit_shift);
   add("Cast", 24, 1, 1, "conversion; to", cast);
-  add("CastLike", 24, 2, 2, "conversion to the type of the second input", cast);
   add("Clip", 13, 1, 3, "x limited to [min, max]", clip);
   add("Div", 14, 2, 2, "a / b, integers rounded toward 0", divide);
   add("Gelu", 20, 1, 1, "Gaussian error linear unit; approximate=none|tanh", gelu);
@@ -251,6 +250,13 @@ DLK_REGISTER_OPS {
   add("Pow", 15, 2, 2, "a to the power b, in the type of a", power);
   add("Sum", 13, 1, -1, "sum of the inputs", variadic);
   add("Where", 16, 3, 3, "x where the condition holds, else y", where);
+  OpSchema like =
+      pointwise_schema("CastLike", 24, 2, 2, "conversion to the type of the second input");
+  like.pointwise = cast;
+  like.infer = [](InferContext& context) {
+    context.set_output(0, context.dtype(1), context.shape(0));
+  };
+  register_op(std::move(like));
 }
 
 }  // namespace dlk
