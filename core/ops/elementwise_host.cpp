@@ -122,9 +122,8 @@ std::vector<T> evaluate(const HostEvalContext& context) {
   const auto function = functions<T>().at(like_c ? "FMod" : op);
   const Shape& shape = context.output_shape(0);
   std::vector<std::vector<T>> inputs;
-  for (size_t i = 0; i < context.input_count(); ++i) {
-    inputs.push_back(values_of<T>(context.input(i)));
-  }
+  const size_t count = op == "CastLike" ? 1 : context.input_count();
+  for (size_t i = 0; i < count; ++i) inputs.push_back(values_of<T>(context.input(i)));
   std::vector<T> result(static_cast<size_t>(element_count(shape)));
   std::vector<T> args(inputs.size());
   for (size_t n = 0; n < result.size(); ++n) {

@@ -156,6 +156,14 @@ OpSchema transpose() {
     }
     context.set_output(0, context.dtype(0), std::move(shape));
   };
+  schema.host_eval = [](HostEvalContext& context) {
+    TensorView view;
+    view.shape = context.input(0).shape;
+    view.strides = contiguous_strides(view.shape);
+    const TensorView turned = permute_view(view, permutation(context, view.shape.size()));
+    context.set_output(0, gather_host(context.input(0), turned.shape,
+                                      strided_indices(turned.shape, 0, turned.strides)));
+  };
   schema.alias = [](const AliasContext& context) -> std::optional<AliasResult> {
     const TensorView& input = context.input(0);
     return AliasResult{0, permute_view(input, permutation(context, input.shape.size()))};
