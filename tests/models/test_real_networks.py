@@ -71,7 +71,7 @@ def test_photograph(
     name: str, image: str, label: str, score: float, tolerance: float, dtype: str, device: Any
 ) -> None:
     graph = zoo.build(name)
-    x = images.preprocess(IMAGES / image, graph.info.preprocessing)
+    x = images.prepare(IMAGES / image, graph.info.preprocessing)
     scores = softmax(run(graph, device, {"image": x}, dtype=dtype)["logits"][0])
     best = int(scores.argmax())
     assert graph.info.labels[best] == label
