@@ -170,7 +170,8 @@ def prepare(
     size = _target_size(picture.size, steps)
     if size != picture.size:
         resampling = Image.Resampling[steps.interpolation.upper()]
-        picture = picture.resize(size, resampling)
+        # The width first: versions of Pillow differ in which side they take first.
+        picture = picture.resize((size[0], picture.height), resampling).resize(size, resampling)
     if steps.crop is not None:
         picture = _crop(picture, *steps.crop)
     pixels = np.asarray(picture, np.float32)

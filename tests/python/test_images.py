@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dlk import _core
 from dlk.images import Preprocessing, load_image, prepare
 from PIL import Image
 
@@ -143,3 +144,22 @@ def test_huge_images_are_refused(tmp_path: Path) -> None:
     Image.new("1", (20000, 6000)).save(path)
     with pytest.raises(ValueError, match="pixels"):
         load_image(path)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        '{"resize_short": 32, "crop": 24, "mean": [0.4, 0.5, 0.6], "std": 0.25}',
+        '{"resize": [17, 90], "interpolation": "bicubic", "color": "BGR", "range": [0, 255]}',
+        '{"resize_short": 61, "interpolation": "lanczos", "layout": "NHWC"}',
+        '{"resize": [9, 9], "interpolation": "nearest"}',
+        '{"crop": [80, 10], "color": "L"}',
+    ],
+)
+def test_cpp_programs_prepare_the_same_numbers(steps: str) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (47, 61, 3), dtype=np.uint8)
+    in_cpp = _core.prepare_image(steps, pixels)
+    in_python = prepare(Image.fromarray(pixels), steps)
+    assert in_cpp.shape == in_python.shape
+    scale = 255.0 if "255" in steps else 1.0
+    np.testing.assert_allclose(in_cpp, in_python, rtol=1e-5, atol=1e-6 * scale)
