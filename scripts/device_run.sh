@@ -31,9 +31,13 @@ build() {
   tar -xzf "$here/source.tar.gz" -C "$source"
   for package in "$here"/debs/*.deb; do dpkg -x "$package" "$prefix"; done
   python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target "$site" "$here"/wheels/*.whl
+  # A compiler that brings only a static C++ runtime would clash with the shared one of glslang.
+  mkdir -p "$prefix/link"
+  ln -sf "$(ldconfig -p | sed -n 's/.*libstdc++.so.6 .*x86-64.*=> //p' | head -n 1)" "$prefix/link/libstdc++.so"
+  export LDFLAGS="-L$prefix/link"
   PYTHONPATH="$site" CPATH="$prefix/usr/include" cmake -S "$source" -B "$here/build" -G Ninja \
     -DDLK_BUILD_PYTHON=ON -DCMAKE_PREFIX_PATH="$site/cmeel.prefix;$prefix/usr" \
-    -DPython_EXECUTABLE="$(command -v python3)" -DDLK_JSON_INCLUDE="$site/nlohmann_json/include" "$@"
+    -DPython_EXECUTABLE="$(command -v python3)" "$@"
   PYTHONPATH="$site" CPATH="$prefix/usr/include" cmake --build "$here/build"
   rm -rf "$site/dlk"
   ln -s "$source/python/dlk" "$site/dlk"
