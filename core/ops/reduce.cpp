@@ -38,9 +38,9 @@ const Reduction kReductions[] = {
     {"ReduceL1", "A(0)", "x < A(0) ? A(0) - x : x", "a + b", "a", 0},
     {"ReduceL2", "A(0)", "x * x", "a + b", "root(a)", 0},
     {"ReduceSumSquare", "A(0)", "x * x", "a + b", "a", 0},
-    {"ReduceLogSum", "A(0)", "x", "a + b", "A(log(float(a)))", -kInfinity, false, false, true},
-    {"ReduceLogSumExp", "A(0)", "A(exp(float(x - shift)))", "a + b", "A(log(float(a))) + shift",
-     -kInfinity, true, false, true},
+    {"ReduceLogSum", "A(0)", "x", "a + b", "log_of(a)", -kInfinity, false, false, true},
+    {"ReduceLogSumExp", "A(0)", "exp_of(x - shift)", "a + b", "log_of(a) + shift", -kInfinity, true,
+     false, true},
 };
 
 const char* const kText = R"(
@@ -147,6 +147,52 @@ double empty_value(const Reduction& r, DType dtype) {
   return r.empty < 0 ? -std::ldexp(1.0, bits - 1) : std::ldexp(1.0, bits - 1) - 1;
 }
 
+/// exp and log of float64, which GLSL lacks: a Taylor series on a reduced argument, and a Halley
+/// step on float32's logarithm.
+const char* const kDoubleFunctions = R"(
+func double exp64(double x) {
+  double result = double(INFINITY);
+  if (x < double(-745.0f)) {
+    result = double(0.0f);
+  } else if (!(x > double(710.0f))) {
+    int k = int(rint(float(x) * 1.44269504f));
+    // ln 2 as the sum of two floats.
+    double r = x - double(k) * double(0.693147182464599609375f);
+    r = r + double(k) * double(1.904654299957767e-9f);
+    double sum = double(1.0f);
+    for (int n = 16; n > 0; n--) { sum = double(1.0f) + r * sum / double(n); }
+    double power = double(k < 0 ? 0.5f : 2.0f);
+    result = sum;
+    for (int rest = abs(k); rest > 0; rest = rest / 2) {
+      if (rest % 2 == 1) { result = result * power; }
+      power = power * power;
+    }
+  }
+  return x == x ? result : x;
+}
+
+func double log64(double x) {
+  double y = double(log(float(x)));
+  if (x > double(0.0f) && x < double(INFINITY)) {
+    double scaled = x;
+    double shift = double(0.0f);
+    double step = double(44.0f) * (double(0.693147182464599609375f) - double(1.904654299957767e-9f));
+    while (scaled > double(1.0e15f)) {
+      scaled = scaled / double(17592186044416.0f);
+      shift = shift + step;
+    }
+    while (scaled < double(1.0e-15f)) {
+      scaled = scaled * double(17592186044416.0f);
+      shift = shift - step;
+    }
+    y = double(log(float(scaled)));
+    double e = exp64(y);
+    y = y + double(2.0f) * (scaled - e) / (scaled + e) + shift;
+  }
+  return y;
+}
+)";
+
 void replace_all(std::string& text, const std::string& from, const std::string& to) {
   for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
     text.replace(at, from.size(), to);
@@ -175,7 +221,8 @@ std::string kernel_text(const Reduction& r, DType accumulator, bool map, bool fi
   std::string name = r.name;
   if (!map) name += "_finish";
   if (!finish) name += "_part";
-  std::string text = kText;
+  const bool wide = accumulator == DType::kFloat64;
+  std::string text = (wide && r.transcendental ? kDoubleFunctions : "") + std::string(kText);
   const bool floating = is_floating(accumulator);
   const std::string local = accumulator == DType::kInt32    ? "int"
                             : accumulator == DType::kUInt32 ? "uint"
@@ -190,7 +237,9 @@ std::string kernel_text(const Reduction& r, DType accumulator, bool map, bool fi
            {"is_nan(a) || ", floating ? "isnan(a) || " : ""},
            {"lowest", extreme(accumulator, true)},
            {"highest", extreme(accumulator, false)},
-           {"root(a)", accumulator == DType::kFloat64 ? "sqrt(a)" : "A(sqrt(float(a)))"}}) {
+           {"root(a)", wide ? "sqrt(a)" : "A(sqrt(float(a)))"},
+           {"log_of(a)", wide ? "log64(a)" : "A(log(float(a)))"},
+           {"exp_of(x - shift)", wide ? "exp64(x - shift)" : "A(exp(float(x - shift)))"}}) {
     replace_all(text, from, to);
   }
   return text;
@@ -400,10 +449,7 @@ void dispatch_reduction(LowerContext& context, const std::string& name, const Te
   if (from.elements() == 0) return fill_view(context, to, empty_value(r, to.dtype));
   require_compute(context, from.dtype);
   DType accumulator = accumulator_dtype(from.dtype);
-  if (r.transcendental) {
-    if (accumulator == DType::kFloat64) context.unsupported("float64: no portable exp and log");
-    accumulator = DType::kFloat32;
-  }
+  if (r.transcendental && accumulator != DType::kFloat64) accumulator = DType::kFloat32;
   Shape kept, kept_x, kept_y, reduced, reduced_x;
   for (size_t d = 0; d < from.shape.size(); ++d) {
     if (std::count(axes.begin(), axes.end(), static_cast<int64_t>(d)) > 0) {

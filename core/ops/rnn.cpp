@@ -166,7 +166,7 @@ TensorView project(LowerContext& context, const Sizes& s, const TensorView& x, i
   flat.strides = {row_stride, flat.strides[2]};
   MatrixProblem problem;
   problem.b_input = 1;
-  if (s.directions == 1 && context.caps().is_cpu) {
+  if (s.directions == 1) {
     problem.a = flat;
     problem.b = permute_view(drop_axis(context.input(1), 0), {1, 0});
     problem.b_transposed = true;

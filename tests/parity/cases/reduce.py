@@ -65,7 +65,14 @@ for op in REDUCTIONS:
 
     add(op, "spatial", lambda rng: positive(rng, 3, 5, 7, 11), (2, 3), layouts=LAYOUTS)
     add(op, "channel", lambda rng: positive(rng, 2, 19, 5, 6), (-3,), False, layouts=LAYOUTS)
-    add(op, "mixed", lambda rng: positive(rng, 3, 4, 5, 6), (0, 2), layouts=LAYOUTS)
+    add(
+        op,
+        "mixed",
+        lambda rng: positive(rng, 3, 4, 5, 6),
+        (0, 2),
+        layouts=LAYOUTS,
+        dtypes=("float32", "float16", "bfloat16", "float64"),
+    )
     add(op, "all", lambda rng: positive(rng, 5, 9), None)
     add(op, "long_row", lambda rng: uniform(rng, 0.999, 1.001, 2, 300), (1,), False)
 
