@@ -230,12 +230,55 @@ PointwiseProgram with_constants_as_values(LowerContext& context, PointwiseProgra
   return program;
 }
 
+/// `count` elements from `start` of the axis that is `from_end` axes before the last; views that
+/// are broadcast along it stay as they are.
+TensorView narrowed(TensorView view, size_t from_end, int64_t start, int64_t count) {
+  if (view.shape.size() <= from_end) return view;
+  const size_t axis = view.shape.size() - 1 - from_end;
+  if (view.shape[axis] == 1) return view;
+  view.offset += start * view.strides[axis];
+  view.shape[axis] = count;
+  return view;
+}
+
+bool reaches_too_far(const TensorView& view, uint64_t limit) {
+  return static_cast<uint64_t>(view.span()) * dtype_size(view.dtype) > limit;
+}
+
+/// Where one kernel argument cannot reach a whole tensor: half of the work at a time, cut along the
+/// axis with the largest steps.
+bool dispatch_halves(LowerContext& context, const PointwiseProgram& program,
+                     const std::vector<TensorView>& operands, const std::vector<bool>& weights,
+                     const TensorView& output) {
+  const uint64_t limit = context.caps().max_binding_bytes;
+  bool too_far = reaches_too_far(output, limit);
+  for (const TensorView& view : operands)
+    too_far |= view.storage >= 0 && reaches_too_far(view, limit);
+  if (!too_far) return false;
+  size_t widest = 0;
+  for (size_t axis = 0; axis < output.shape.size(); ++axis) {
+    const auto extent = [&](size_t a) { return (output.shape[a] - 1) * output.strides[a]; };
+    if (extent(axis) > extent(widest)) widest = axis;
+  }
+  if (output.shape.empty() || output.shape[widest] < 2) return false;
+  const size_t from_end = output.shape.size() - 1 - widest;
+  const int64_t half = output.shape[widest] / 2;
+  for (const int64_t start : {int64_t{0}, half}) {
+    const int64_t count = start == 0 ? half : output.shape[widest] - half;
+    std::vector<TensorView> parts;
+    for (const TensorView& view : operands) parts.push_back(narrowed(view, from_end, start, count));
+    dispatch_pointwise(context, program, parts, weights, narrowed(output, from_end, start, count));
+  }
+  return true;
+}
+
 }  // namespace
 
 void dispatch_pointwise(LowerContext& context, const PointwiseProgram& program,
                         const std::vector<TensorView>& operands, const std::vector<bool>& weights,
                         const TensorView& output) {
   if (output.elements() == 0) return;
+  if (dispatch_halves(context, program, operands, weights, output)) return;
   std::vector<TensorView> views;  // one a binding
   std::vector<bool> view_is_weight;
   std::vector<int> binding_of(operands.size(), -1);

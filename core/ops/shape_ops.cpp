@@ -277,6 +277,20 @@ OpSchema dropout() {
   return schema;
 }
 
+/// As fill_view, in pieces that one kernel argument can reach.
+void fill_in_pieces(LowerContext& context, const TensorView& view, double value) {
+  const auto bytes = static_cast<uint64_t>(view.span()) * dtype_size(view.dtype);
+  size_t axis = 0;
+  while (axis < view.shape.size() && view.shape[axis] == 1) ++axis;
+  if (bytes <= context.caps().max_binding_bytes || axis == view.shape.size()) {
+    return fill_view(context, view, value);
+  }
+  const int64_t half = view.shape[axis] / 2;
+  const auto dim = static_cast<int64_t>(axis);
+  fill_in_pieces(context, slice_view(view, dim, 0, half), value);
+  fill_in_pieces(context, slice_view(view, dim, half, view.shape[axis] - half), value);
+}
+
 OpSchema constant_of_shape() {
   OpSchema schema;
   schema.name = "ConstantOfShape";
@@ -298,7 +312,7 @@ OpSchema constant_of_shape() {
     context.set_output(0, gather_host(fill(context), context.output_shape(0), indices));
   };
   schema.lower = [fill](LowerContext& context) {
-    fill_view(context, context.output(0), fill(context).to_doubles()[0]);
+    fill_in_pieces(context, context.output(0), fill(context).to_doubles()[0]);
   };
   return schema;
 }

@@ -2,8 +2,10 @@
 #include <algorithm>
 #include <random>
 
+#include "core/device/hazards.h"
 #include "core/graph/passes.h"
 #include "core/graph/specialize.h"
+#include "core/runtime/plan.h"
 #include "tests/cpp/engine_testing.h"
 
 using namespace dlk;
@@ -72,7 +74,52 @@ Graph inception() {
   return graph;
 }
 
+/// Pairs of commands that touch the same bytes, one of them writing, without a barrier between
+/// them: found pair by pair, unlike the tracker that placed the barriers.
+size_t missing_barriers(const CommandList& list) {
+  size_t missing = 0;
+  const auto& commands = list.commands();
+  for (size_t b = 0; b < commands.size(); ++b) {
+    for (size_t a = b; a-- > 0;) {
+      if (commands[a + 1].barrier_before) break;
+      for (const RangeUse& x : command_uses(commands[a])) {
+        for (const RangeUse& y : command_uses(commands[b])) {
+          const bool written = x.access != Access::kRead || y.access != Access::kRead;
+          missing += written && x.resource == y.resource && x.begin < y.end && y.begin < x.end;
+        }
+      }
+    }
+  }
+  return missing;
+}
+
 }  // namespace
+
+TEST_CASE("plans have the barriers they need, and independent branches none") {
+  for (const auto& device : test_devices()) {
+    CAPTURE(device->caps().id);
+    const Graph graph = inception();
+    WeightStore weights(device);
+    HostCache cache;
+    SpecializeOptions inputs;
+    inputs.input_shapes = {{"x", {1, 8, 6, 6}}};
+    CompileOptions options;
+    options.channels_last = false;  // pieces of a concat are then apart
+    const auto plan =
+        Plan::build(graph, device, *KernelLibrary::of(device), options, inputs, weights, cache);
+    const auto chunks = allocate_chunks(*device, plan->memory());
+    CommandList list = plan->commands(chunks);
+    CHECK(missing_barriers(list) == 0);
+    const auto barriers = static_cast<size_t>(
+        std::ranges::count_if(list.commands(), [](const Command& c) { return c.barrier_before; }));
+    CHECK(barriers == 2);  // after each block of branches
+    for (size_t i = 0; i < barriers; ++i) {
+      CommandList broken = plan->commands(chunks);
+      broken.drop_barrier_for_test(i);
+      CHECK(missing_barriers(broken) > 0);
+    }
+  }
+}
 
 TEST_CASE("storages that live at the same time never overlap, and little is wasted") {
   std::mt19937 random(7);
