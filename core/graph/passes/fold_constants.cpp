@@ -44,8 +44,10 @@ uint64_t bytes_of(const ConcreteValue& value) {
   return static_cast<uint64_t>(element_count(value.shape)) * dtype_size(value.dtype);
 }
 
-/// Large results of small inputs (an expanded scalar) are cheaper to make again than to keep.
+/// Large results of small inputs (an expanded scalar) are cheaper to make again than to keep; what
+/// ConstantOfShape makes stands in for weights.
 bool worth_folding(const ConcreteGraph& graph, const ConcreteNode& node) {
+  if (node.node.op == "ConstantOfShape") return true;
   uint64_t in = 0, out = 0;
   for (const ValueId id : node.reads()) in += bytes_of(graph.value(id));
   for (const ValueId id : node.node.outputs) {
