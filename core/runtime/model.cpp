@@ -8,6 +8,9 @@ namespace dlk {
 
 namespace {
 
+/// Plans that are kept for input shapes that come again; the least recently used one goes first.
+constexpr size_t kMaxPlans = 64;
+
 std::string symbolic_string(const SymbolicShape& shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) {

@@ -5,6 +5,12 @@
 
 namespace dlk {
 
+namespace {
+
+constexpr size_t kMaxRecordings = 64;  // an activation set keeps
+
+}  // namespace
+
 View BufferPool::take(uint64_t size_bytes) {
   const uint64_t wanted = std::max<uint64_t>(size_bytes, 4);
   for (const auto& buffer : buffers_) {
@@ -44,7 +50,9 @@ std::shared_ptr<Recording> SessionCore::recording_for(ActivationSet& set,
     set.chunks.clear();
     set.chunks = allocate_chunks(*model_->device(), larger);
   }
-  auto& recording = (profile ? set.profiled : set.recordings)[plan];
+  auto& recordings = profile ? set.profiled : set.recordings;
+  if (recordings.size() >= kMaxRecordings && !recordings.contains(plan)) recordings.clear();
+  auto& recording = recordings[plan];
   if (!recording) recording = model_->device()->record(plan->commands(set.chunks), profile);
   return recording;
 }
