@@ -190,7 +190,7 @@ bool Printer::buffer_call(const Expr* expr, Value* result) {
     Value value = expression(expr->args[2], compute_base(buffer.dtype));
     *result = value_of(store(buffer, i, std::move(value), expr->args[2]->at), Base::kVoid, false);
   } else {
-    const Base vec = variant_.vector_width == 1 ? Base::kFloat : Base::kVec;
+    const Base vec = vector_base();
     const Value value = coerce(expression(expr->args[2], vec), vec, expr->args[2]->at);
     *result = value_of(store_vector(buffer, i, value, expr->at), Base::kVoid, false);
   }
@@ -214,7 +214,7 @@ std::string Printer::local_vector(const LocalVar& local, const std::string& inde
 bool Printer::vector_call(const Expr* expr, Value* result) {
   const std::string_view name = expr->text;
   const uint32_t width = variant_.vector_width;
-  const Base vec = width == 1 ? Base::kFloat : Base::kVec;
+  const Base vec = vector_base();
   if (name == "ldl" || name == "stl") {
     want_args(expr, name == "ldl" ? 2 : 3);
     const LocalVar& local = local_named(expr->args[0]);
@@ -230,21 +230,25 @@ bool Printer::vector_call(const Expr* expr, Value* result) {
   }
   if (name == "lane") {
     want_args(expr, 2);
-    const Value vector = coerce(expression(expr->args[0]), vec, expr->args[0]->at);
+    Value vector = expression(expr->args[0]);
+    const bool is_half = lane_base(vector.base) == Base::kHalf;
+    vector = coerce(std::move(vector), is_half ? vector.base : vec, expr->args[0]->at);
     const auto lane_index =
         static_cast<uint32_t>(constant_in(expr->args[1], 0, width - 1, "the lane"));
-    *result = value_of(lane(operand(vector), lane_index), Base::kFloat);
+    *result = value_of(lane(operand(vector), lane_index), lane_base(vector.base));
     return true;
   }
   if (name == "set_lane") {
     want_args(expr, 3);
     const Value vector = place(expr->args[0]);
-    if (vector.base != vec) fail(expr->args[0]->at, "set_lane changes a variable of type fvec");
+    if (vector.base != vec && lane_base(vector.base) != Base::kHalf) {
+      fail(expr->args[0]->at, "set_lane changes a variable of type fvec or avec");
+    }
     const auto lane_index =
         static_cast<uint32_t>(constant_in(expr->args[1], 0, width - 1, "the lane"));
-    *result =
-        value_of(lane(vector.text, lane_index) + " = " + converted(expr->args[2], Base::kFloat),
-                 Base::kVoid, false);
+    *result = value_of(
+        lane(vector.text, lane_index) + " = " + converted(expr->args[2], lane_base(vector.base)),
+        Base::kVoid, false);
     return true;
   }
   return false;

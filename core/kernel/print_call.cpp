@@ -14,6 +14,8 @@ char class_of(Base base) {
     case Base::kFloat:
     case Base::kDouble:
     case Base::kVec:
+    case Base::kHalf:
+    case Base::kHalfVec:
       return 'f';
     case Base::kInt:
     case Base::kLong:
@@ -115,15 +117,18 @@ Value Printer::converted_to(Value value, Base to, uint32_t at) {
   if (value.base == to) return value;
   if (to == Base::kBool) {
     if (value.base == Base::kFlex) return known(Base::kBool, value.value != 0);
-    if (value.base == Base::kVec) fail(at, "an fvec has no truth value");
+    if (is_vector(value.base)) fail(at, "an fvec has no truth value");
     const Value zero = coerce(known(Base::kFlex, 0), value.base, at);
     return value_of(operand(value) + " != " + zero.text, Base::kBool, false);
   }
   if (value.base == Base::kFlex) return coerce(std::move(value), to, at);
-  if (value.base == Base::kVec) fail(at, "an fvec is read lane by lane");
-  if (to == Base::kVec) {
-    return coerce(converted_to(std::move(value), Base::kFloat, at), Base::kVec, at);
+  if (is_vector(value.base) && is_vector(to)) {
+    const std::string name = type(to);
+    return value_of(
+        (target_.lang == Lang::kOpenCL ? "convert_" : "") + name + "(" + value.text + ")", to);
   }
+  if (is_vector(value.base)) fail(at, "an fvec is read lane by lane");
+  if (is_vector(to)) return coerce(converted_to(std::move(value), lane_base(to), at), to, at);
   if (value.is_const && value.base != Base::kBool) {
     // Wraps like a conversion between int and uint does.
     int64_t wrapped = value.value;
@@ -138,10 +143,10 @@ Value Printer::converted_to(Value value, Base to, uint32_t at) {
 
 Value Printer::cast(const Expr* expr, Base to) {
   if (to == Base::kVoid) fail(expr->at, "nothing is converted to void");
-  if (to == Base::kVec && expr->args.size() == variant_.vector_width) {
+  if (is_vector(to) && expr->args.size() == variant_.vector_width) {
     std::string text;
     for (const Expr* arg : expr->args) {
-      text += (text.empty() ? "" : ", ") + converted(arg, Base::kFloat);
+      text += (text.empty() ? "" : ", ") + converted(arg, lane_base(to));
     }
     const bool c_cast = target_.lang == Lang::kOpenCL;
     return value_of((c_cast ? "(" + type(to) + ")" : type(to)) + "(" + text + ")", to, !c_cast);
@@ -172,15 +177,16 @@ Value Printer::math_call(std::string_view name, std::vector<Value> args, uint32_
     throw_unsupported("the function '" + std::string(name) + "' is missing in the library 'math'" +
                       " (kernels/math.k), and " + std::string(target_.name) + " has none");
   }
-  if (std::any_of(args.begin(), args.end(),
-                  [](const Value& v) { return v.base == Base::kDouble; })) {
-    fail(at, "'" + std::string(name) + "' has no double form in " + std::string(target_.name) +
-                 "; compute it in float");
+  if (std::any_of(args.begin(), args.end(), [](const Value& v) {
+        return v.base == Base::kDouble || lane_base(v.base) == Base::kHalf;
+      })) {
+    fail(at, "'" + std::string(name) + "' has only a float form in " + std::string(target_.name) +
+                 "; write float(...)");
   }
   emit_function(*function);
-  const bool is_vector = args[0].base == Base::kVec;
-  const std::string printed = is_vector ? vector_wrapper(*function) : "dlk_" + std::string(name);
-  const Base returns = is_vector ? Base::kVec : *base_of_type(function->return_type);
+  const bool of_vector = args[0].base == Base::kVec;
+  const std::string printed = of_vector ? vector_wrapper(*function) : "dlk_" + std::string(name);
+  const Base returns = of_vector ? Base::kVec : *base_of_type(function->return_type);
   return value_of(printed + "(" + joined(args) + ")", returns);
 }
 
@@ -213,7 +219,7 @@ Value Printer::builtin_call(const Expr* expr, Base hint) {
   if (builtin == nullptr || (to_bool && class_of(base) != 'f')) {
     fail(expr->at, "'" + std::string(any.name) + "' does not take " + std::string(base_name(base)));
   }
-  if (to_bool && base == Base::kVec) fail(expr->at, "use this on one lane");
+  if (to_bool && is_vector(base)) fail(expr->at, "use this on one lane");
   const std::string_view pattern = spelling(*builtin, target_);
   if (pattern == "@" && to_bool && base == Base::kDouble) {
     return value_of(std::string(any.name) + "(" + args[0].text + ")", Base::kBool);

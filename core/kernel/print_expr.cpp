@@ -15,7 +15,8 @@ bool is_integer_base(Base base) {
 }
 
 bool is_float_base(Base base) {
-  return base == Base::kFloat || base == Base::kDouble || base == Base::kVec;
+  return base == Base::kFloat || base == Base::kDouble || base == Base::kVec ||
+         base == Base::kHalf || base == Base::kHalfVec;
 }
 
 }  // namespace
@@ -27,7 +28,12 @@ std::optional<Base> Printer::base_of_type(std::string_view name) const {
   if (name == "uint") return Base::kUint;
   if (name == "int") return Base::kInt;
   if (name == "bool") return Base::kBool;
-  if (name == "fvec") return variant_.vector_width == 1 ? Base::kFloat : Base::kVec;
+  if (name == "fvec") return vector_base();
+  if (name == "afloat") return variant_.half_sums ? Base::kHalf : Base::kFloat;
+  if (name == "avec") {
+    if (!variant_.half_sums) return vector_base();
+    return variant_.vector_width == 1 ? Base::kHalf : Base::kHalfVec;
+  }
   if (name == "double") return Base::kDouble;
   if (name == "long") return Base::kLong;
   if (name == "ulong") return Base::kUlong;
@@ -39,6 +45,7 @@ Base Printer::type_named(std::string_view name, uint32_t at) {
   const auto base = base_of_type(name);
   if (!base) fail(at, "'" + std::string(name) + "' is no type");
   if (*base == Base::kDouble) uses_fp64_ = true;
+  if (lane_base(*base) == Base::kHalf) uses_fp16_ = true;
   if (*base == Base::kLong || *base == Base::kUlong) uses_int64_ = true;
   if (*base == Base::kDouble && target_.lang == Lang::kMsl) {
     throw_unsupported("the kernel '" + std::string(variant_.decl->name) +
@@ -84,6 +91,9 @@ std::string Printer::literal(Base base, int64_t value, uint32_t at) const {
       return text + ".0f";
     case Base::kDouble:
       return text + (is_glsl ? ".0lf" : ".0");
+    case Base::kHalf:
+      return target_.lang == Lang::kOpenCL ? "((half)" + text + ".0f)"
+                                           : type(base) + "(" + text + ".0f)";
     case Base::kVec:
       return type(base) + "(" + text + ".0f)";
     case Base::kLong:
@@ -120,16 +130,31 @@ std::string Printer::lane(const std::string& vector, uint32_t index) const {
   return variant_.vector_width == 1 ? vector : vector + lane_text(target_, index);
 }
 
+Value Printer::splat(const std::string& scalar, Base vector) const {
+  const std::string name = type(vector);
+  if (target_.lang == Lang::kOpenCL) {
+    return value_of("(" + name + ")(" + scalar + ")", vector, false);
+  }
+  return value_of(name + "(" + scalar + ")", vector);
+}
+
 Value Printer::coerce(Value value, Base want, uint32_t at) {
   if (value.rank != 0) fail(at, "an array cannot be used as a value");
   if (value.base == want) return value;
   if (value.base == Base::kFlex && want != Base::kBool && want != Base::kVoid) {
-    const bool is_vector = want == Base::kVec;
+    const Base scalar = lane_base(want);
     Value result = known(Base::kFlex, value.value);
-    result.text = literal(is_vector ? Base::kFloat : want, value.value, at);
-    result.base = is_vector ? Base::kFloat : want;
-    result.is_const = is_integer_base(want);
-    return is_vector ? coerce(std::move(result), want, at) : result;
+    result.text = literal(scalar, value.value, at);
+    result.base = scalar;
+    result.is_const = is_integer_base(scalar);
+    return coerce(std::move(result), want, at);
+  }
+  if (value.float_literal && lane_base(want) == Base::kHalf) {
+    const std::string name = type(Base::kHalf);
+    Value half = target_.lang == Lang::kOpenCL
+                     ? value_of("((" + name + ")" + operand(value) + ")", Base::kHalf)
+                     : value_of(name + "(" + value.text + ")", Base::kHalf);
+    return coerce(std::move(half), want, at);
   }
   if (value.float_literal && want == Base::kDouble) {
     if (value.text.ends_with("f")) {
@@ -141,12 +166,7 @@ Value Printer::coerce(Value value, Base want, uint32_t at) {
     value.base = want;
     return value;
   }
-  if (value.base == Base::kFloat && want == Base::kVec) {
-    const std::string name = type(want);
-    return target_.lang == Lang::kOpenCL
-               ? value_of("(" + name + ")(" + value.text + ")", want, false)
-               : value_of(name + "(" + value.text + ")", want);
-  }
+  if (is_vector(want) && value.base == lane_base(want)) return splat(value.text, want);
   if (value.base == Base::kVoid) fail(at, "this call has no value");
   const std::string name(base_name(want));
   fail(at, "expected " + name + " but this is " + std::string(base_name(value.base)) +
@@ -157,10 +177,12 @@ Base Printer::unify(Value& left, Value& right, uint32_t at) {
   if (left.rank != 0 || right.rank != 0) fail(at, "an array cannot be used as a value");
   if (left.base == Base::kVoid || right.base == Base::kVoid) fail(at, "this call has no value");
   if (left.base == right.base) return left.base;
-  const bool to_right = left.base == Base::kFlex || right.base == Base::kVec ||
-                        (left.float_literal && right.base == Base::kDouble);
-  const bool to_left = right.base == Base::kFlex || left.base == Base::kVec ||
-                       (right.float_literal && left.base == Base::kDouble);
+  const auto meets = [](const Value& from, Base to) {
+    const bool widens = from.float_literal && (to == Base::kDouble || lane_base(to) == Base::kHalf);
+    return from.base == Base::kFlex || widens || (is_vector(to) && from.base == lane_base(to));
+  };
+  const bool to_right = meets(left, right.base);
+  const bool to_left = meets(right, left.base);
   if (to_right) {
     left = coerce(std::move(left), right.base, at);
   } else if (to_left) {
@@ -272,7 +294,7 @@ Value Printer::shift(std::string_view op, Value left, Value right, uint32_t at) 
 
 Value Printer::comparison(std::string_view op, Value left, Value right, uint32_t at) {
   const Base base = unify(left, right, at);
-  if (base == Base::kVec) fail(at, "an fvec cannot be compared; compare its lanes");
+  if (is_vector(base)) fail(at, "an fvec cannot be compared; compare its lanes");
   if (base == Base::kBool && op != "==" && op != "!=") fail(at, "bool has no order");
   return value_of(operand(left) + " " + std::string(op) + " " + operand(right), Base::kBool, false);
 }

@@ -33,6 +33,7 @@ std::string Printer::opencl_text() {
   if (variant_.interface.needs_fp64 || uses_fp64_) {
     text += "#pragma OPENCL EXTENSION cl_khr_fp64 : enable\n";
   }
+  if (uses_fp16_) text += "#pragma OPENCL EXTENSION cl_khr_fp16 : enable\n";
   if (variant_.decl->uses_subgroups) {
     text += "#pragma OPENCL EXTENSION cl_khr_subgroups : enable\n";
   }
@@ -82,6 +83,9 @@ std::string Printer::glsl_extensions() const {
   if (needs.needs_int8) text += "#extension GL_EXT_shader_8bit_storage : require\n";
   if (needs.needs_int64 || uses_int64_) {
     text += "#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require\n";
+  }
+  if (uses_fp16_) {
+    text += "#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require\n";
   }
   if (variant_.decl->uses_subgroups) {
     text +=

@@ -102,6 +102,8 @@ void Printer::check_caps(const Caps& caps) const {
     }
   };
   refuse(needs.needs_fp16 && !caps.fp16_storage, "stores float16; the device lacks fp16_storage");
+  refuse(uses_fp16_ && !caps.fp16_arithmetic,
+         "computes in float16 (ACC16); the device lacks fp16_arithmetic");
   refuse((needs.needs_fp64 || uses_fp64_) && (!caps.fp64 || target_.lang == Lang::kMsl),
          "uses float64; the device lacks fp64");
   refuse((needs.needs_int64 || uses_int64_) && !caps.int64,
@@ -162,7 +164,10 @@ void Printer::print_body() {
   context_.out = &body_;
   context_.indent = 1;
   push_scope();
-  if (!variant_.tiles.empty()) tile_lowering(variant_.request->lowering).begin(*this);
+  if (!variant_.tiles.empty()) {
+    uses_fp16_ = variant_.half_sums;
+    tile_lowering(variant_.request->lowering).begin(*this);
+  }
   for (const Stmt* stmt : variant_.decl->body->body) statement(stmt);
   pop_scope();
 }

@@ -101,6 +101,8 @@ class Printer : private ConstNames {
   std::optional<bool> exists(std::string_view name) const override { return variant_.exists(name); }
 
   // print_expr.cpp
+  Base vector_base() const { return variant_.vector_width == 1 ? Base::kFloat : Base::kVec; }
+  Value splat(const std::string& scalar, Base vector) const;
   std::optional<Base> base_of_type(std::string_view name) const;
   Base type_named(std::string_view name, uint32_t at);
   const Symbol* find_symbol(std::string_view name) const;
@@ -201,7 +203,7 @@ class Printer : private ConstNames {
   bool uses_barrier_ = false;
   bool returned_ = false;  // a `return` stands before
   size_t call_depth_ = 0;
-  bool uses_fp64_ = false, uses_int64_ = false;
+  bool uses_fp64_ = false, uses_int64_ = false, uses_fp16_ = false;
   uint32_t expansions_ = 0;
 };
 

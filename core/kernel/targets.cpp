@@ -154,8 +154,9 @@ constexpr std::string_view kTypeNames[3][8] = {
 }  // namespace
 
 std::string_view base_name(Base base) {
-  constexpr std::string_view kNames[] = {"void",   "bool", "int",   "uint", "float",
-                                         "double", "long", "ulong", "fvec", "an integer constant"};
+  constexpr std::string_view kNames[] = {"void",  "bool",   "int",  "uint",
+                                         "float", "double", "long", "ulong",
+                                         "fvec",  "afloat", "avec", "an integer constant"};
   return kNames[static_cast<size_t>(base)];
 }
 
@@ -215,6 +216,11 @@ const StorageRow& storage_row(const Target& target, DType dtype) {
 std::string type_text(const Target& target, Base base, uint32_t vector_width) {
   if (base == Base::kVec) {
     return (target.lang == Lang::kGlsl ? "vec" : "float") + std::to_string(vector_width);
+  }
+  if (base == Base::kHalf || base == Base::kHalfVec) {
+    const std::string count = base == Base::kHalf ? "" : std::to_string(vector_width);
+    if (target.lang != Lang::kGlsl) return "half" + count;
+    return base == Base::kHalf ? "float16_t" : "f16vec" + count;
   }
   const Base shown = base == Base::kFlex ? Base::kInt : base;
   return std::string(kTypeNames[static_cast<size_t>(target.lang)][static_cast<size_t>(shown)]);

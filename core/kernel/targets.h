@@ -26,8 +26,16 @@ enum class Base : uint8_t {
   kLong,
   kUlong,
   kVec,
+  kHalf,  // what `afloat` and `avec` are in a variant that accumulates in float16
+  kHalfVec,
   kFlex,
 };
+
+constexpr bool is_vector(Base base) { return base == Base::kVec || base == Base::kHalfVec; }
+/// The type of a vector's lanes, or the type itself.
+constexpr Base lane_base(Base base) {
+  return base == Base::kVec ? Base::kFloat : base == Base::kHalfVec ? Base::kHalf : base;
+}
 
 /// The dialect's name of a type, for messages.
 std::string_view base_name(Base base);

@@ -114,9 +114,25 @@ std::string float4(const Printer& printer) {
   return printer.target().lang == Lang::kGlsl ? "vec4" : "float4";
 }
 
+// The type of accumulators and of what they are made from: scalars, or vectors of four.
+std::string sum_type(const Printer& printer, bool vectors) {
+  if (!printer.variant().half_sums) return vectors ? float4(printer) : "float";
+  if (printer.target().lang == Lang::kGlsl) return vectors ? "f16vec4" : "float16_t";
+  return vectors ? "half4" : "half";
+}
+
 std::string splat4(const Printer& printer, const std::string& scalar) {
-  if (printer.target().lang == Lang::kOpenCL) return "(float4)(" + scalar + ")";
-  return float4(printer) + "(" + scalar + ")";
+  const std::string type = sum_type(printer, true);
+  if (printer.target().lang == Lang::kOpenCL) return "(" + type + ")(" + scalar + ")";
+  return type + "(" + scalar + ")";
+}
+
+// What was read from a tile, as the accumulators' type.
+std::string summand(const Printer& printer, const std::string& value, bool vectors) {
+  if (!printer.variant().half_sums) return value;
+  const std::string type = sum_type(printer, vectors);
+  if (printer.target().lang != Lang::kOpenCL) return type + "(" + value + ")";
+  return vectors ? "convert_" + type + "(" + value + ")" : "(" + type + ")" + value;
 }
 
 std::string local_name(const TileVar& tile) { return "dlk_tile_" + std::string(tile.name); }
@@ -208,8 +224,8 @@ void PlainLowering::begin(Printer& printer) const {
   for (const TileVar& tile : printer.variant().tiles) {
     if (!tile.is_accumulator) continue;
     const uint32_t count = shape.tm * shape.tn;
-    printer.line((shape.vector_columns ? float4(printer) : std::string("float")) + " " +
-                 acc_name(tile) + "[" + number(shape.vector_columns ? count / 4 : count) + "];");
+    printer.line(sum_type(printer, shape.vector_columns) + " " + acc_name(tile) + "[" +
+                 number(shape.vector_columns ? count / 4 : count) + "];");
   }
 }
 
@@ -242,9 +258,10 @@ void PlainLowering::call(Printer& printer, const Expr* expr) const {
     const TileVar& acc = tile_arg(printer, expr->args[0], true);
     const Shape shape = shape_of(printer.variant());
     const uint32_t count = shape.tm * shape.tn / (shape.vector_columns ? 4 : 1);
-    printer.line(std::string(printer.target().unroll) + "for (uint dlk_i = 0u; dlk_i < " +
-                 number(count) + "u; ++dlk_i) { " + acc_name(acc) +
-                 "[dlk_i] = " + (shape.vector_columns ? splat4(printer, "0.0f") : "0.0f") + "; }");
+    printer.line(
+        std::string(printer.target().unroll) + "for (uint dlk_i = 0u; dlk_i < " + number(count) +
+        "u; ++dlk_i) { " + acc_name(acc) + "[dlk_i] = " +
+        (shape.vector_columns ? splat4(printer, "0.0f") : summand(printer, "0.0f", false)) + "; }");
   } else if (name == "tile_put" || name == "tile_putv") {
     put(printer, expr, name == "tile_putv");
   } else if (name == "tile_commit") {
@@ -325,36 +342,39 @@ void PlainLowering::mma(Printer& printer, const Expr* expr) {
     if (a.in_vectors) {
       const std::string name = "dlk_a" + number(i / 4);
       if (i % 4 == 0) {
-        printer.line(float4(printer) + " " + name + " = " +
-                     vector_at(printer, a, "dlk_a + " + number(i) + "u") + ";");
+        const std::string at = "dlk_a + " + number(i) + "u";
+        printer.line(sum_type(printer, true) + " " + name + " = " +
+                     summand(printer, vector_at(printer, a, at), true) + ";");
       }
       rows[i] = name + lane_text(target, i % 4);
     } else {
       rows[i] = "dlk_a" + number(i);
       const uint32_t step = a.by_columns ? 1 : a.pitch;
-      printer.line("float " + rows[i] + " = " +
-                   scalar_at(printer, a, "dlk_a + " + number(i * step) + "u") + ";");
+      const std::string at = "dlk_a + " + number(i * step) + "u";
+      printer.line(sum_type(printer, false) + " " + rows[i] + " = " +
+                   summand(printer, scalar_at(printer, a, at), false) + ";");
     }
   }
   // Its columns of B: vectors of four, interleaved with those of its neighbours.
   const uint32_t unit = shape.vector_columns ? 4 : 1;
-  printer.line("uint dlk_b = " + base(right, b, stage_b) +
-               (b.by_columns ? "dlk_k + dlk_tile_x * " + number(unit * b.pitch)
-                             : "dlk_k * " + number(b.pitch) + "u + dlk_tile_x * " + number(unit)) +
-               "u;");
+  printer.line("uint dlk_b = " + base(right, b, stage_b) + "dlk_k * " + number(b.pitch) +
+               "u + dlk_tile_x * " + number(unit) + "u;");
   for (uint32_t j = 0; j < shape.tn / unit; ++j) {
     const std::string at = "dlk_b + " + number(j * unit * shape.items_x) + "u";
     const std::string name = "dlk_b" + number(j);
     if (unit == 1) {
-      printer.line("float " + name + " = " + scalar_at(printer, b, at) + ";");
+      printer.line(sum_type(printer, false) + " " + name + " = " +
+                   summand(printer, scalar_at(printer, b, at), false) + ";");
     } else if (b.in_vectors) {
-      printer.line(float4(printer) + " " + name + " = " + vector_at(printer, b, at) + ";");
+      printer.line(sum_type(printer, true) + " " + name + " = " +
+                   summand(printer, vector_at(printer, b, at), true) + ";");
     } else {
       std::string lanes;
       for (uint32_t l = 0; l < 4; ++l) {
-        lanes += (l == 0 ? "" : ", ") + scalar_at(printer, b, at + " + " + number(l) + "u");
+        const std::string lane = scalar_at(printer, b, at + " + " + number(l) + "u");
+        lanes += (l == 0 ? "" : ", ") + summand(printer, lane, false);
       }
-      printer.line(float4(printer) + " " + name + " = " + splat4(printer, lanes) + ";");
+      printer.line(sum_type(printer, true) + " " + name + " = " + splat4(printer, lanes) + ";");
     }
   }
   for (uint32_t i = 0; i < shape.tm; ++i) {
@@ -387,23 +407,24 @@ void PlainLowering::each(Printer& printer, const Stmt* stmt) const {
   const std::string row = "dlk_e_" + std::string(stmt->names[1]);
   const std::string column = "dlk_e_" + std::string(stmt->names[2]);
   const std::string element = "dlk_e_" + std::string(stmt->names[3]);
+  const std::string to_float = target.lang == Lang::kOpenCL ? "(float)(" : "float(";
   printer.line("uint " + row + " = dlk_tile_y * " + number(shape.tm) + "u + dlk_i;");
   if (!shape.vector_columns) {
     printer.line("uint " + column + " = dlk_j * " + number(shape.items_x) + "u + dlk_tile_x;");
-    printer.line("float " + element + " = " + acc_name(*acc) + "[dlk_i * " + number(shape.tn) +
-                 "u + dlk_j];");
+    printer.line("float " + element + " = " + to_float + acc_name(*acc) + "[dlk_i * " +
+                 number(shape.tn) + "u + dlk_j]);");
   } else {
     printer.line("uint " + column + " = dlk_j / 4u * " + number(4 * shape.items_x) +
                  "u + dlk_tile_x * 4u + dlk_j % 4u;");
     const std::string vector =
         acc_name(*acc) + "[dlk_i * " + number(shape.tn / 4) + "u + dlk_j / 4u]";
-    printer.line(float4(printer) + " dlk_x = " + vector + ";");
+    printer.line(sum_type(printer, true) + " dlk_x = " + vector + ";");
     // OpenCL C cannot index a vector; the choice folds once the loop is unrolled.
-    printer.line("float " + element + " = " +
+    printer.line("float " + element + " = " + to_float +
                  (target.lang == Lang::kOpenCL
                       ? std::string("dlk_j % 4u == 0u ? dlk_x.s0 : dlk_j % 4u == 1u ? dlk_x.s1 : "
-                                    "dlk_j % 4u == 2u ? dlk_x.s2 : dlk_x.s3;")
-                      : std::string("dlk_x[dlk_j % 4u];")));
+                                    "dlk_j % 4u == 2u ? dlk_x.s2 : dlk_x.s3);")
+                      : std::string("dlk_x[dlk_j % 4u]);")));
   }
   printer.statement(stmt->first);
   printer.pop_scope();

@@ -11,6 +11,7 @@ namespace {
 // Constants that a kernel has without declaring them.
 constexpr std::string_view kVectorWidth = "VW";
 constexpr std::string_view kHasEpilogue = "HAS_EPILOGUE";
+constexpr std::string_view kHalfSums = "ACC16";
 
 constexpr uint32_t kMostBindings = 64;
 constexpr uint32_t kMostParamBytes = 4096;
@@ -62,7 +63,8 @@ class VariantBuilder {
   void check_request() const {
     for (const auto& [name, value] : request_.constants) {
       const bool of_tiles = has_accumulator() && (name == "TM" || name == "TN");
-      if (name != kVectorWidth && !of_tiles && find(name, DeclKind::kConst) == nullptr) {
+      if (name != kVectorWidth && name != kHalfSums && !of_tiles &&
+          find(name, DeclKind::kConst) == nullptr) {
         unknown("constant", name, DeclKind::kConst);
       }
     }
@@ -88,9 +90,10 @@ class VariantBuilder {
 
   void resolve_constants() {
     variant_.constants[kVectorWidth] = 4;
+    variant_.constants[kHalfSums] = 0;
     variant_.constants[kHasEpilogue] = request_.epilogue.expression.empty() ? 0 : 1;
     for (const auto& [name, value] : request_.constants) {
-      if (name == kVectorWidth || find(name, DeclKind::kConst) == nullptr) {
+      if (name == kVectorWidth || name == kHalfSums || find(name, DeclKind::kConst) == nullptr) {
         variant_.constants[name] = value;
       }
     }
@@ -107,6 +110,7 @@ class VariantBuilder {
                     std::to_string(width) + ", and must be 1, 2, 4, 8 or 16");
     }
     variant_.vector_width = static_cast<uint32_t>(width);
+    variant_.half_sums = variant_.constants[kHalfSums] != 0;
   }
 
   int64_t size(const Expr* expr, int64_t most, std::string_view what) const {

@@ -456,6 +456,38 @@ TEST_CASE("atomics, bits and many parameters") {
   });
 }
 
+TEST_CASE("sums in float16 where the device computes in it") {
+  on_each_device([](const std::shared_ptr<Device>& device) {
+    for (const int64_t width : {1, 4}) {
+      KernelRequest request = each_element(
+          "in X : f32\nout Y : f32\nparam count : uint",
+          "avec sum = avec(0.0f); afloat last = 0;\n"
+          "for (uint k = 0; k < count; k++) {\n"
+          "  sum = fma(avec(ldv(X, i * VW)), avec(1), sum);\n"
+          "  last = last + afloat(ld(X, i * VW)) * 1.0f;\n}\n"
+          "set_lane(sum, 0, last); stv(Y, i * VW, fvec(sum) * fvec(float(lane(sum, 0) < 1e4f)));");
+      request.constants = {{"VW", width}, {"ACC16", 1}};
+      const auto x = random_floats(32 * static_cast<size_t>(width), 0.0f, 1.0f);
+      Bytes in = bytes_of(x), out(in.size());
+      const Params params = Params().u(100).u(32);
+      if (!device->caps().fp16_arithmetic) {
+        CHECK_THROWS_AS(run_kernel(device, request, {&in, &out}, params, {1, 1, 1}), Error);
+        continue;
+      }
+      run_kernel(device, request, {&in, &out}, params, {1, 1, 1});
+      const auto y = values_of<float>(out);
+      size_t wrong = 0;
+      for (size_t i = 0; i < x.size(); ++i) {
+        const float term = half_to_float(float_to_half(x[i]));
+        float sum = 0.0f;
+        for (int k = 0; k < 100; ++k) sum = half_to_float(float_to_half(sum + term));
+        if (y[i] != sum) ++wrong;
+      }
+      CHECK(wrong == 0);
+    }
+  });
+}
+
 TEST_CASE("every kernel of the library compiles on every device") {
   on_each_device([](const std::shared_ptr<Device>& device) {
     std::vector<KernelRequest> requests;

@@ -15,7 +15,7 @@ Caps full_caps() {
   caps.id = "test:0";
   caps.name = "test device";
   caps.fp16_storage = caps.fp64 = caps.int64 = caps.int8_storage = caps.int16_storage = true;
-  caps.subgroup_arithmetic = true;
+  caps.subgroup_arithmetic = caps.fp16_arithmetic = true;
   caps.max_group_invocations = 1024;
   caps.local_memory_bytes = 32768;
   return caps;
@@ -300,6 +300,33 @@ TEST_CASE("gang tiles in plain registers") {
   KernelRequest request;
   request.constants["TM"] = 3;
   CHECK_THROWS_AS(print(text, KernelFormat::kSpirv, request), Error);
+}
+
+TEST_CASE("sums in float16") {
+  const std::string text =
+      "kernel k\nconst TM = 1, TN = 4\nin X : f32\nout Y : f32\ntile A : f16[8, 4]\n"
+      "tile B : f16[4, 8]\nacc C : float[8, 8]\ngroup TILE_ITEMS\n{\n"
+      "  avec v = avec(0); afloat a = 0.5f; v = fma(avec(ldv(X, 0)), avec(a), v);\n"
+      "  a = max(a, lane(v, 1)) * 2; set_lane(v, 0, a); stv(Y, 0, fvec(v)); st(Y, 4, a);\n"
+      "  tile_zero(C); tile_mma(C, A, 0, B, 0); tile_each(C, r, c, x) { st(Y, c, x); }\n}\n";
+  Texts t = print_all(text);
+  check_has(t.cl, "float4 v = (float4)(0.0f);\n  float a = 0.5f;");
+  check_has_not(t.cl, "half");
+  KernelRequest request;
+  request.constants["ACC16"] = 1;
+  t = print_all(text, request);
+  check_has(t.cl, "cl_khr_fp16 : enable");
+  check_has(t.cl, "half4 v = (half4)(((half)0.0f));");
+  check_has(t.cl, "fma(convert_half4(");
+  check_has(t.cl, "half4 dlk_acc_C[1];");
+  check_has(t.cl, "half4 dlk_b0 = convert_half4(");
+  check_has(t.glsl, "GL_EXT_shader_explicit_arithmetic_types_float16 : require");
+  check_has(t.glsl, "float16_t a = float16_t(0.5f);");
+  check_has(t.glsl, "dlk_acc_C[0] = fma(f16vec4(dlk_a0), dlk_b0, dlk_acc_C[0]);");
+  check_has(t.msl, "half4 v = half4(half(0.0f));");
+  Caps caps = full_caps();
+  caps.fp16_arithmetic = false;
+  CHECK_THROWS_AS(print(text, KernelFormat::kSpirv, request, caps), Error);
 }
 
 TEST_CASE("subgroups") {
