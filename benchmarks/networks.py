@@ -105,7 +105,9 @@ def machine() -> dict[str, Any]:
         "command": " ".join(["python", *sys.argv]),
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
-        "devices": [{k: d[k] for k in ("id", "name", "driver")} for d in map(dict, dlk.devices())],
+        "devices": [
+            {"id": d.id, "name": d.name, "driver": d.caps["driver"]} for d in dlk.devices()
+        ],
     }
     try:
         found["gpu"] = subprocess.run(
