@@ -1,208 +1,31 @@
 #include "core/ops/pointwise.h"
 
 #include <algorithm>
-#include <numeric>
+
+#include "core/ops/pointwise_kernel.h"
 
 namespace dlk {
 
 namespace {
 
-constexpr int64_t kGroupSize = 64;
-
-/// An iteration space: dimensions from the outermost, and for each tensor its strides along them.
-/// Tensor 0 is the output.
-struct Space {
-  std::vector<int64_t> dims;
-  std::vector<std::vector<int64_t>> strides;  // [tensor][dimension]
-};
-
-/// Strides of `view` as seen from the output's axes: 0 where it is broadcast. A weight's axis of
-/// size 1 counts as broadcast even where the output's is 1 too: the kernel must not depend on the
-/// batch size.
-std::vector<int64_t> broadcast_strides(const TensorView& view, const Shape& shape, bool weight) {
-  std::vector<int64_t> strides(shape.size(), 0);
-  const size_t missing = shape.size() - view.shape.size();
-  for (size_t i = 0; i < view.shape.size(); ++i) {
-    const bool broadcast = view.shape[i] == 1 && (weight || shape[missing + i] != 1);
-    strides[missing + i] = broadcast ? 0 : view.strides[i];
-  }
-  return strides;
+/// Elements that one work-item loads and stores at once: more than one where every tensor is walked
+/// in step, in floats, from an aligned place. Wide CPU drivers make their own vectors of
+/// work-items.
+int64_t vector_width(const LowerContext& context, const PointwiseProgram& program,
+                     const std::vector<TensorView>& views, const TensorView& output,
+                     const IterationSpace& space) {
+  constexpr int64_t kWidth = 4;
+  const Caps& caps = context.caps();
+  if (!space.is_linear() || caps.vector_width < kWidth) return 1;
+  if (caps.is_cpu && caps.vector_width > kWidth) return 1;
+  const auto vectors = [&](const TensorView& view, size_t tensor) {
+    return compute_type(view.dtype) == "float" &&
+           (space.strides[tensor][0] == 0 || view.offset % kWidth == 0);
+  };
+  bool all = vectors(output, 0) && compute_type(program.dtype()) == "float";
+  for (size_t i = 0; i < views.size(); ++i) all = all && vectors(views[i], i + 1);
+  return all ? kWidth : 1;
 }
-
-/// Orders the axes as the output stores them and joins those that every tensor steps through alike.
-/// Axis 0 stays even at size 1 (a batch of one takes the kernel of any batch).
-Space make_space(const TensorView& output, const std::vector<TensorView>& operands,
-                 const std::vector<bool>& weights) {
-  std::vector<std::vector<int64_t>> strides{output.strides};
-  for (size_t i = 0; i < operands.size(); ++i) {
-    strides.push_back(broadcast_strides(operands[i], output.shape, weights[i]));
-  }
-  std::vector<size_t> order;
-  for (size_t axis = 0; axis < output.shape.size(); ++axis) {
-    if (axis == 0 || output.shape[axis] != 1) order.push_back(axis);
-  }
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return output.strides[a] > output.strides[b]; });
-  Space space;
-  space.strides.resize(strides.size());
-  for (const size_t axis : order) {
-    const int64_t dim = output.shape[axis];
-    bool joins = !space.dims.empty();
-    for (size_t t = 0; joins && t < strides.size(); ++t) {
-      joins = space.strides[t].back() == strides[t][axis] * dim;
-    }
-    if (joins) space.dims.back() *= dim;
-    if (!joins) space.dims.push_back(dim);
-    for (size_t t = 0; t < strides.size(); ++t) {
-      if (joins) space.strides[t].back() = strides[t][axis];
-      if (!joins) space.strides[t].push_back(strides[t][axis]);
-    }
-  }
-  if (space.dims.empty()) {
-    space.dims.push_back(1);
-    for (auto& tensor : space.strides) tensor.push_back(1);
-  }
-  return space;
-}
-
-bool is_linear(const Space& space) {
-  if (space.dims.size() != 1) return false;
-  for (const auto& tensor : space.strides) {
-    if (tensor[0] != 0 && tensor[0] != 1) return false;
-  }
-  return space.strides[0][0] == 1;
-}
-
-std::string tensor_name(size_t tensor) {
-  return tensor == 0 ? "Y" : "A" + std::to_string(tensor - 1);
-}
-
-std::string_view storage_name(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return "f32";
-    case DType::kFloat16:
-      return "f16";
-    case DType::kBFloat16:
-      return "bf16";
-    case DType::kFloat64:
-      return "f64";
-    case DType::kInt8:
-      return "i8";
-    case DType::kInt16:
-      return "i16";
-    case DType::kInt32:
-      return "i32";
-    case DType::kInt64:
-      return "i64";
-    case DType::kUInt8:
-      return "u8";
-    case DType::kUInt16:
-      return "u16";
-    case DType::kUInt32:
-      return "u32";
-    case DType::kUInt64:
-      return "u64";
-    case DType::kBool:
-      return "bool";
-  }
-  return "f32";
-}
-
-/// Writes the kernel of one program for one kind of iteration space.
-class KernelText {
- public:
-  KernelText(const PointwiseProgram& program, const std::vector<int>& binding_of,
-             const std::vector<TensorView>& views, const TensorView& output, const Space& space)
-      : program_(program), binding_of_(binding_of), space_(space), linear_(is_linear(space)) {
-    for (const TensorView& view : views) dtypes_.push_back(view.dtype);
-    output_dtype_ = output.dtype;
-  }
-
-  std::string print() const {
-    std::string text = "kernel pointwise\n";
-    for (size_t i = 0; i < dtypes_.size(); ++i) {
-      text += "in " + tensor_name(i + 1) + " : " + std::string(storage_name(dtypes_[i])) + "\n";
-    }
-    text += "out Y : " + std::string(storage_name(output_dtype_)) + "\nparam n : uint\n";
-    if (!linear_) {
-      const std::string rank = "[" + std::to_string(space_.dims.size()) + "] : uint\n";
-      text += "param d" + rank;
-      for (size_t t = 0; t < space_.strides.size(); ++t) text += "param s" + tensor_name(t) + rank;
-    }
-    for (size_t i = 0; i < program_.values.size(); ++i) {
-      text += "param v" + std::to_string(i) + " : float\n";
-    }
-    text += "group " + std::to_string(kGroupSize) + "\n{\n  uint i = WL * " +
-            std::to_string(kGroupSize) + "u + LX;\n  if (i < n) {\n";
-    return text + indices() + loads() + steps() + "  }\n}\n";
-  }
-
- private:
-  std::string indices() const {
-    if (linear_) return {};
-    std::string text = "    uint r = i;\n";
-    for (size_t axis = space_.dims.size(); axis-- > 0;) {
-      const std::string k = std::to_string(axis);
-      if (axis == 0) {
-        text += "    uint i0 = r;\n";
-      } else {
-        text += "    uint i" + k + " = r % d[" + k + "];\n    r = r / d[" + k + "];\n";
-      }
-    }
-    return text;
-  }
-
-  std::string index(size_t tensor) const {
-    if (linear_) return space_.strides[tensor][0] == 0 ? "0u" : "i";
-    std::string text;
-    for (size_t axis = 0; axis < space_.dims.size(); ++axis) {
-      const std::string k = std::to_string(axis);
-      text += (axis ? " + i" : "i") + k + " * s" + tensor_name(tensor) + "[" + k + "]";
-    }
-    return text;
-  }
-
-  std::string loads() const {
-    std::string text;
-    for (size_t i = 0; i < dtypes_.size(); ++i) {
-      text += "    " + compute_type(dtypes_[i]) + " a" + std::to_string(i) + " = ld(" +
-              tensor_name(i + 1) + ", " + index(i + 1) + ");\n";
-    }
-    return text;
-  }
-
-  std::string steps() const {
-    std::string text;
-    for (size_t s = 0; s < program_.steps.size(); ++s) {
-      const PointwiseStep& step = program_.steps[s];
-      std::vector<std::string> args;
-      std::vector<DType> dtypes;
-      for (const PointwiseArg& arg : step.args) {
-        const bool operand = arg.kind == PointwiseArg::Kind::kOperand;
-        const bool value = arg.kind == PointwiseArg::Kind::kValue;
-        args.push_back((operand ? "a"
-                        : value ? "v"
-                                : "t") +
-                       std::to_string(operand ? binding_of_[arg.index] : arg.index));
-        dtypes.push_back(operand ? program_.operands[arg.index]
-                         : value ? DType::kFloat32
-                                 : program_.steps[arg.index].dtype);
-      }
-      text += "    " + compute_type(step.dtype) + " t" + std::to_string(s) + " = " +
-              step_expression(step, dtypes, args) + ";\n";
-    }
-    const std::string last = "t" + std::to_string(program_.steps.size() - 1);
-    return text + "    st(Y, " + index(0) + ", " + last + ");\n";
-  }
-
-  const PointwiseProgram& program_;
-  const std::vector<int>& binding_of_;
-  const Space& space_;
-  bool linear_;
-  std::vector<DType> dtypes_;
-  DType output_dtype_;
-};
 
 bool same_view(const TensorView& a, const TensorView& b) {
   return a.storage == b.storage && a.offset == b.offset && a.dtype == b.dtype &&
@@ -292,26 +115,28 @@ void dispatch_pointwise(LowerContext& context, const PointwiseProgram& program,
     views.push_back(operands[i]);
     view_is_weight.push_back(weights[i]);
   }
-  const Space space = make_space(output, views, view_is_weight);
+  const IterationSpace space = make_space(output, views, view_is_weight);
   const int64_t n = output.elements();
+  const int64_t width = vector_width(context, program, views, output, space);
 
   KernelRequest request;
   request.name = "pointwise";
-  request.source = KernelText(program, binding_of, views, output, space).print();
+  request.source = pointwise_kernel(program, binding_of, views, output, space, width);
   Params params;
   params["n"] = n;
-  if (!is_linear(space)) {
+  if (!space.is_linear()) {
     params["d"] = space.dims;
     for (size_t t = 0; t < space.strides.size(); ++t) {
-      params["s" + tensor_name(t)] = space.strides[t];
+      params["s" + IterationSpace::tensor_name(t)] = space.strides[t];
     }
   }
   for (size_t i = 0; i < program.values.size(); ++i) {
     params["v" + std::to_string(i)] = program.values[i];
   }
   views.push_back(output);
+  const int64_t items = kPointwiseGroup * width;
   context.dispatch(request, views, std::move(params),
-                   context.linear_groups((n + kGroupSize - 1) / kGroupSize));
+                   context.linear_groups((n + items - 1) / items));
 }
 
 void infer_pointwise(InferContext& context) {

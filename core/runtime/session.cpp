@@ -59,16 +59,23 @@ std::shared_ptr<Recording> SessionCore::recording_for(ActivationSet& set,
 
 View SessionCore::input_view(ActivationSet& set, size_t index, const PlanTensor& tensor,
                              const RunInput& input) {
-  if (const auto* given = std::get_if<DeviceTensor>(&input)) return given->view;
+  const auto* given = std::get_if<DeviceTensor>(&input);
+  // Kernels load vectors: a tensor at an odd place is copied to an aligned one.
+  if (given && given->view.offset_bytes % kArenaAlignment == 0) return given->view;
   const uint64_t bytes = std::max<uint64_t>(tensor.size_bytes(), 4);
   set.input_buffers.resize(std::max(set.input_buffers.size(), index + 1));
   auto& buffer = set.input_buffers[index];
   if (!buffer || buffer->size_bytes() < bytes) {
     buffer = model_->device()->allocate(bytes, MemoryKind::kDevice);
   }
-  const auto& host = std::get<HostTensor>(input);
-  if (tensor.size_bytes() > 0) {
-    queue_->write({buffer, 0, tensor.size_bytes()}, host.bytes());
+  if (tensor.size_bytes() == 0) return {buffer, 0, bytes};
+  const View target{buffer, 0, tensor.size_bytes()};
+  if (given) {
+    CommandList list;
+    list.copy(View{given->view.buffer, given->view.offset_bytes, tensor.size_bytes()}, target);
+    queue_->submit(model_->device()->record(list));
+  } else {
+    queue_->write(target, std::get<HostTensor>(input).bytes());
   }
   return {buffer, 0, bytes};
 }

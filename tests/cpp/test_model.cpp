@@ -138,6 +138,45 @@ TEST_CASE("device tensors are bound without a copy, and outputs feed the next ru
   }
 }
 
+TEST_CASE("device tensors at odd places are taken too") {
+  for (const auto& device : test_devices()) {
+    CAPTURE(device->caps().id);
+    const auto model = Model::create(small_network(), device);
+    const auto session = model->create_session();
+    const HostTensor x = noise({1, 4, 8, 8}, 3);
+    const HostTensor expected = session->run({{"x", x}}).at("y");
+    DeviceTensor odd = DeviceTensor::empty(device, DType::kFloat32, {1, 4, 8, 9});
+    odd.shape = x.shape;
+    odd.view = {odd.view.buffer, 12, x.size_bytes()};
+    const auto queue = device->create_queue();
+    queue->wait(queue->write(odd.view, x.bytes()));
+    CHECK(session->run({{"x", odd}}).at("y").to_doubles() == expected.to_doubles());
+  }
+}
+
+TEST_CASE("pointwise kernels take any length and place") {
+  for (const auto& device : test_devices()) {
+    CAPTURE(device->caps().id);
+    for (const int64_t n : {1, 3, 4, 63, 64, 257, 1023}) {
+      Graph graph;
+      const ValueId x = graph.add_input("x", DType::kFloat32, static_shape({n + 3}));
+      const ValueId from = graph.add_constant("from", HostTensor::ints({3}));
+      const ValueId to = graph.add_constant("to", HostTensor::ints({n + 3}));
+      const ValueId part = graph.add_node("Slice", {x, from, to})[0];
+      const ValueId two = graph.add_constant("two", floats({}, {2}));
+      graph.add_output(graph.add_node("Mul", {x, two})[0], "whole");
+      graph.add_output(graph.add_node("Mul", {part, two})[0], "part");
+      const HostTensor input = noise({n + 3}, 9);
+      const auto y = Model::create(std::move(graph), device)->create_session()->run({{"x", input}});
+      std::vector<double> expected = input.to_doubles();
+      for (double& value : expected) value *= 2;
+      CHECK(y.at("whole").to_doubles() == expected);
+      expected.erase(expected.begin(), expected.begin() + 3);
+      CHECK(y.at("part").to_doubles() == expected);
+    }
+  }
+}
+
 TEST_CASE("completion is reported, and a profile has a time for every step") {
   for (const auto& device : test_devices()) {
     CAPTURE(device->caps().id);
