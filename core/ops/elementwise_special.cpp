@@ -59,20 +59,38 @@ PointwiseProgram modulo(const PointwiseContext& context) {
   return program;
 }
 
-/// Targets differ in pow of negative and zero bases: spelled out.
-PointwiseProgram power(const PointwiseContext& context) {
+/// Products by the bits of the exponent, which wrap like the type's multiplication. A negative
+/// exponent gives 0, except for bases 1 and -1.
+PointwiseProgram integer_power(const PointwiseContext& context) {
   PointwiseProgram program;
   const DType dtype = context.dtype(0);
+  const PointwiseArg x = operand_arg(0);
+  // Beyond 63 only the parity matters: the bases 0, 1 and -1, or what does not fit anyway.
+  const PointwiseArg y = program.add_step("Pow", "int($0 > $T(63) ? $T(62) + ($0 & $T(1)) : $0)",
+                                          {operand_arg(1)}, DType::kInt32);
+  PointwiseArg square = x;
+  PointwiseArg result = program.add_step("", "(($1 & 1) != 0 ? $0 : $T(1))", {x, y}, dtype);
+  for (int bit = 1; bit < 6; ++bit) {
+    square = program.add_step("", "$0 * $0", {square}, dtype);
+    result = program.add_step("", "(($2 & " + std::to_string(1 << bit) + ") != 0 ? $0 * $1 : $0)",
+                              {result, square, y}, dtype);
+  }
+  program.add_step("",
+                   "($2 >= 0 ? $0 : ($1 == $T(1) ? $T(1) : ($1 + $T(1) == $T(0) ? ($2 & 1) == 0 ? "
+                   "$T(1) : $1 : $T(0))))",
+                   {result, x, y}, dtype);
+  return program;
+}
+
+PointwiseProgram power(const PointwiseContext& context) {
+  const DType dtype = context.dtype(0);
+  if (!is_floating(dtype) && !is_floating(context.dtype(1))) return integer_power(context);
+  PointwiseProgram program;
   const auto as_float = [&](size_t i) {
     return program.add_step("", "float($0)", {operand_arg(i)}, DType::kFloat32);
   };
   const PointwiseArg x = as_float(0), y = as_float(1);
-  const std::string parity = "(floor($1 * 0.5f) * 2.0f == $1 ? 1.0f : -1.0f)";
-  const std::string text =
-      "($1 == 2.0f ? $0 * $0 : ($1 == 0.0f ? 1.0f : ($0 > 0.0f ? pow($0, $1) : ($0 == 0.0f ? "
-      "($1 > 0.0f ? 0.0f : INFINITY) : (floor($1) == $1 ? " +
-      parity + " * pow(-$0, $1) : NAN)))))";
-  PointwiseArg result = program.add_step("Pow", text, {x, y}, DType::kFloat32);
+  PointwiseArg result = program.add_step("Pow", "pow($0, $1)", {x, y}, DType::kFloat32);
   if (!is_floating(dtype)) result = program.add_step("", "rint($0)", {result}, DType::kFloat32);
   if (compute_type(dtype) != "float") program.add_step("", "$R($0)", {result}, dtype);
   program.steps.back().dtype = dtype;
@@ -111,9 +129,7 @@ PointwiseProgram variadic(const PointwiseContext& context) {
     result = program.add_step(i == 1 ? op : "", text, {result, operand_arg(i)}, dtype);
   }
   if (op == "Mean") {
-    const PointwiseArg scale = program.add_value(1.0 / static_cast<double>(context.input_count()));
-    program.add_step("", dtype == DType::kFloat64 ? "$0 * double($1)" : "$0 * $1", {result, scale},
-                     dtype);
+    program.add_step("", "$0 / $T(" + std::to_string(context.input_count()) + ")", {result}, dtype);
   } else if (program.steps.empty()) {
     program.add_step(op, "$0", {result}, dtype);
   }

@@ -98,14 +98,6 @@ py::dict code_dict(const KernelCode& code) {
   return d;
 }
 
-/// Parses `source` when the request has its own, else uses the embedded kernels.
-KernelCode print_kernel(const KernelRequest& request, KernelFormat format, const Caps& caps) {
-  if (request.source.empty()) return KernelSources::embedded().print(request, format, caps);
-  KernelSources sources;
-  sources.add(request.name + ".k", request.source);
-  return sources.print(request, format, caps);
-}
-
 /// What printing needs to know when no device is named: generous limits, every feature.
 Caps generic_caps() {
   Caps caps;
@@ -138,8 +130,8 @@ void bind_kernels(py::module_& m) {
       "print_kernel",
       [](const KernelRequest& request, const std::string& format,
          const std::shared_ptr<Device>& device) {
-        return code_dict(
-            print_kernel(request, parse_format(format), device ? device->caps() : generic_caps()));
+        const Caps caps = device ? device->caps() : generic_caps();
+        return code_dict(KernelSources::embedded().print(request, parse_format(format), caps));
       },
       py::arg("request"), py::arg("format"), py::arg("device").none(true) = py::none(),
       "The text of a variant (format: opencl, glsl, msl) and its calling convention.");
