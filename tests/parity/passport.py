@@ -133,7 +133,8 @@ def to_html(passport: dict[str, Any]) -> str:
         "border-bottom:1px solid #ddd}.failed{background:#fbb}.unsupported{color:#888}</style>"
         f"<h1>dlk {passport['dlk']} parity passport</h1><p>{passport['date']}. Worst error over "
         "the cases of each operator against NumPy in float64: max|a-b|/max|b|, and units in the "
-        f"last place.</p><table><tr><th>operator</th><th>dtype</th>{head}</tr>{''.join(body)}</table>\n"
+        f"last place.</p><table><tr><th>operator</th><th>dtype</th>{head}</tr>{''.join(body)}"
+        "</table>\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Pointwise operators of two and more floating tensors: broadcasting, ranks, sizes, special values."""
+"""Pointwise operators of two and more floats: broadcasting, ranks, sizes, special values."""
 
 from __future__ import annotations
 
@@ -160,9 +160,11 @@ for _side in ("left", "right"):
         Case(
             op="Div",
             name=f"constant_{_side}",
-            inputs=lambda rng: {"a": uniform(rng, 1, 2, 3, 5), "b": uniform(rng, 1, 2)}
-            if _side == "right"
-            else {"a": uniform(rng, 1, 2), "b": uniform(rng, 1, 2, 3, 5)},
+            inputs=lambda rng: (
+                {"a": uniform(rng, 1, 2, 3, 5), "b": uniform(rng, 1, 2)}
+                if _side == "right"
+                else {"a": uniform(rng, 1, 2), "b": uniform(rng, 1, 2, 3, 5)}
+            ),
             constants=("b",) if _side == "right" else ("a",),
             oracle=np.divide,
             dtypes=FLOATS,
