@@ -247,7 +247,15 @@ class Recurrence {
     TensorView lengths = none;
     if (context_.has_input(4)) lengths = index_view(context_, context_.input(4));
     request_.name = "rnn_step";
-    operands_ = {project(context_, sizes_, x, gates), transposed_weights(context_, 2)};
+    // CPU drivers run the packed product many times faster than a loop in each work-item.
+    product_first_ = context_.caps().is_cpu && sizes_.directions == 1 && sizes_.units >= 32 &&
+                     context_.is_weight(2) && !resets_first();
+    request_.constants["PRODUCT"] = product_first_ ? 1 : 0;
+    if (product_first_) {
+      product_ = context_.workspace(DType::kFloat32, {sizes_.batch, gates * sizes_.units});
+    }
+    operands_ = {project(context_, sizes_, x, gates),
+                 product_first_ ? product_ : transposed_weights(context_, 2)};
     bind(3, "HAS_BIAS", bias);
     bind(7, "HAS_PEEPHOLE", peephole);
     bind(4, "HAS_LENGTHS", lengths);
@@ -296,14 +304,30 @@ class Recurrence {
                {"beta", activations.beta}};
   }
 
+  /// A GRU that multiplies h by r before its product.
+  bool resets_first() const {
+    return cell_.code == 1 && context_.attr_int("linear_before_reset", 0) == 0;
+  }
+
+  /// h * R^T of all gates.
+  void multiply(int64_t from) {
+    MatrixProblem problem;
+    problem.a = drop_axis(slot(from), 0);
+    problem.b = permute_view(drop_axis(context_.input(2), 0), {1, 0});
+    problem.b_input = 2;
+    problem.b_transposed = true;
+    problem.y = product_;
+    lower_matrix_product(context_, problem);
+  }
+
   void steps() {
     prepare();
-    const bool reset_first = cell_.code == 1 && context_.attr_int("linear_before_reset", 0) == 0;
     for (int64_t t = 0; t < sizes_.times; ++t) {
       params_["t"] = t;
       params_["from"] = slot_offset(t % 2);
       params_["to"] = slot_offset((t + 1) % 2);
-      if (reset_first) {
+      if (product_first_) multiply(t % 2);
+      if (resets_first()) {
         pass(1, 0, 2, slot_offset(t % 2));
         pass(2, 2, 1, slot_offset(kResetSlot));
       } else {
@@ -327,7 +351,8 @@ class Recurrence {
   const Cell& cell_;
   Sizes sizes_;
   bool batch_first_;
-  TensorView state_;
+  TensorView state_, product_;
+  bool product_first_ = false;
   KernelRequest request_;
   std::vector<TensorView> operands_;
   Params params_;
