@@ -6,20 +6,110 @@
 //   conv_direct     everything else (3-D, a few channels a group)
 #include <algorithm>
 
-#include "core/ops/conv.h"
+#include "core/ops/conv_parts.h"
 
 namespace dlk {
 
 namespace {
 
-struct Sizes {
-  int64_t batch, channels_in, channels_out;
-  int64_t cg, kg;  // a group
-  int64_t taps;
-};
+// Vectors as wide as both tensors allow; 1 where channels are not innermost.
+int64_t depthwise_width(const LowerContext& ctx, const ConvProblem& p) {
+  for (int64_t width = ctx.caps().vector_width; width >= 4; width /= 2) {
+    if (vectors_along(p.x, 1, width) && vectors_along(p.y, 1, width)) return width;
+  }
+  return 1;
+}
 
-Sizes sizes_of(const ConvProblem& p) {
-  Sizes s{};
+void lower_depthwise(LowerContext& ctx, const ConvProblem& p, int64_t width) {
+  const ConvSizes s = sizes_of(p);
+  // Packed as one group with one block of all channels.
+  const TensorView packed = pack_weights(ctx, packing_of(p, 1, s.channels_out));
+  const Window w = p.window.expanded(2);
+  const std::vector<int64_t> xs = expanded_strides(p.x, 2), ys = expanded_strides(p.y, 2);
+  const int64_t tile = 4;
+  KernelRequest request = request_with_epilogue(ctx, "conv_depthwise");
+  set_types(request, p, packed.dtype);
+  request.constants["VW"] = width;
+  request.constants["TM"] = tile;
+  const bool wide = ctx.caps().is_cpu && ctx.caps().subgroup_size == 0;
+  const int64_t group = wide ? 1 : kLinearGroup;
+  request.constants["WG"] = group;
+  const int64_t span = wide ? s.channels_out : width;
+  const int64_t parts = ceil_div(s.channels_out, span);
+  const int64_t strips = ceil_div(w.output[1], tile);
+  const int64_t total = parts * strips * w.output[0] * s.batch;
+  Params params{{"total", total},   {"channels", s.channels_out},
+                {"span", span},     {"parts", parts},
+                {"strips", strips}, {"xs_n", xs[0]},
+                {"xs_h", xs[2]},    {"xs_w", xs[3]},
+                {"ys_n", ys[0]},    {"ys_h", ys[2]},
+                {"ys_w", ys[3]}};
+  add_window_params(params, w);
+  ctx.dispatch(request, operands_of(ctx, p, packed), std::move(params),
+               ctx.linear_groups(ceil_div(total, group)));
+}
+
+void lower_block(LowerContext& ctx, const ConvProblem& p) {
+  const ConvSizes s = sizes_of(p);
+  const Caps& caps = ctx.caps();
+  const int64_t width = caps.vector_width;
+  // Wide vectors fill the registers alone; narrow ones come in pairs to pay for the loads.
+  const int64_t tile = 8, vectors = width >= 16 ? 1 : 2;
+  const int64_t bn = width * vectors;
+  const int64_t group = caps.is_cpu ? std::max<int64_t>(1, caps.subgroup_size) : kLinearGroup;
+  const TensorView packed = pack_weights(ctx, packing_of(p, p.groups, bn));
+  const Window w = p.window.expanded(2);
+  KernelRequest request = request_with_epilogue(ctx, "conv_block");
+  set_types(request, p, packed.dtype);
+  request.constants["VW"] = width;
+  request.constants["TM"] = tile;
+  request.constants["NV"] = vectors;
+  request.constants["WG"] = group;
+  const int64_t pixels = s.batch * w.output[0] * w.output[1];
+  Params params{{"pixels", pixels},
+                {"cg", s.cg},
+                {"kg", s.kg},
+                {"vector_store", vectors_along(p.y, 1, width) && s.kg % width == 0 ? 1 : 0},
+                {"xs", expanded_strides(p.x, 2)},
+                {"ys", expanded_strides(p.y, 2)}};
+  add_window_params(params, w);
+  const int64_t step = blocks_in_reach(ctx, p.groups, packed.shape, packed.dtype);
+  for (int64_t first = 0; first < packed.shape[0]; first += step) {
+    const int64_t count = std::min(step, packed.shape[0] - first);
+    const int64_t total = ceil_div(pixels, tile) * count;
+    params["first_block"] = first;
+    params["total"] = total;
+    ctx.dispatch(request, operands_of(ctx, p, slice_view(packed, 0, first, count)), params,
+                 ctx.linear_groups(ceil_div(total, group)));
+  }
+}
+
+void lower_direct(LowerContext& ctx, const ConvProblem& p) {
+  const ConvSizes s = sizes_of(p);
+  const TensorView weight = ctx.contiguous(p.weight);
+  const Window w = p.window.expanded(3);
+  KernelRequest request = request_with_epilogue(ctx, "conv_direct");
+  set_types(request, p, weight.dtype);
+  Params params{{"channels", s.channels_out},
+                {"cg", s.cg},
+                {"kg", s.kg},
+                {"channels_inner", p.y.strides[1] == 1 ? 1 : 0},
+                {"xs", expanded_strides(p.x, 3)},
+                {"ys", expanded_strides(p.y, 3)},
+                {"ext", w.input},
+                {"res", w.output},
+                {"k", w.kernel},
+                {"stride", w.stride},
+                {"dil", w.dilation},
+                {"pad", w.pad_begin}};
+  dispatch_linear(ctx, std::move(request), operands_of(ctx, p, weight), std::move(params),
+                  p.y.elements());
+}
+
+}  // namespace
+
+ConvSizes sizes_of(const ConvProblem& p) {
+  ConvSizes s{};
   s.batch = p.x.shape[0];
   s.channels_in = p.x.shape[1];
   s.channels_out = p.y.shape[1];
@@ -55,140 +145,6 @@ WeightPacking packing_of(const ConvProblem& p, int64_t groups, int64_t bn) {
   packing.bn = bn;
   return packing;
 }
-
-// Vectors as wide as both tensors allow; 1 where channels are not innermost.
-int64_t depthwise_width(const LowerContext& ctx, const ConvProblem& p) {
-  for (int64_t width = ctx.caps().vector_width; width >= 4; width /= 2) {
-    if (vectors_along(p.x, 1, width) && vectors_along(p.y, 1, width)) return width;
-  }
-  return 1;
-}
-
-void lower_depthwise(LowerContext& ctx, const ConvProblem& p, int64_t width) {
-  const Sizes s = sizes_of(p);
-  // Packed as one group with one block of all channels.
-  const TensorView packed = pack_weights(ctx, packing_of(p, 1, s.channels_out));
-  const Window w = p.window.expanded(2);
-  const std::vector<int64_t> xs = expanded_strides(p.x, 2), ys = expanded_strides(p.y, 2);
-  const int64_t tile = 4;
-  KernelRequest request = request_with_epilogue(ctx, "conv_depthwise");
-  set_types(request, p, packed.dtype);
-  request.constants["VW"] = width;
-  request.constants["TM"] = tile;
-  const bool wide = ctx.caps().is_cpu && ctx.caps().subgroup_size == 0;
-  const int64_t group = wide ? 1 : kLinearGroup;
-  request.constants["WG"] = group;
-  const int64_t span = wide ? s.channels_out : width;
-  const int64_t parts = ceil_div(s.channels_out, span);
-  const int64_t strips = ceil_div(w.output[1], tile);
-  const int64_t total = parts * strips * w.output[0] * s.batch;
-  Params params{{"total", total},   {"channels", s.channels_out},
-                {"span", span},     {"parts", parts},
-                {"strips", strips}, {"xs_n", xs[0]},
-                {"xs_h", xs[2]},    {"xs_w", xs[3]},
-                {"ys_n", ys[0]},    {"ys_h", ys[2]},
-                {"ys_w", ys[3]}};
-  add_window_params(params, w);
-  ctx.dispatch(request, operands_of(ctx, p, packed), std::move(params),
-               ctx.linear_groups(ceil_div(total, group)));
-}
-
-void lower_block(LowerContext& ctx, const ConvProblem& p) {
-  const Sizes s = sizes_of(p);
-  const Caps& caps = ctx.caps();
-  const int64_t width = caps.vector_width;
-  // Wide vectors fill the registers alone; narrow ones come in pairs to pay for the loads.
-  const int64_t tile = 8, vectors = width >= 16 ? 1 : 2;
-  const int64_t bn = width * vectors;
-  const int64_t group = caps.is_cpu ? std::max<int64_t>(1, caps.subgroup_size) : kLinearGroup;
-  const TensorView packed = pack_weights(ctx, packing_of(p, p.groups, bn));
-  const Window w = p.window.expanded(2);
-  KernelRequest request = request_with_epilogue(ctx, "conv_block");
-  set_types(request, p, packed.dtype);
-  request.constants["VW"] = width;
-  request.constants["TM"] = tile;
-  request.constants["NV"] = vectors;
-  request.constants["WG"] = group;
-  const int64_t pixels = s.batch * w.output[0] * w.output[1];
-  Params params{{"pixels", pixels},
-                {"cg", s.cg},
-                {"kg", s.kg},
-                {"vector_store", vectors_along(p.y, 1, width) && s.kg % width == 0 ? 1 : 0},
-                {"xs", expanded_strides(p.x, 2)},
-                {"ys", expanded_strides(p.y, 2)}};
-  add_window_params(params, w);
-  const int64_t step = blocks_in_reach(ctx, p.groups, packed.shape, packed.dtype);
-  for (int64_t first = 0; first < packed.shape[0]; first += step) {
-    const int64_t count = std::min(step, packed.shape[0] - first);
-    const int64_t total = ceil_div(pixels, tile) * count;
-    params["first_block"] = first;
-    params["total"] = total;
-    ctx.dispatch(request, operands_of(ctx, p, slice_view(packed, 0, first, count)), params,
-                 ctx.linear_groups(ceil_div(total, group)));
-  }
-}
-
-// Vectors of VW channels can be loaded: channels innermost, and every group starts aligned.
-bool has_channel_vectors(const TensorView& x, int64_t cg, int64_t width) {
-  return vectors_along(x, 1, width) && cg % width == 0;
-}
-
-void lower_gemm(LowerContext& ctx, const ConvProblem& p) {
-  const Sizes s = sizes_of(p);
-  constexpr int64_t kRows = 64, kColumns = 64, kDepth = 16, kWidth = 4;
-  WeightPacking packing = packing_of(p, p.groups, kColumns);
-  packing.row_multiple = kDepth;
-  const TensorView packed = pack_weights(ctx, packing);
-  const Window w = p.window.expanded(2);
-  KernelRequest request = request_with_epilogue(ctx, "conv_gemm");
-  set_types(request, p, packed.dtype);
-  request.constants["VW"] = kWidth;
-  request.constants["BM"] = kRows;
-  request.constants["BN"] = kColumns;
-  request.constants["BK"] = kDepth;
-  request.constants["VECTOR_X"] = has_channel_vectors(p.x, s.cg, kWidth) ? 1 : 0;
-  const int64_t pixels = s.batch * w.output[0] * w.output[1];
-  Params params{{"pixels", pixels},
-                {"cg", s.cg},
-                {"kg", s.kg},
-                {"xs", expanded_strides(p.x, 2)},
-                {"ys", expanded_strides(p.y, 2)}};
-  add_window_params(params, w);
-  const int64_t step = blocks_in_reach(ctx, p.groups, packed.shape, packed.dtype);
-  for (int64_t first = 0; first < packed.shape[0]; first += step) {
-    const int64_t count = std::min(step, packed.shape[0] - first);
-    const int64_t total = ceil_div(pixels, kRows) * count;
-    params["first_block"] = first;
-    params["bound_blocks"] = count;
-    params["total"] = total;
-    ctx.dispatch(request, operands_of(ctx, p, slice_view(packed, 0, first, count)), params,
-                 ctx.linear_groups(total));
-  }
-}
-
-void lower_direct(LowerContext& ctx, const ConvProblem& p) {
-  const Sizes s = sizes_of(p);
-  const TensorView weight = ctx.contiguous(p.weight);
-  const Window w = p.window.expanded(3);
-  KernelRequest request = request_with_epilogue(ctx, "conv_direct");
-  set_types(request, p, weight.dtype);
-  Params params{{"channels", s.channels_out},
-                {"cg", s.cg},
-                {"kg", s.kg},
-                {"channels_inner", p.y.strides[1] == 1 ? 1 : 0},
-                {"xs", expanded_strides(p.x, 3)},
-                {"ys", expanded_strides(p.y, 3)},
-                {"ext", w.input},
-                {"res", w.output},
-                {"k", w.kernel},
-                {"stride", w.stride},
-                {"dil", w.dilation},
-                {"pad", w.pad_begin}};
-  dispatch_linear(ctx, std::move(request), operands_of(ctx, p, weight), std::move(params),
-                  p.y.elements());
-}
-
-}  // namespace
 
 void add_window_params(Params& params, const Window& w) {
   static constexpr const char* kAxes[2] = {"h", "w"};
@@ -271,7 +227,7 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
   require_float_storage(ctx, p.x.dtype);
   if (p.y.elements() == 0) return;
   for (const TensorView* view : {&p.x, &p.y, &p.weight}) require_32bit(ctx, *view);
-  const Sizes s = sizes_of(p);
+  const ConvSizes s = sizes_of(p);
   const bool planar = p.window.rank() <= 2;
   if (planar && s.cg == 1 && s.kg == 1) {
     const int64_t width = depthwise_width(ctx, p);
@@ -281,7 +237,7 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
   const bool is_cpu = ctx.caps().is_cpu;
   const int64_t fewest = is_cpu ? ctx.caps().vector_width / 2 : 16;
   if (!planar || (p.groups != 1 && s.kg < fewest)) return lower_direct(ctx, p);
-  is_cpu ? lower_block(ctx, p) : lower_gemm(ctx, p);
+  is_cpu ? lower_block(ctx, p) : lower_conv_gemm(ctx, p);
 }
 
 }  // namespace dlk

@@ -19,14 +19,14 @@ TensorView without_matrix_axes(TensorView view) {
   return view;
 }
 
-// (outer, inner, M) as the batch and the two spatial axes of an image with `columns` channels.
-TensorView as_image(const TensorView& view, const LoopNest& batch, size_t which) {
-  const Shape& steps = batch.strides[which];
-  const bool two = batch.rank() == 2;
-  const size_t m = view.shape.size() - 2, n = m + 1;
+// The rows of every batch as images of few pixels: (rows) or (outer, inner) or (outer, middle,
+// inner) as the batch and the two spatial axes, the columns as channels.
+TensorView as_image(const TensorView& view, const LoopNest& rows, size_t which) {
+  const Shape &steps = rows.strides[which], &dims = rows.dims;
+  const bool three = rows.rank() == 3, several = rows.rank() > 1;
   TensorView image = view;
-  image.shape = {two ? batch.dims[0] : 1, view.shape[n], batch.dims.back(), view.shape[m]};
-  image.strides = {two ? steps[0] : 0, view.strides[n], steps.back(), view.strides[m]};
+  image.shape = {dims[0], view.shape.back(), three ? dims[1] : 1, several ? dims.back() : 1};
+  image.strides = {steps[0], view.strides.back(), three ? steps[1] : 0, several ? steps.back() : 0};
   return image;
 }
 
@@ -49,12 +49,12 @@ bool shares_b(const MatrixProblem& p) {
 bool lower_packed(LowerContext& ctx, const MatrixProblem& p) {
   if (!ctx.is_weight(p.b_input) || p.alpha != 1.0) return false;
   if (!shares_b(p) || !is_row_of_n(p) || (p.c && p.beta != 1.0)) return false;
-  const TensorView a = without_matrix_axes(p.a), y = without_matrix_axes(p.y);
-  const LoopNest batch = collapse(y.shape, {a.strides, y.strides});
-  if (batch.rank() > 2) return false;
+  const TensorView a = drop_axis(p.a, p.a.rank() - 1), y = drop_axis(p.y, p.y.rank() - 1);
+  const LoopNest rows = collapse(y.shape, {a.strides, y.strides});
+  if (rows.rank() > 3) return false;
   ConvProblem conv;
-  conv.x = as_image(p.a, batch, 0);
-  conv.y = as_image(p.y, batch, 1);
+  conv.x = as_image(p.a, rows, 0);
+  conv.y = as_image(p.y, rows, 1);
   conv.weight_input = p.b_input;
   const bool transposed = p.b_transposed;
   conv.reshape_weight = [transposed](const TensorView& input) {

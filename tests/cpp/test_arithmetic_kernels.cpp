@@ -58,6 +58,8 @@ TEST_CASE("convolutions") {
     compile(with_silu(request("conv_depthwise", {{"HAS_BIAS", bias}})));
     for (const int64_t vectors : {0, 1}) {
       compile(request("conv_gemm", {{"HAS_BIAS", bias}, {"VECTOR_X", vectors}}));
+      compile(request("conv_gemm", {{"SPLIT", 1}, {"VECTOR_X", vectors}, {"BM", 128}}));
+      compile(with_silu(request("conv_gemm_sum", {{"HAS_BIAS", bias}})));
       compile(with_silu(request("conv_gemm", {{"HAS_BIAS", bias}, {"VECTOR_X", vectors}})));
     }
     compile(request("conv_direct", {{"HAS_BIAS", bias}},

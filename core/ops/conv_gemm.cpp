@@ -1,0 +1,116 @@
+// Convolution as an implicit matrix product on gang tiles (kernels/conv_gemm.k).
+//
+// Which variant runs follows from one image's shape, never from the batch, so that a new batch size
+// needs no new pipeline. Layers with few tiles an image share the depth of each tile among `slices`
+// groups; how many depends on the whole problem and the device.
+#include <algorithm>
+
+#include "core/ops/conv_parts.h"
+
+namespace dlk {
+
+namespace {
+
+constexpr int64_t kColumns = 64, kDepth = 16, kWidth = 4;
+
+// Vectors of channels can be loaded: channels innermost, and every group starts aligned.
+bool has_channel_vectors(const TensorView& x, int64_t cg) {
+  return vectors_along(x, 1, kWidth) && cg % kWidth == 0;
+}
+
+struct GemmPlan {
+  int64_t rows;  // of a tile
+  bool split;
+  int64_t slices = 1, depth = 0;
+};
+
+GemmPlan plan_of(const Caps& caps, const ConvSizes& s, int64_t pixels, int64_t blocks) {
+  constexpr int64_t kFewTiles = 64, kLeastSteps = 4, kMostSlices = 16, kLargeImage = 2048;
+  const int64_t steps = ceil_div(s.taps * s.cg, kDepth);
+  const int64_t an_image = pixels / s.batch;
+  GemmPlan plan{an_image >= kLargeImage ? 128 : 64, false};
+  plan.split = ceil_div(an_image, plan.rows) * blocks < kFewTiles && steps >= 2 * kLeastSteps;
+  if (!plan.split) return plan;
+  const int64_t tiles = ceil_div(pixels, plan.rows) * blocks;
+  const int64_t wanted = ceil_div(2 * static_cast<int64_t>(caps.compute_units), tiles);
+  plan.slices = std::clamp<int64_t>(wanted, 1, std::min(kMostSlices, steps / kLeastSteps));
+  plan.depth = ceil_div(steps, plan.slices);
+  plan.slices = ceil_div(steps, plan.depth);
+  return plan;
+}
+
+void sum_slices(LowerContext& ctx, const ConvProblem& p, const Window& w, const TensorView& sums) {
+  KernelRequest request = request_with_epilogue(ctx, "conv_gemm_sum");
+  request.types["TY"] = p.y.dtype;
+  request.constants["HAS_BIAS"] = p.bias ? 1 : 0;
+  std::vector<TensorView> views{sums};
+  if (p.bias) {
+    request.types["TB"] = p.bias->dtype;
+    views.push_back(*p.bias);
+  }
+  views.push_back(p.y);
+  dispatch_linear(ctx, std::move(request), with_epilogue_views(ctx, std::move(views)),
+                  {{"slices", sums.shape[0]},
+                   {"channels", sums.shape[2]},
+                   {"out_h", w.output[0]},
+                   {"out_w", w.output[1]},
+                   {"ys", expanded_strides(p.y, 2)}},
+                  sums.shape[1] * sums.shape[2]);
+}
+
+}  // namespace
+
+void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p) {
+  const ConvSizes s = sizes_of(p);
+  WeightPacking packing = packing_of(p, p.groups, kColumns);
+  packing.row_multiple = kDepth;
+  const TensorView packed = pack_weights(ctx, packing);
+  const Window w = p.window.expanded(2);
+  const int64_t pixels = s.batch * w.output[0] * w.output[1];
+  const GemmPlan plan = plan_of(ctx.caps(), s, pixels, packed.shape[0]);
+  ConvProblem product = p;
+  KernelRequest request;
+  if (plan.split) {
+    product.bias.reset();
+    product.y = ctx.workspace(DType::kFloat32, {plan.slices, pixels, s.channels_out});
+    request.name = "conv_gemm";
+    require_32bit(ctx, product.y);
+  } else {
+    request = request_with_epilogue(ctx, "conv_gemm");
+  }
+  set_types(request, product, packed.dtype);
+  for (const auto& [name, value] :
+       std::map<std::string, int64_t>{{"VW", kWidth},
+                                      {"BM", plan.rows},
+                                      {"BN", kColumns},
+                                      {"BK", kDepth},
+                                      {"SPLIT", plan.split ? 1 : 0},
+                                      {"VECTOR_X", has_channel_vectors(p.x, s.cg) ? 1 : 0}}) {
+    request.constants[name] = value;
+  }
+  Params params{{"pixels", pixels}, {"cg", s.cg}, {"kg", s.kg}, {"xs", expanded_strides(p.x, 2)}};
+  if (plan.split) {
+    params["slices"] = plan.slices;
+    params["depth"] = plan.depth;
+    params["channels"] = s.channels_out;
+  } else {
+    params["ys"] = expanded_strides(p.y, 2);
+  }
+  add_window_params(params, w);
+  const int64_t step = blocks_in_reach(ctx, p.groups, packed.shape, packed.dtype);
+  for (int64_t first = 0; first < packed.shape[0]; first += step) {
+    const int64_t count = std::min(step, packed.shape[0] - first);
+    const int64_t total = ceil_div(pixels, plan.rows) * count * plan.slices;
+    params["first_block"] = first;
+    params["bound_blocks"] = count;
+    params["total"] = total;
+    const TensorView weight = slice_view(packed, 0, first, count);
+    const std::vector<TensorView> views = plan.split
+                                              ? std::vector<TensorView>{p.x, weight, product.y}
+                                              : operands_of(ctx, product, weight);
+    ctx.dispatch(request, views, params, ctx.linear_groups(total));
+  }
+  if (plan.split) sum_slices(ctx, p, w, product.y);
+}
+
+}  // namespace dlk
