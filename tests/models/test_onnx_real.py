@@ -10,9 +10,8 @@ import numpy as np
 import onnx
 import onnx.backend.test
 import pytest
-from onnx import numpy_helper
-
 from dlk.importers.onnx import load_graph
+from onnx import numpy_helper
 
 from .common import run
 

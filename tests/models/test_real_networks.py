@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from dlk import images, zoo
 from dlk.importers.onnx import load_graph
 

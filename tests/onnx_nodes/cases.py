@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.backend.test
-from onnx import numpy_helper
-
 from dlk import _core
 from dlk.importers.onnx import load_graph
+from onnx import numpy_helper
 
 DATA = Path(onnx.backend.test.__file__).parent / "data" / "node"
 RTOL, ATOL = 1e-3, 1e-7  # the onnx package's own
