@@ -9,9 +9,8 @@ import sys
 import tarfile
 from pathlib import Path
 
-import pytest
-
 import dlk
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("python", "core", "backends", "kernels", "cmake", "tests/parity")
