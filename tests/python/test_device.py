@@ -134,5 +134,5 @@ def test_kernel_texts(device_id: str) -> None:
 
 def test_broken_kernel_is_told_with_its_place() -> None:
     source = "kernel broken\nin X : f32\nout Y : f32\ngroup 64\n{\n  float a = ;\n}\n"
-    with pytest.raises(dlk.CompileError, match=r"broken\.k:6"):
+    with pytest.raises(dlk.CompileError, match=r"broken.*:6:13: expected"):
         _core.print_kernel(_core.KernelRequest("broken", source=source), "opencl")
