@@ -207,11 +207,14 @@ std::vector<std::byte> NodeLowering::packed_params(const KernelRequest& request,
   return bytes;
 }
 
-void NodeLowering::dispatch(const KernelRequest& request, const std::vector<TensorView>& operands,
+void NodeLowering::dispatch(const KernelRequest& asked, const std::vector<TensorView>& operands,
                             Params params, std::array<int64_t, 3> groups) {
   for (const int64_t count : groups) {
     if (count <= 0) return;
   }
+  KernelRequest request = asked;
+  // Kernels keep their sums in `afloat` and `avec`, which follow this constant.
+  if (accumulate_fp16()) request.constants["ACC16"] = 1;
   const KernelInterface& interface = state_.options.library->interface_of(request);
   check_operands(request, interface, operands);
   PlannedCommand command;
