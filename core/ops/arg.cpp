@@ -66,7 +66,10 @@ void lower_arg(LowerContext& context) {
   for (int64_t& s : word_strides) s *= 2;
   const bool group = !context.caps().is_cpu && is_floating(input.dtype) &&
                      input.dtype != DType::kFloat64 && length >= 128 && (step == 1 || rows < 4096);
-  const int64_t items = group ? 128 : kLinearGroup;
+  const Caps& caps = context.caps();
+  const int64_t items = group         ? 128
+                        : caps.is_cpu ? cpu_group(rows, caps.compute_units)
+                                      : kLinearGroup;
   KernelRequest request;
   request.name = "arg_extreme";
   request.constants = {{"KO", nest.rank()},

@@ -252,6 +252,11 @@ void dispatch_linear(LowerContext& context, KernelRequest request,
                    context.linear_groups(ceil_div(items, kLinearGroup)));
 }
 
+int64_t cpu_group(int64_t rows, int64_t units) {
+  if (rows >= kLinearGroup * units) return kLinearGroup;
+  return rows >= 8 * units ? 8 : 1;
+}
+
 void fill_view(LowerContext& context, const TensorView& view, double value) {
   const HostTensor host = HostTensor::from_doubles(view.dtype, {1}, {value});
   uint32_t words[2] = {0, 0};

@@ -81,6 +81,9 @@ LoopNest collapse(const Shape& dims, const std::vector<Shape>& strides,
 /// `total`; the kernel finds its item with `WL * WG + LX`. Nothing is dispatched for no items.
 void dispatch_linear(LowerContext& context, KernelRequest request,
                      const std::vector<TensorView>& operands, Params params, int64_t items);
+/// Work-items in a group of a CPU driver, which runs a group on one thread: fewer where there are
+/// few rows to spread over `units` threads.
+int64_t cpu_group(int64_t rows, int64_t units);
 /// Every element of the view becomes `value` converted to its dtype.
 void fill_view(LowerContext& context, const TensorView& view, double value);
 

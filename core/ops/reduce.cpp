@@ -85,7 +85,7 @@ group WG
     shift = isinf(shift) ? A(0) : shift;
   }
   uint begin = piece * chunk;
-  uint end = min(begin + chunk, length);
+  uint end = item < rows ? min(begin + chunk, length) : begin;
   A whole = @init;
   // In blocks of 128: the rounding error of a long sum grows with the number of blocks only.
   for (uint start = begin + first; start < end; start += 128u * STEP) {
@@ -258,6 +258,7 @@ struct Rows {
 struct Tactic {
   bool group = false;
   int64_t chunks = 1;
+  int64_t items = kLinearGroup;  // in a group
 };
 
 Tactic choose(const Caps& caps, const Rows& rows, DType accumulator) {
@@ -267,10 +268,14 @@ Tactic choose(const Caps& caps, const Rows& rows, DType accumulator) {
   if (!caps.is_cpu && local_type && length >= 64) {
     tactic.group = rows.reduced_x.back() == 1 || (length >= 256 && outputs < 4096);
   }
-  const int64_t wanted = 4 * static_cast<int64_t>(std::max(caps.compute_units, 1u));
+  // Enough rows, or pieces of rows, to fill the device.
+  const int64_t units = std::max<int64_t>(caps.compute_units, 1);
+  const int64_t wanted = 4 * units * (tactic.group || caps.is_cpu ? 1 : kLinearGroup);
   if (outputs < wanted && length >= 8192) {
     tactic.chunks = std::min({ceil_div(length, 4096), ceil_div(wanted, outputs), int64_t{1024}});
   }
+  const int64_t items = outputs * tactic.chunks;
+  tactic.items = tactic.group ? 128 : caps.is_cpu ? cpu_group(items, units) : kLinearGroup;
   return tactic;
 }
 
@@ -280,7 +285,7 @@ void dispatch_stage(LowerContext& context, const Reduction& r, DType accumulator
   KernelRequest request;
   request.source = kernel_text(r, accumulator, map, finish);
   request.name = std::string(r.name) + (map ? "" : "_finish") + (finish ? "" : "_part");
-  const int64_t group = tactic.group ? 128 : kLinearGroup;
+  const int64_t group = tactic.items;
   request.constants = {{"KO", static_cast<int64_t>(rows.kept.size())},
                        {"KR", static_cast<int64_t>(rows.reduced.size())},
                        {"GROUP", tactic.group ? 1 : 0},
@@ -341,7 +346,7 @@ void dispatch_rows(LowerContext& context, const Reduction& r, DType accumulator,
   second.kept_x = first.kept_y;
   second.reduced = {chunks};
   second.reduced_x = {1};
-  tactic.chunks = 1;
+  tactic = {tactic.group, 1, tactic.group ? tactic.items : kLinearGroup};
   dispatch_stage(context, r, accumulator, second, tactic, operands(parts, to), false, true);
 }
 
