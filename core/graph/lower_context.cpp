@@ -13,6 +13,11 @@ bool same_view(const TensorView& a, const TensorView& b) {
          a.shape == b.shape && a.strides == b.strides;
 }
 
+bool ranges_meet(const PlannedOperand& a, const PlannedOperand& b) {
+  return a.storage == b.storage && a.offset_bytes < b.offset_bytes + b.size_bytes &&
+         b.offset_bytes < a.offset_bytes + a.size_bytes;
+}
+
 /// The 32 bits of one parameter; nullopt where the number does not fit.
 template <typename T>
 std::optional<uint32_t> parameter_bits(char kind, T value) {
@@ -108,6 +113,13 @@ void NodeLowering::copy(const TensorView& from, const TensorView& to) {
     fail("copies " + shape_string(from.shape) + " to " + shape_string(to.shape));
   }
   if (same_view(from, to) || from.elements() == 0) return;
+  if (ranges_meet(planned_operand(from, Access::kRead), planned_operand(to, Access::kWrite))) {
+    // Pieces of one concat interleave: no kernel may read the bytes between those it writes.
+    const TensorView apart = workspace(from.dtype, from.shape);
+    copy(from, apart);
+    copy(apart, to);
+    return;
+  }
   if (from.dtype == to.dtype && from.strides == to.strides && from.is_dense() &&
       from.storage != to.storage) {
     PlannedCommand command;

@@ -197,6 +197,23 @@ TEST_CASE("views and copies compute the same") {
   }
 }
 
+TEST_CASE("a concat of a value and a part of it") {
+  for (const auto& device : test_devices()) {
+    CAPTURE(device->caps().id);
+    Graph graph;
+    const ValueId x = graph.add_input("x", DType::kFloat32, static_shape({2, 3}));
+    const ValueId y = graph.add_node("Neg", {x})[0];
+    const auto ints = [&](int64_t value) {
+      return graph.add_constant("i", HostTensor::ints({value}));
+    };
+    const ValueId part = graph.add_node("Slice", {y, ints(1), ints(2), ints(1)})[0];
+    graph.add_output(graph.add_node("Concat", {y, part}, {{"axis", int64_t{1}}})[0], "z");
+    const auto model = Model::create(std::move(graph), device);
+    const auto z = model->create_session()->run({{"x", floats({2, 3}, {1, 2, 3, 4, 5, 6})}});
+    CHECK(z.at("z").to_doubles() == std::vector<double>{-1, -2, -3, -2, -4, -5, -6, -5});
+  }
+}
+
 TEST_CASE("variables are assigned after every reader, and may be swapped") {
   for (const auto& device : test_devices()) {
     CAPTURE(device->caps().id);
