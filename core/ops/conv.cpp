@@ -1,6 +1,8 @@
 // Conv: schema and shape rule. The kernels are chosen in conv_lower.cpp.
 #include "core/ops/conv.h"
 
+#include "core/ops/batch_slices.h"
+
 namespace dlk {
 
 namespace {
@@ -75,7 +77,7 @@ DLK_REGISTER_OPS {
       .fuses_epilogue = true,
       .epilogue_channel_axis = 1,
       .infer = infer,
-      .lower = lower,
+      .lower = [](LowerContext& ctx) { lower_in_batch_slices(ctx, lower); },
   });
 }
 

@@ -1,6 +1,7 @@
 // ConvTranspose: schema, shape rule and lowering to kernels/conv_transpose.k.
 #include <algorithm>
 
+#include "core/ops/batch_slices.h"
 #include "core/ops/conv.h"
 
 namespace dlk {
@@ -147,7 +148,7 @@ DLK_REGISTER_OPS {
       .fuses_epilogue = true,
       .epilogue_channel_axis = 1,
       .infer = infer,
-      .lower = lower,
+      .lower = [](LowerContext& ctx) { lower_in_batch_slices(ctx, lower); },
   });
 }
 

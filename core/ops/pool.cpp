@@ -1,5 +1,6 @@
 // MaxPool, AveragePool, LpPool and their global forms. A global pool is a pool whose window is the
 // whole image.
+#include "core/ops/batch_slices.h"
 #include "core/ops/conv.h"
 #include "core/ops/window.h"
 
@@ -62,12 +63,9 @@ void lower_float(LowerContext& ctx, const Window& window, PoolMode mode, bool co
   const Window w = window.expanded(3);
   Shape limit = w.input;
   for (size_t i = 0; i < limit.size(); ++i) limit[i] += w.pad_end[i];
-  Params params{{"channels", x.shape[1]},
-                {"count_pad", count_pad ? 1 : 0},
-                {"power", ctx.attr_int("p", 2)},
-                {"xs", expanded_strides(x, 3)},
-                {"ys", expanded_strides(y, 3)},
-                {"limit", limit}};
+  Params params{{"channels", x.shape[1]},        {"count_pad", count_pad ? 1 : 0},
+                {"power", ctx.attr_int("p", 2)}, {"xs", expanded_strides(x, 3)},
+                {"ys", expanded_strides(y, 3)},  {"limit", limit}};
   add_window(params, w);
   dispatch_linear(ctx, std::move(request), with_epilogue_views(ctx, {x, y}), std::move(params),
                   y.elements() / width);
@@ -135,7 +133,10 @@ OpSchema pool_schema(const std::string& name, int version, const std::string& do
   schema.layout = LayoutRule::kChannelsLast;
   schema.fuses_epilogue = name != "MaxPool";
   schema.infer = name.starts_with("Global") ? infer_global : infer_pool;
-  schema.lower = std::move(lower);
+  schema.lower = [lower = std::move(lower)](LowerContext& ctx) {
+    // Indices count from the first image, so that a pool with indices stays whole.
+    ctx.has_output(1) ? lower(ctx) : lower_in_batch_slices(ctx, lower);
+  };
   return schema;
 }
 

@@ -99,6 +99,66 @@ TEST_CASE("a new batch size needs no new pipeline") {
 
 namespace {
 
+/// A device whose kernel arguments reach less than they do.
+class ShortDevice : public Device {
+ public:
+  ShortDevice(std::shared_ptr<Device> inner, uint64_t reach)
+      : inner_(std::move(inner)), caps_(inner_->caps()) {
+    caps_.max_binding_bytes = reach;
+  }
+  const Caps& caps() const noexcept override { return caps_; }
+  std::shared_ptr<Buffer> allocate(uint64_t size_bytes, MemoryKind kind) override {
+    return inner_->allocate(size_bytes, kind);
+  }
+  std::shared_ptr<Buffer> adopt(void* data, uint64_t size, std::shared_ptr<void> owner) override {
+    return inner_->adopt(data, size, std::move(owner));
+  }
+  std::shared_ptr<Kernel> compile(KernelCode code) override {
+    return inner_->compile(std::move(code));
+  }
+  std::shared_ptr<Recording> record(const CommandList& commands, bool profile) override {
+    return inner_->record(commands, profile);
+  }
+  std::unique_ptr<Queue> create_queue() override { return inner_->create_queue(); }
+
+ private:
+  std::shared_ptr<Device> inner_;
+  Caps caps_;
+};
+
+/// relu(conv(x) + skip), pooled, and a matrix product with more weights than an argument reaches.
+std::vector<double> run_large(const std::shared_ptr<Device>& device) {
+  Graph graph;
+  const ValueId x = graph.add_input("x", DType::kFloat32, static_shape({5, 8, 16, 16}));
+  const ValueId skip = graph.add_input("skip", DType::kFloat32, static_shape({5, 8, 16, 16}));
+  const ValueId w = graph.add_constant("w", noise({8, 8, 1, 1}, 1));
+  const ValueId sum = graph.add_node("Add", {graph.add_node("Conv", {x, w})[0], skip})[0];
+  const ValueId pooled = graph.add_node("AveragePool", {graph.add_node("Relu", {sum})[0]},
+                                        ints({{"kernel_shape", {4, 4}}, {"strides", {4, 4}}}))[0];
+  const ValueId rows = graph.add_node("Flatten", {pooled})[0];
+  const ValueId dense = graph.add_constant("d", noise({200, 128}, 2));
+  graph.add_output(graph.add_node("Gemm", {rows, dense}, {{"transB", int64_t{1}}})[0], "y");
+  const auto session = Model::create(std::move(graph), device)->create_session();
+  const RunInputs feeds{{"x", noise({5, 8, 16, 16}, 3)}, {"skip", noise({5, 8, 16, 16}, 4)}};
+  return session->run(feeds).at("y").to_doubles();
+}
+
+}  // namespace
+
+TEST_CASE("tensors beyond the reach of a kernel argument are computed in pieces") {
+  for (const auto& device : test_devices()) {
+    CAPTURE(device->caps().id);
+    const std::vector<double> whole = run_large(checked_device(device));
+    const auto limited = std::make_shared<ShortDevice>(device, 20000);
+    CHECK(relative_error(run_large(checked_device(limited)), whole) < 1e-6);
+    const auto tiny = std::make_shared<ShortDevice>(device, 4096);
+    CHECK_THROWS_WITH_AS(run_large(checked_device(tiny)),
+                         doctest::Contains("one image of [5, 8, 16, 16] takes 8192 bytes"), Error);
+  }
+}
+
+namespace {
+
 struct Refusal {
   std::string op;
   std::vector<Shape> inputs;
