@@ -294,8 +294,7 @@ std::string Printer::local_arrays() const {
         is_vector ? type(Base::kVec) : std::string(param_type(local.kind));
     const uint32_t size = is_vector ? (local.size + width - 1) / width : local.size;
     text += std::string(target_.local_qualifier) + type_name + " " + safe_name(local.name) + "[" +
-            number(size) + "]" +
-            (target_.lang == Lang::kOpenCL ? " __attribute__((aligned(64)));\n" : ";\n");
+            number(size) + "]" + std::string(target_.local_alignment) + ";\n";
   }
   if (!variant_.tiles.empty()) {
     text += tile_lowering(variant_.request->lowering).local_declarations(*this);

@@ -61,7 +61,7 @@ struct Target {
   std::string_view local_id[3], group_id[3], group_count[3];
   std::string_view function_prefix;
   std::string_view unroll;
-  std::string_view local_qualifier;
+  std::string_view local_qualifier, local_alignment;
   std::string_view barrier_local, barrier_all;
   std::string_view infinity, nan;
   std::string_view atomic_add;  // $T, $e, $v

@@ -208,10 +208,7 @@ std::string PlainLowering::local_declarations(const Printer& printer) const {
     const bool in_vectors = layout.in_vectors && target.lang == Lang::kGlsl;
     text += std::string(target.local_qualifier) + (in_vectors ? "vec4 " : "float ") +
             local_name(tile) + "[" + number(in_vectors ? floats / 4 : floats) + "]" +
-            (target.lang == Lang::kOpenCL ? " __attribute__((aligned(64)))"
-             : target.lang == Lang::kMsl  ? " __attribute__((aligned(16)))"
-                                          : "") +
-            ";\n";
+            std::string(target.local_alignment) + ";\n";
   }
   return text;
 }

@@ -1,6 +1,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -181,6 +182,40 @@ TEST_CASE("the disk cache is used by the next library, and by no other driver") 
   other->get(request_of(64));
   CHECK(other->stats().disk_hits == 0);
   CHECK(other->stats().disk_misses == 1);
+}
+
+TEST_CASE("processes share a folder") {
+  const Folder folder;
+  std::vector<pid_t> children;
+  for (int child = 0; child < 4; ++child) {
+    const pid_t id = fork();
+    REQUIRE(id >= 0);
+    if (id > 0) {
+      children.push_back(id);
+      continue;
+    }
+    bool right = true;
+    try {
+      for (int round = 0; round < 5; ++round) {
+        const auto library = KernelLibrary::of(std::make_shared<FakeDevice>("1"));
+        for (int64_t group = 1; group <= 10; ++group) {
+          right = right && library->get(request_of(group))->info().group_size[0] == group;
+        }
+      }
+    } catch (const std::exception&) {
+      right = false;
+    }
+    _exit(right ? 0 : 1);
+  }
+  for (const pid_t id : children) {
+    int status = 1;
+    CHECK(waitpid(id, &status, 0) == id);
+    CHECK(status == 0);
+  }
+  CHECK(folder.entries().size() == 10);  // and no temporary files
+  const auto library = KernelLibrary::of(std::make_shared<FakeDevice>("1"));
+  for (int64_t group = 1; group <= 10; ++group) library->get(request_of(group));
+  CHECK(library->stats().disk_hits == 10);
 }
 
 TEST_CASE("damaged entries are ignored and written again") {
