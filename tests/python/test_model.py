@@ -137,13 +137,31 @@ def test_asynchronous_runs(model: dlk.Model) -> None:
         runs[0].tensor("nothing")
 
 
+def test_two_runs_in_flight_a_hundred_times_over(model: dlk.Model) -> None:
+    before = model.run_async({"x": batch(3, 0)})
+    for seed in range(1, 101):
+        run = model.run_async({"x": batch(3, seed)})
+        want = dense_reference(batch(3, seed - 1))
+        assert relative_error(before.result()["y"], want) < 1e-5
+        before = run
+    assert relative_error(before.result()["y"], dense_reference(batch(3, 100))) < 1e-5
+
+
+def test_a_tensor_of_another_device_is_refused() -> None:
+    first, last = dlk.devices()[0], dlk.devices()[-1]
+    if first == last:
+        pytest.skip("needs two devices")
+    with pytest.raises(ValueError, match="another device"):
+        dlk.Model(dense(), first)(dlk.Tensor(batch(1), last))
+
+
 def test_two_models_on_two_threads(device_id: str) -> None:
     models = [dlk.Model(dense(), device_id), dlk.Model(dense(), device_id)]
     errors: list[BaseException] = []
 
     def work(index: int) -> None:
         try:
-            for i in range(30):
+            for i in range(100):
                 x = batch(1 + i % 3, 100 * index + i)
                 assert relative_error(models[index](x), dense_reference(x)) < 1e-5
         except BaseException as error:
