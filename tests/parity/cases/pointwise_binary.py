@@ -160,11 +160,10 @@ for _side in ("left", "right"):
         Case(
             op="Div",
             name=f"constant_{_side}",
-            inputs=lambda rng: (
-                {"a": uniform(rng, 1, 2, 3, 5), "b": uniform(rng, 1, 2)}
-                if _side == "right"
-                else {"a": uniform(rng, 1, 2), "b": uniform(rng, 1, 2, 3, 5)}
-            ),
+            inputs=lambda rng, right=_side == "right": {
+                "a": uniform(rng, 1, 2, *((3, 5) if right else ())),
+                "b": uniform(rng, 1, 2, *(() if right else (3, 5))),
+            },
             constants=("b",) if _side == "right" else ("a",),
             oracle=np.divide,
             dtypes=FLOATS,
