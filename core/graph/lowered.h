@@ -100,8 +100,13 @@ struct MemoryPlan {
   uint64_t arena_bytes() const;
 };
 
+/// What a plan with guards leaves free before and after each storage, and what one then takes.
+inline constexpr uint64_t kGuardBytes = 256;
+uint64_t guarded_bytes(uint64_t size_bytes);
+
 /// Lifetimes of the arena storages from the commands, and their places. Chunks respect
-/// `max_chunk_bytes`; OutOfMemory names the storage that does not fit.
-MemoryPlan plan_memory(Lowered& lowered, uint64_t max_chunk_bytes);
+/// `max_chunk_bytes`; OutOfMemory names the storage that does not fit. With `guards` nothing shares
+/// memory, whatever its lifetime.
+MemoryPlan plan_memory(Lowered& lowered, uint64_t max_chunk_bytes, bool guards = false);
 
 }  // namespace dlk

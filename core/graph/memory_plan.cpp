@@ -39,16 +39,25 @@ struct Placed {
   const Storage* storage;
 };
 
-bool lives_overlap(const Storage& a, const Storage& b) {
-  return a.first_command <= b.last_command && b.first_command <= a.last_command;
-}
+struct Room {
+  uint64_t max_chunk_bytes;
+  bool guards;
+
+  uint64_t needs(const Storage& storage) const {
+    return guards ? guarded_bytes(storage.size_bytes) : aligned(storage.size_bytes);
+  }
+  bool kept_apart(const Storage& a, const Storage& b) const {
+    return guards || (a.first_command <= b.last_command && b.first_command <= a.last_command);
+  }
+};
 
 /// Lowest place among `placed` storages of `chunk` that live at the same time.
-uint64_t lowest_offset(const std::vector<Placed>& placed, uint32_t chunk, const Storage& storage) {
-  const uint64_t size = aligned(storage.size_bytes);
+uint64_t lowest_offset(const std::vector<Placed>& placed, uint32_t chunk, const Storage& storage,
+                       const Room& room) {
+  const uint64_t size = room.needs(storage);
   uint64_t offset = 0;
   for (const Placed& other : placed) {  // sorted by begin
-    if (other.chunk != chunk || !lives_overlap(*other.storage, storage)) continue;
+    if (other.chunk != chunk || !room.kept_apart(*other.storage, storage)) continue;
     if (offset + size <= other.begin) break;
     offset = std::max(offset, other.end);
   }
@@ -56,18 +65,19 @@ uint64_t lowest_offset(const std::vector<Placed>& placed, uint32_t chunk, const 
 }
 
 /// Places in the given order, each storage at the lowest free offset of the first chunk with room.
-std::vector<uint64_t> place(const std::vector<Storage*>& order, uint64_t max_chunk_bytes) {
+std::vector<uint64_t> place(const std::vector<Storage*>& order, const Room& room) {
   std::vector<Placed> placed;
   std::vector<uint64_t> chunks;
   for (Storage* storage : order) {
-    const uint64_t size = aligned(storage->size_bytes);
+    const uint64_t size = room.needs(*storage);
     for (uint32_t chunk = 0;; ++chunk) {
-      const uint64_t offset = lowest_offset(placed, chunk, *storage);
-      if (offset + size > max_chunk_bytes && !(chunk == chunks.size() && offset == 0)) continue;
+      const uint64_t offset = lowest_offset(placed, chunk, *storage, room);
+      if (offset + size > room.max_chunk_bytes && !(chunk == chunks.size() && offset == 0))
+        continue;
       if (chunk == chunks.size()) chunks.push_back(0);
       chunks[chunk] = std::max(chunks[chunk], offset + size);
       storage->chunk = chunk;
-      storage->offset_bytes = offset;
+      storage->offset_bytes = offset + (room.guards ? kGuardBytes : 0);
       const Placed entry{chunk, offset, offset + size, storage};
       placed.insert(
           std::upper_bound(placed.begin(), placed.end(), entry,
@@ -85,7 +95,10 @@ uint64_t MemoryPlan::arena_bytes() const {
   return std::accumulate(chunk_bytes.begin(), chunk_bytes.end(), uint64_t{0});
 }
 
-MemoryPlan plan_memory(Lowered& lowered, uint64_t max_chunk_bytes) {
+uint64_t guarded_bytes(uint64_t size_bytes) { return aligned(size_bytes) + 2 * kGuardBytes; }
+
+MemoryPlan plan_memory(Lowered& lowered, uint64_t max_chunk_bytes, bool guards) {
+  const Room room{max_chunk_bytes, guards};
   find_lifetimes(lowered);
   std::vector<Storage*> used;
   std::vector<const Storage*> seen;
@@ -122,13 +135,13 @@ MemoryPlan plan_memory(Lowered& lowered, uint64_t max_chunk_bytes) {
   size_t best = 0;
   uint64_t best_bytes = UINT64_MAX;
   for (size_t i = 0; i < orders.size(); ++i) {
-    plan.chunk_bytes = place(orders[i], max_chunk_bytes);
+    plan.chunk_bytes = place(orders[i], room);
     if (plan.arena_bytes() < best_bytes) {
       best_bytes = plan.arena_bytes();
       best = i;
     }
   }
-  plan.chunk_bytes = place(orders[best], max_chunk_bytes);
+  plan.chunk_bytes = place(orders[best], room);
   return plan;
 }
 

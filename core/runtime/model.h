@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -38,6 +39,11 @@ struct CompileOptions {
   bool channels_last = true;     // let the layout pass choose channels-last
   bool alias = true;             // views and in-place
   int in_flight = 2;             // activation arenas a session
+  /// For tests: nothing shares memory, unwritten memory is NaN, and a run that wrote outside of a
+  /// tensor throws DeviceLost with its name. Runs are then waited for where they start.
+  bool guards = false;
+  /// For tests: runs go without the plan's barrier of this index, counted from 0.
+  std::optional<size_t> drop_barrier_for_test;
   std::function<void(const std::string& stage, size_t done, size_t total)> progress;
 };
 

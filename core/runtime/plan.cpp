@@ -61,7 +61,8 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
     preparations.push_back(std::move(preparation));
   }
   lowered.preparations.clear();
-  plan->program_ = compile_program(std::move(lowered), device->caps(), library, options.progress);
+  plan->program_ = compile_program(std::move(lowered), device->caps(), library, options.progress,
+                                   options.guards);
   for (size_t i = 0; i < preparations.size(); ++i) {
     if (options.progress) options.progress("weights", i, preparations.size());
     weights.prepare(std::move(preparations[i]), library);

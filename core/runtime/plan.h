@@ -38,6 +38,7 @@ class Plan {
   const std::vector<PlanTensor>& inputs() const { return inputs_; }
   const std::vector<PlanTensor>& outputs() const { return outputs_; }
   const MemoryPlan& memory() const { return program_.memory; }
+  const Program& program() const { return program_; }
   const PlanSummary& summary() const { return summary_; }
   /// The plan's commands over these activation buffers, with a slot for each input and output.
   CommandList commands(const std::vector<std::shared_ptr<Buffer>>& chunks) const;

@@ -19,10 +19,10 @@ Operand at(const Operand& base, const PlannedOperand& operand) {
 }  // namespace
 
 Program compile_program(Lowered lowered, const Caps& caps, KernelLibrary& library,
-                        const Progress& progress) {
+                        const Progress& progress, bool guards) {
   Program program;
   program.lowered = std::move(lowered);
-  program.memory = plan_memory(program.lowered, caps.max_buffer_bytes);
+  program.memory = plan_memory(program.lowered, caps.max_buffer_bytes, guards);
   std::map<std::string, size_t> index_of;
   std::vector<KernelRequest> requests;
   std::vector<size_t> request_of(program.lowered.commands.size(), 0);

@@ -21,9 +21,9 @@ struct Program {
   size_t pipelines = 0;                          // distinct kernels
 };
 
-/// Places the arena and compiles the kernels in parallel.
+/// Places the arena (with guards: see plan_memory) and compiles the kernels in parallel.
 Program compile_program(Lowered lowered, const Caps& caps, KernelLibrary& library,
-                        const Progress& progress = {});
+                        const Progress& progress = {}, bool guards = false);
 
 /// Where a storage's bytes are when the commands run: fixed memory, or a slot.
 using StoragePlace = std::function<Operand(const Storage&)>;

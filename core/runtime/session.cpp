@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "core/runtime/guards.h"
+
 namespace dlk {
 
 namespace {
@@ -53,8 +55,44 @@ std::shared_ptr<Recording> SessionCore::recording_for(ActivationSet& set,
   auto& recordings = profile ? set.profiled : set.recordings;
   if (recordings.size() >= kMaxRecordings && !recordings.contains(plan)) recordings.clear();
   auto& recording = recordings[plan];
-  if (!recording) recording = model_->device()->record(plan->commands(set.chunks), profile);
+  if (!recording) {
+    CommandList commands = plan->commands(set.chunks);
+    const auto& dropped = model_->options().drop_barrier_for_test;
+    if (dropped) commands.drop_barrier_for_test(*dropped);
+    recording = model_->device()->record(commands, profile);
+  }
   return recording;
+}
+
+View SessionCore::guarded_view(uint64_t size_bytes, std::span<const std::byte> data) {
+  const View whole{model_->device()->allocate(guarded_bytes(size_bytes), MemoryKind::kDevice), 0,
+                   guarded_bytes(size_bytes)};
+  queue_->write(whole, data.empty() ? guard_pattern(whole.size_bytes) : guarded(data));
+  return {whole.buffer, kGuardBytes, std::max<uint64_t>(size_bytes, 4)};
+}
+
+void SessionCore::fill_arena(const ActivationSet& set) {
+  for (const auto& chunk : set.chunks) {
+    queue_->write({chunk, 0, chunk->size_bytes()}, guard_pattern(chunk->size_bytes()));
+  }
+}
+
+void SessionCore::check_guards(const ActivationSet& set, const Submission& submission) {
+  queue_->wait(submission.ticket);
+  const Program& program = submission.plan->program();
+  const auto contents = [&](const std::shared_ptr<Buffer>& buffer) {
+    std::vector<std::byte> bytes(buffer->size_bytes());
+    queue_->wait(queue_->read({buffer, 0, bytes.size()}, bytes));
+    return bytes;
+  };
+  for (uint32_t i = 0; i < submission.outputs.size(); ++i) {
+    const PlanTensor& tensor = submission.plan->outputs()[i];
+    check_output_guards(program, i, tensor.name, tensor.size_bytes(),
+                        contents(submission.outputs[i].buffer));
+  }
+  for (uint32_t chunk = 0; chunk < program.memory.chunk_bytes.size(); ++chunk) {
+    check_arena_guards(program, chunk, contents(set.chunks[chunk]));
+  }
 }
 
 View SessionCore::input_view(ActivationSet& set, size_t index, const PlanTensor& tensor,
@@ -62,6 +100,9 @@ View SessionCore::input_view(ActivationSet& set, size_t index, const PlanTensor&
   const auto* given = std::get_if<DeviceTensor>(&input);
   // Kernels load vectors: a tensor at an odd place is copied to an aligned one.
   if (given && given->view.offset_bytes % kArenaAlignment == 0) return given->view;
+  if (!given && model_->options().guards) {
+    return guarded_view(tensor.size_bytes(), std::get<HostTensor>(input).bytes());
+  }
   const uint64_t bytes = std::max<uint64_t>(tensor.size_bytes(), 4);
   set.input_buffers.resize(std::max(set.input_buffers.size(), index + 1));
   auto& buffer = set.input_buffers[index];
@@ -89,6 +130,8 @@ Submission SessionCore::submit(const RunInputs& inputs, bool profile) {
   set.last = {};  // an error of that run is reported once here, and by its own handle
   queue_->wait(before);
   const auto recording = recording_for(set, plan, profile);
+  const bool guards = model_->options().guards;
+  if (guards) fill_arena(set);
   std::vector<View> slots;
   for (size_t i = 0; i < plan->inputs().size(); ++i) {
     const PlanTensor& tensor = plan->inputs()[i];
@@ -96,11 +139,13 @@ Submission SessionCore::submit(const RunInputs& inputs, bool profile) {
   }
   Submission submission{plan, {}, {}};
   for (const PlanTensor& tensor : plan->outputs()) {
-    submission.outputs.push_back(outputs_.take(tensor.size_bytes()));
+    submission.outputs.push_back(guards ? guarded_view(tensor.size_bytes(), {})
+                                        : outputs_.take(tensor.size_bytes()));
     slots.push_back(submission.outputs.back());
   }
   submission.ticket = queue_->submit(recording, slots);
   set.last = last_ = submission.ticket;
+  if (guards) check_guards(set, submission);
   return submission;
 }
 

@@ -54,6 +54,10 @@ class SessionCore {
  private:
   std::shared_ptr<Recording> recording_for(ActivationSet& set,
                                            const std::shared_ptr<const Plan>& plan, bool profile);
+  /// With CompileOptions::guards: a view between guard words, with `data` or the pattern in it.
+  View guarded_view(uint64_t size_bytes, std::span<const std::byte> data);
+  void fill_arena(const ActivationSet& set);
+  void check_guards(const ActivationSet& set, const Submission& submission);
   View input_view(ActivationSet& set, size_t index, const PlanTensor& tensor,
                   const RunInput& input);
 

@@ -217,6 +217,8 @@ class Model:
         alias: bool = True,
         in_flight: int = 2,
         progress: Callable[[str, int, int], None] | None = None,
+        guards: bool = False,
+        drop_barrier_for_test: int | None = None,
     ) -> None: ...
     @property
     def graph(self) -> Graph: ...

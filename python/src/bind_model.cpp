@@ -25,8 +25,8 @@ RunInputs run_inputs(const py::dict& inputs) {
 
 std::shared_ptr<Model> make_model(const Graph& graph, std::shared_ptr<Device> device,
                                   const std::string& dtype, bool accumulate_fp16, bool fuse,
-                                  bool channels_last, bool alias, int in_flight,
-                                  Progress progress) {
+                                  bool channels_last, bool alias, int in_flight, Progress progress,
+                                  bool guards, std::optional<size_t> drop_barrier_for_test) {
   CompileOptions options;
   options.dtype = dtype_of_name(dtype);
   options.accumulate_fp16 = accumulate_fp16;
@@ -35,6 +35,8 @@ std::shared_ptr<Model> make_model(const Graph& graph, std::shared_ptr<Device> de
   options.alias = alias;
   options.in_flight = in_flight;
   options.progress = std::move(progress);
+  options.guards = guards;
+  options.drop_barrier_for_test = drop_barrier_for_test;
   py::gil_scoped_release release;
   return released_without_gil(Model::create(graph, std::move(device), std::move(options)));
 }
@@ -167,8 +169,10 @@ void bind_model(py::module_& m) {
       .def(py::init(&make_model), py::arg("graph"), py::arg("device"), py::arg("dtype") = "float32",
            py::arg("accumulate_fp16") = false, py::arg("fuse") = true,
            py::arg("channels_last") = true, py::arg("alias") = true, py::arg("in_flight") = 2,
-           py::arg("progress") = Progress{},
-           "progress(stage, done, total) is called while kernels compile.")
+           py::arg("progress") = Progress{}, py::arg("guards") = false,
+           py::arg("drop_barrier_for_test") = py::none(),
+           "progress(stage, done, total) is called while kernels compile. guards and "
+           "drop_barrier_for_test serve tests (core/runtime/model.h).")
       .def_property_readonly(
           "graph", [](const Model& model) { return std::make_shared<Graph>(model.graph()); })
       .def_property_readonly("device", [](const Model& model) { return model.device(); })

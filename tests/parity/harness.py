@@ -146,13 +146,13 @@ def build_graph(variant: Variant, inputs: dict[str, Array | None]) -> tuple[Any,
 def run_variant(variant: Variant, device: Any, **options: Any) -> Outcome:
     """Runs the variant on an open device and compares with the oracle.
 
-    `options` go to the model. Errors of the device are raised as they are.
+    `options` go to the model; guard words are on. Errors of the device are raised as they are.
     """
     from dlk import _core
 
     inputs = make_inputs(variant)
     graph, feeds = build_graph(variant, inputs)
-    model = _core.Model(graph, device, **options)
+    model = _core.Model(graph, device, **{"guards": True, **options})
     got = model.create_session().run(feeds)
     worst = Outcome(0.0, 0.0)
     for i, want in enumerate(oracle_outputs(variant, inputs)):
