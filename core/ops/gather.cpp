@@ -82,17 +82,24 @@ void dispatch_gather(LowerContext& context, const TensorView& data, const Tensor
   const LoopNest nest = collapse(loop.dims, {loop.ys, loop.is, loop.xs}, {}, true);
   KernelRequest request;
   request.name = "gather";
-  request.constants = {{"ND", nest.rank()}, {"K", static_cast<int64_t>(loop.sizes.size())}};
+  // CPU drivers make a stretch of a row in one work-item; on GPUs neighbours make neighbours.
+  const int64_t run = context.caps().is_cpu ? 16 : 1;
+  const int64_t blocks = ceil_div(std::max<int64_t>(nest.dims.back(), 1), run);
+  request.constants = {{"ND", nest.rank()},
+                       {"K", static_cast<int64_t>(loop.sizes.size())},
+                       {"RUN", run},
+                       {"SHARED", nest.strides[1].back() == 0 ? 1 : 0}};
   request.types = {{"T", data.dtype}};
   dispatch_linear(context, request, {data, indices, output},
-                  {{"dims", nest.dims},
+                  {{"blocks", blocks},
+                   {"dims", nest.dims},
                    {"ys", nest.strides[0]},
                    {"is", nest.strides[1]},
                    {"xs", nest.strides[2]},
                    {"sizes", loop.sizes},
                    {"steps", loop.steps},
                    {"component", loop.component}},
-                  nest.size());
+                  nest.size() == 0 ? 0 : nest.size() / nest.dims.back() * blocks);
 }
 
 void lower_gather(LowerContext& context) {

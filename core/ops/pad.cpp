@@ -124,19 +124,24 @@ void lower_pad(LowerContext& context) {
   }
   KernelRequest request;
   request.name = "pad";
-  request.constants = {{"ND", nest.rank()}, {"MODE", mode}, {"HAS_VALUE", value ? 1 : 0}};
+  // CPU drivers make a stretch of a row in one work-item; on GPUs neighbours make neighbours.
+  const int64_t run = context.caps().is_cpu ? 16 : 1;
+  const int64_t blocks = ceil_div(std::max<int64_t>(nest.dims.back(), 1), run);
+  request.constants = {
+      {"ND", nest.rank()}, {"MODE", mode}, {"HAS_VALUE", value ? 1 : 0}, {"RUN", run}};
   request.types = {{"T", from.dtype}};
   std::vector<TensorView> operands{from};
   if (value) operands.push_back(raw_view(context.input(2), context.caps()));
   operands.push_back(to);
   dispatch_linear(context, request, operands,
-                  {{"dims", nest.dims},
+                  {{"blocks", blocks},
+                   {"dims", nest.dims},
                    {"sizes", sizes},
                    {"ys", nest.strides[0]},
                    {"xs", nest.strides[1]},
                    {"before", before},
                    {"value_step", pairs ? 1 : 0}},
-                  nest.size());
+                  nest.size() == 0 ? 0 : nest.size() / nest.dims.back() * blocks);
 }
 
 }  // namespace

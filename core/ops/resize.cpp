@@ -133,15 +133,20 @@ void lower_nearest(LowerContext& context, const Resampling& resampling) {
     b[d] = resampling.maps[axis].b;
     divisor[d] = resampling.maps[axis].divisor;
   }
+  // CPU drivers make a stretch of a row in one work-item; on GPUs neighbours make neighbours.
+  const int64_t run = context.caps().is_cpu ? 16 : 1;
+  const int64_t blocks = ceil_div(nest.dims.back(), run);
   KernelRequest request;
   request.name = "resize_nearest";
   request.constants = {{"ND", nest.rank()},
                        {"MASK", mask},
                        {"ROUND", read_nearest_mode(context)},
-                       {"EXTRAPOLATE", typed ? 1 : 0}};
+                       {"EXTRAPOLATE", typed ? 1 : 0},
+                       {"RUN", run}};
   request.types = {{"T", from.dtype}};
   dispatch_linear(context, request, {from, to},
-                  {{"dims", nest.dims},
+                  {{"blocks", blocks},
+                   {"dims", nest.dims},
                    {"ys", nest.strides[0]},
                    {"xs", nest.strides[1]},
                    {"sizes", sizes},
@@ -149,7 +154,7 @@ void lower_nearest(LowerContext& context, const Resampling& resampling) {
                    {"b", b},
                    {"divisor", divisor},
                    {"value", resampling.value}},
-                  nest.size());
+                  nest.size() / nest.dims.back() * blocks);
 }
 
 /// Range of an integer type, as far as float32 can tell.
@@ -172,6 +177,8 @@ void dispatch_axis(LowerContext& context, const Resampling& resampling, size_t a
   const LoopNest nest = collapse(to.shape, {to.strides, from.strides}, groups);
   const auto at = std::find(nest.groups.begin(), nest.groups.end(), -1) - nest.groups.begin();
   const auto [low, high] = integer_range(to.dtype);
+  const int64_t run = context.caps().is_cpu ? 16 : 1;
+  const int64_t blocks = ceil_div(nest.dims.back(), run);
   KernelRequest request;
   request.name = "resize_axis";
   request.constants = {{"ND", nest.rank()},
@@ -180,10 +187,12 @@ void dispatch_axis(LowerContext& context, const Resampling& resampling, size_t a
                        {"NORMALIZE", antialias || exclude ? 1 : 0},
                        {"EXCLUDE", exclude ? 1 : 0},
                        {"EXTRAPOLATE", resampling.extrapolate ? 1 : 0},
-                       {"CLAMP", is_integer(to.dtype) ? 1 : 0}};
+                       {"CLAMP", is_integer(to.dtype) ? 1 : 0},
+                       {"RUN", run}};
   request.types = {{"TI", from.dtype}, {"TO", to.dtype}};
   dispatch_linear(context, request, {from, to},
-                  {{"dims", nest.dims},
+                  {{"blocks", blocks},
+                   {"dims", nest.dims},
                    {"ys", nest.strides[0]},
                    {"xs", nest.strides[1]},
                    {"size", from.shape[axis]},
@@ -198,7 +207,7 @@ void dispatch_axis(LowerContext& context, const Resampling& resampling, size_t a
                    {"value", resampling.value},
                    {"low", low},
                    {"high", high}},
-                  nest.size());
+                  nest.size() / nest.dims.back() * blocks);
 }
 
 void lower_interpolation(LowerContext& context, const Resampling& resampling) {
