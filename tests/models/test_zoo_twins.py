@@ -27,6 +27,7 @@ SIZES = {
     "vgg16": 224,
 }
 CLASSES = 10
+LARGE = ("alexnet", "vgg16")  # tested in float32 alone: half a gigabyte of weights takes its time
 
 
 def randomize(twin: torch.nn.Module, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -66,6 +67,9 @@ def test_twin(name: str, device: Any) -> None:
         expected = twin(torch.from_numpy(x)).numpy()
     result = run(graph, device, {"image": x})["logits"]
     assert relative_error(result, expected) < 1e-4
+    if name not in LARGE:
+        half = run(graph, device, {"image": x}, dtype="float16")["logits"]
+        assert relative_error(half, expected) < 2e-2
 
 
 def test_random_weights_depend_on_the_seed_alone() -> None:
