@@ -25,14 +25,19 @@ struct GemmPlan {
 };
 
 GemmPlan plan_of(const Caps& caps, const ConvSizes& s, int64_t pixels, int64_t blocks) {
-  constexpr int64_t kFewTiles = 64, kLeastSteps = 4, kMostSlices = 16, kLargeImage = 2048;
+  constexpr int64_t kFewTiles = 128, kLeastSteps = 4, kMostSlices = 16, kLargeImage = 2048;
   const int64_t steps = ceil_div(s.taps * s.cg, kDepth);
   const int64_t an_image = pixels / s.batch;
   GemmPlan plan{an_image >= kLargeImage ? 128 : 64, false};
-  plan.split = ceil_div(an_image, plan.rows) * blocks < kFewTiles && steps >= 2 * kLeastSteps;
-  if (!plan.split) return plan;
   const int64_t tiles = ceil_div(pixels, plan.rows) * blocks;
-  const int64_t wanted = ceil_div(2 * static_cast<int64_t>(caps.compute_units), tiles);
+  const int64_t enough = 3 * static_cast<int64_t>(caps.compute_units);
+  // A matrix product of thousands of rows is no classifier at some batch size: sums would only
+  // cost memory.
+  const bool is_large_product = an_image == 1 && tiles >= 4 * enough;
+  plan.split = ceil_div(an_image, plan.rows) * blocks < kFewTiles && steps >= 3 * kLeastSteps &&
+               !is_large_product;
+  if (!plan.split) return plan;
+  const int64_t wanted = ceil_div(enough, tiles);
   plan.slices = std::clamp<int64_t>(wanted, 1, std::min(kMostSlices, steps / kLeastSteps));
   plan.depth = ceil_div(steps, plan.slices);
   plan.slices = ceil_div(steps, plan.depth);
