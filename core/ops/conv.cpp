@@ -78,6 +78,7 @@ DLK_REGISTER_OPS {
       .epilogue_channel_axis = 1,
       .infer = infer,
       .lower = [](LowerContext& ctx) { lower_in_batch_slices(ctx, lower); },
+      .mixed_floats = true,
   });
 }
 

@@ -128,6 +128,7 @@ DLK_REGISTER_OPS {
       .epilogue_channel_axis = -1,
       .infer = infer_matmul,
       .lower = lower_matmul,
+      .mixed_floats = true,
   });
   register_op({
       .name = "Gemm",
@@ -140,6 +141,7 @@ DLK_REGISTER_OPS {
       .epilogue_channel_axis = 1,
       .infer = infer_gemm,
       .lower = lower_gemm,
+      .mixed_floats = true,
   });
 }
 

@@ -207,6 +207,8 @@ struct OpSchema {
   std::function<PointwiseProgram(const PointwiseContext&)> pointwise = {};
   /// host_eval needs the inputs' shapes only (Shape, Size).
   bool host_eval_by_shape = false;
+  /// `lower` takes inputs, output 0 and epilogue in any mix of float32 and float16.
+  bool mixed_floats = false;
 };
 
 void register_op(OpSchema schema);

@@ -188,6 +188,7 @@ TEST_CASE("fp16 storage halves the weights and keeps inputs and outputs in float
     CHECK(y.dtype == DType::kFloat32);
     CHECK(relative_error(y.to_doubles(), expected.to_doubles()) < 5e-3);
     CHECK(narrow->plan(inputs).weight_bytes * 2 == wide->plan(inputs).weight_bytes);
+    CHECK(narrow->plan(inputs).dispatches == wide->plan(inputs).dispatches);  // no conversions
   }
 }
 

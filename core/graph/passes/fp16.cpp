@@ -28,8 +28,18 @@ std::vector<bool> exact_scalars(const ConcreteGraph& graph) {
   return exact;
 }
 
-/// Readers of the float32 value `id` get a float16 copy; graph outputs and assignments keep it.
+/// Pointwise kernels and those of some operators read what is stored as float32 as well.
+bool reads_fp32(const ConcreteNode& node) {
+  return node.schema->mixed_floats || (node.schema->pointwise && node.node.op != "CastLike");
+}
+
+/// Readers of the float32 value `id` that need it get a float16 copy; graph outputs and assignments
+/// keep it.
 void read_as_fp16(ConcreteGraph& graph, ValueId id, std::vector<ConcreteNode>& casts) {
+  const auto needs_copy = [&](const ConcreteNode& node) {
+    return !reads_fp32(node) && std::ranges::count(node.node.inputs, id) > 0;
+  };
+  if (std::ranges::none_of(graph.nodes, needs_copy)) return;
   ConcreteValue half = graph.value(id);
   half.kind = ValueKind::kResult;
   half.dtype = DType::kFloat16;
@@ -38,6 +48,7 @@ void read_as_fp16(ConcreteGraph& graph, ValueId id, std::vector<ConcreteNode>& c
   half.known.reset();
   const ValueId copy = graph.add_value(std::move(half));
   for (ConcreteNode& node : graph.nodes) {
+    if (!needs_copy(node)) continue;
     std::replace(node.node.inputs.begin(), node.node.inputs.end(), id, copy);
   }
   casts.push_back(cast_node(graph.value(copy).name, id, copy, DType::kFloat16));

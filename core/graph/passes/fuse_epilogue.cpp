@@ -48,7 +48,9 @@ bool absorb(const ConcreteGraph& graph, ConcreteNode& producer, const ConcreteNo
             size_t max_bindings) {
   const ConcreteValue& x = graph.value(producer.node.outputs[0]);
   const PointwiseProgram program = *pointwise_program(graph, consumer);
-  if (!stays_in_float(program) || program.dtype() != x.dtype) return false;
+  const ConcreteValue& result = graph.value(consumer.node.outputs[0]);
+  if (!stays_in_float(program) || compute_type(result.dtype) != "float") return false;
+  if (result.dtype != x.dtype && !producer.schema->mixed_floats) return false;
   Epilogue epilogue;
   std::vector<ValueId> inputs;
   std::vector<double> values;
