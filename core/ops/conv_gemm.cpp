@@ -30,10 +30,11 @@ GemmPlan plan_of(const Caps& caps, const ConvSizes& s, int64_t pixels, int64_t b
   const int64_t an_image = pixels / s.batch;
   GemmPlan plan{an_image >= kLargeImage ? 128 : 64, false};
   const int64_t tiles = ceil_div(pixels, plan.rows) * blocks;
-  const int64_t enough = 3 * static_cast<int64_t>(caps.compute_units);
-  // A matrix product of thousands of rows is no classifier at some batch size: sums would only
-  // cost memory.
-  const bool is_large_product = an_image == 1 && tiles >= 4 * enough;
+  const bool is_product = an_image == 1;
+  // A product of a few rows only streams its weights: more groups keep more loads under way.
+  const int64_t enough = (is_product ? 8 : 3) * static_cast<int64_t>(caps.compute_units);
+  // One of thousands of rows is no classifier at some batch size: sums would only cost memory.
+  const bool is_large_product = is_product && tiles >= 2 * enough;
   plan.split = ceil_div(an_image, plan.rows) * blocks < kFewTiles && steps >= 3 * kLeastSteps &&
                !is_large_product;
   if (!plan.split) return plan;
