@@ -112,6 +112,7 @@ class Library : public KernelLibrary {
 
  private:
   std::shared_ptr<Kernel> build(const KernelRequest& request, const std::string& key) {
+    if (format_ == KernelFormat::kNone) return device_->compile(interface_only(request));
     const std::string disk_key =
         key_prefix_ + key + (request.source.empty() ? "" : "|source=" + request.source);
     std::optional<KernelCode> cached = cache_.load(disk_key);
@@ -127,6 +128,20 @@ class Library : public KernelLibrary {
     std::shared_ptr<Kernel> kernel = device_->compile(std::move(code));
     if (cache_.enabled()) cache_.store(disk_key, copy);
     return kernel;
+  }
+
+  /// For backends that compute nothing: the kernel's calling convention without a text.
+  KernelCode interface_only(const KernelRequest& request) const {
+    const KernelInterface interface = sources_.interface_of(request);
+    KernelCode code;
+    code.name = request.name;
+    code.bindings = interface.bindings;
+    code.params = interface.params;
+    code.param_bytes = interface.param_bytes;
+    code.group_size = interface.group_size;
+    code.local_bytes = interface.local_bytes;
+    code.hash = std::hash<std::string>{}(request.key());
+    return code;
   }
 
   const std::shared_ptr<Device> device_;

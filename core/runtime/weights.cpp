@@ -88,13 +88,14 @@ void WeightStore::prepare(Preparation preparation, KernelLibrary& library) {
   const Program program = compile_program(std::move(preparation.program), device_->caps(), library);
   const auto chunks = allocate_chunks(*device_, program.memory);
   std::map<const Storage*, View> places;
+  std::vector<std::pair<std::string, View>> fresh;
   const auto place = [&](const Storage& storage) -> Operand {
     if (storage.kind == StorageKind::kArena) return arena_view(storage, chunks);
     if (const auto found = places.find(&storage); found != places.end()) return found->second;
     View view;
     if (storage.kind == StorageKind::kOutput) {
       view = allocate(storage.size_bytes);
-      weights_[storage.key] = view;
+      fresh.emplace_back(storage.key, view);
     } else if (has(storage.key)) {
       view = get(storage.key);
     } else if (storage.data) {
@@ -120,6 +121,8 @@ void WeightStore::prepare(Preparation preparation, KernelLibrary& library) {
   pending_.insert(pending_.end(), chunks.begin(), chunks.end());
   for (const uint64_t bytes : program.memory.chunk_bytes) pending_bytes_ += bytes;
   if (!commands.commands().empty()) last_ = queue_->submit(device_->record(commands));
+  // Only now: what failed on the way was not made.
+  for (auto& [key, view] : fresh) weights_[key] = std::move(view);
   if (pending_bytes_ > kMaxPendingBytes) flush();
 }
 

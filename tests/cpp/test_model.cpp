@@ -20,6 +20,21 @@ Graph add_relu() {
   return graph;
 }
 
+/// A few layers of different kinds, so that runs take a moment and use the arena.
+Graph small_network() {
+  Graph graph;
+  ValueId x =
+      graph.add_input("x", DType::kFloat32, {Dim::named("N"), Dim::of(4), Dim::of(8), Dim::of(8)});
+  const Attributes pad{{"pads", std::vector<int64_t>{1, 1, 1, 1}}};
+  for (uint32_t layer = 0; layer < 3; ++layer) {
+    const ValueId w = graph.add_constant("w", noise({4, 4, 3, 3}, layer + 1));
+    const ValueId y = graph.add_node("Conv", {x, w}, pad)[0];
+    x = graph.add_node("Add", {graph.add_node("Tanh", {y})[0], x})[0];
+  }
+  graph.add_output(graph.add_node("Softmax", {x}, {{"axis", int64_t{1}}})[0], "y");
+  return graph;
+}
+
 }  // namespace
 
 TEST_CASE("a small graph runs on every device, for several batch sizes") {
@@ -32,6 +47,21 @@ TEST_CASE("a small graph runs on every device, for several batch sizes") {
     CHECK(one.at("y").to_doubles() == std::vector<double>{0, 1, 0.25});
     const auto two = session->run({{"x", floats({2, 3}, {-2, 3, -0.25, 1, 1, 1})}});
     CHECK(two.at("y").to_doubles() == std::vector<double>{0, 1, 0.25, 2, 0, 1.5});
+  }
+}
+
+TEST_CASE("plans are made and replayed where nothing computes") {
+  if (!find_backend("null")) return;
+  const auto device = open_device("null");
+  const auto model = Model::create(small_network(), device);
+  const auto session = model->create_session();
+  for (const int64_t n : {1, 2}) {
+    const RunInputs inputs{{"x", noise({n, 4, 8, 8})}};
+    CHECK(session->run(inputs).at("y").shape == Shape{n, 4, 8, 8});
+    const PlanSummary plan = model->plan(inputs);
+    CHECK(plan.dispatches >= 4);
+    CHECK(plan.arena_bytes >= plan.peak_live_bytes);
+    CHECK(plan.output_shapes.at("y") == Shape{n, 4, 8, 8});
   }
 }
 
@@ -53,21 +83,6 @@ TEST_CASE("bad inputs are named") {
 }
 
 namespace {
-
-/// A few layers of different kinds, so that runs take a moment and use the arena.
-Graph small_network() {
-  Graph graph;
-  ValueId x =
-      graph.add_input("x", DType::kFloat32, {Dim::named("N"), Dim::of(4), Dim::of(8), Dim::of(8)});
-  const Attributes pad{{"pads", std::vector<int64_t>{1, 1, 1, 1}}};
-  for (uint32_t layer = 0; layer < 3; ++layer) {
-    const ValueId w = graph.add_constant("w", noise({4, 4, 3, 3}, layer + 1));
-    const ValueId y = graph.add_node("Conv", {x, w}, pad)[0];
-    x = graph.add_node("Add", {graph.add_node("Tanh", {y})[0], x})[0];
-  }
-  graph.add_output(graph.add_node("Softmax", {x}, {{"axis", int64_t{1}}})[0], "y");
-  return graph;
-}
 
 std::vector<double> result_of(Session& session, const HostTensor& x) {
   return session.run({{"x", x}}).at("y").to_doubles();
