@@ -65,10 +65,12 @@ def dtype_name(elem_type: int, what: str) -> str:
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy dtype of a dlk dtype name (bfloat16 through ml_dtypes, which onnx requires)."""
+    """The NumPy dtype of a dlk dtype name (bfloat16 through ml_dtypes, which new versions of onnx bring)."""
     if name == "bfloat16":
-        import ml_dtypes
-
+        try:
+            import ml_dtypes
+        except ImportError as error:
+            raise ValueError("bfloat16 tensors need ml_dtypes: pip install ml_dtypes") from error
         bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
         return bfloat16
     return np.dtype(name)
