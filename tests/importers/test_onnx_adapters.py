@@ -388,3 +388,24 @@ def test_symbols_and_given_shapes() -> None:
     model.graph.input[0].type.tensor_type.ClearField("shape")
     with pytest.raises(ValueError, match="declares no shape"):
         load_graph(model)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes"),
+    [
+        ("NegativeLogLikelihoodLoss", {"x": random(3, 5)}, {"reduction": "sum"}),
+        ("SoftmaxCrossEntropyLoss", {"x": random(3, 5)}, {}),
+    ],
+)
+def test_operators_become_their_definition(
+    op: str, inputs: dict[str, np.ndarray], attributes: dict[str, Any]
+) -> None:
+    assert not _core.has_operator(op)
+    constants = {"target": np.array([1, 0, 4])}
+    nodes = [node(op, ["x", "target"], **attributes)]
+    model = make_model(nodes, inputs, ["y"], 21, constants)
+    graph = load_graph(model)
+    assert all(_core.has_operator(n.op) for n in graph.nodes)
+    np.testing.assert_allclose(
+        run(to_model(graph), inputs)[0], run(model, inputs)[0], rtol=1e-5, atol=1e-6
+    )

@@ -1,8 +1,9 @@
 """ONNX models to dlk graphs: opsets 1 to 25, every operator in its newest form afterwards.
 
 Needs the `onnx` package. Nothing of a model is executed, and a damaged or hostile file gives a
-ValueError that says what is wrong. Operators that the engine has not are reported by
-`dlk.Model`, all at once, when the graph is compiled.
+ValueError that says what is wrong. An operator that the engine has not is replaced by ONNX's own
+definition of it by others, where there is one; the rest is reported by `dlk.Model`, all at once,
+when the graph is compiled.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def load_graph(
     except ImportError as error:
         raise ImportError("reading ONNX models needs the onnx package: pip install onnx") from error
 
-    from dlk._core import Graph
+    from dlk._core import Graph, has_operator
 
     from .build import Builder, opset_versions
     from .tensors import parse_model
@@ -70,7 +71,7 @@ def load_graph(
         model = parse_model(data, name)
     if not model.opset_import and model.ir_version >= 3:
         raise ValueError(f"{name} names no operator set; the file is truncated or damaged")
-    graph: _core.Graph = Builder(Graph, _local_functions(model), folder, model).build(
+    graph: _core.Graph = Builder(Graph, _local_functions(model), folder, model, has_operator).build(
         model.graph, opset_versions(model.opset_import), input_shapes or {}
     )
     graph.info.text = _info(model, name)

@@ -5,7 +5,7 @@ inlined, subgraphs made functional (what they use of their surroundings becomes 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import onnx
 from onnx import AttributeProto
 
 from .adapters import ALWAYS, NEWEST_OPSET, adapt, check_cast_targets
-from .node import Node, decode_node, normal_domain
+from .definitions import definition
+from .node import Node, bound, decode_node, normal_domain
 from .tensors import DTYPE_NAMES, dtype_name, read_tensor
 
 MAX_NODES = 500_000  # after inlining, which can multiply
@@ -25,6 +26,7 @@ INLINE_ELEMENTS = 1024  # constants up to here are copied into subgraphs instead
 Dims = list[int | str | None]
 FunctionKey = tuple[str, str, str]
 Type = tuple[str, Dims | None]
+_KEEPS_DTYPE = frozenset({"Identity", "LogSoftmax", "Reshape", "Softmax", "Transpose"})
 _ANY: Type = ("float32", None)  # undeclared; inference takes a subgraph's from the node's inputs
 
 
@@ -129,7 +131,9 @@ class Scope:
 
 
 class Builder:
-    """Builds one model. `functions` are the model-local ones by (domain, name, overload)."""
+    """Builds one model. `functions` are the model-local ones by (domain, name, overload);
+    `is_built` says which operators the engine has: others become ONNX's definition of them, where
+    there is one."""
 
     def __init__(
         self,
@@ -137,11 +141,13 @@ class Builder:
         functions: Mapping[FunctionKey, onnx.FunctionProto],
         folder: Path | None,
         model: onnx.ModelProto | None = None,
+        is_built: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._graph_type = graph_type
         self._functions = functions
         self._folder = folder
         self._model = model
+        self._is_built = is_built
         self._inferred: dict[str, Type] | None = None
 
     # Graphs and functions
@@ -244,6 +250,8 @@ class Builder:
         self, function: onnx.FunctionProto, node: Node, proto: onnx.NodeProto, scope: Scope
     ) -> None:
         """Inlines a model-local function."""
+        if scope.depth > MAX_DEPTH:
+            raise ValueError(f"{node.label}: functions are nested more than {MAX_DEPTH} deep")
         if len(node.inputs) > len(function.input) or len(node.outputs) > len(function.output):
             raise ValueError(f"{node.label} has more inputs or outputs than its function declares")
         parameters = {a.name: a for a in function.attribute_proto}
@@ -303,6 +311,12 @@ class Builder:
                 if name:
                     self.resolve(name, scope, node.label)  # before helpers are added
             opset = scope.opsets.get("", 1)
+            if not self._is_built(node.op) and not any(subgraphs(proto)):
+                types = [self._known_type(n, scope) if n else None for n in node.inputs]
+                function = definition(bound(proto, scope.parameters), opset, types)
+                if function is not None:
+                    self._call(function, node, proto, scope)
+                    return
             adapted = adapt(node, opset, _NodeContext(self, scope, node))
             if adapted is None:
                 return
@@ -343,6 +357,10 @@ class Builder:
         for name, value in zip(node.outputs, results, strict=False):
             if name:
                 scope.define(name, value, node.label)
+        if scope.depth > 0 and node.op in _KEEPS_DTYPE:  # ONNX's inference sees the top level alone
+            dtype = self._known_type(node.inputs[0], scope)[0]
+            if dtype:
+                scope.types.setdefault(node.outputs[0], (dtype, None))
 
     def _captures(
         self, graphs: Iterable[onnx.GraphProto], scope: Scope
@@ -411,6 +429,11 @@ class Builder:
         if scope.depth == 0:
             return self._infer().get(name, _ANY)
         return _ANY
+
+    def _known_type(self, name: str, scope: Scope) -> Type:
+        """As `_type`, with "" for a dtype that nothing declares."""
+        found = self._type(name, scope)
+        return ("", None) if found is _ANY else found
 
     def _infer(self) -> dict[str, Type]:
         """Types by ONNX's own inference, run once, only when an old operator form needs them."""

@@ -84,6 +84,21 @@ def decode_node(
     return node
 
 
+def bound(proto: onnx.NodeProto, parameters: Mapping[str, AttributeProto] | None) -> onnx.NodeProto:
+    """The node with the values of a function's parameters in place of references to them."""
+    if not parameters:
+        return proto
+    result = onnx.NodeProto()
+    result.CopyFrom(proto)
+    del result.attribute[:]
+    for attribute in proto.attribute:
+        actual = parameters.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
+        if actual is not None:
+            result.attribute.add().CopyFrom(actual)
+            result.attribute[-1].name = attribute.name
+    return result
+
+
 def _text(data: bytes, label: str, name: str) -> str:
     try:
         return data.decode("utf-8")

@@ -65,7 +65,7 @@ def dtype_name(elem_type: int, what: str) -> str:
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy dtype of a dlk dtype name (bfloat16 through ml_dtypes, which new versions of onnx bring)."""
+    """The NumPy dtype of a dlk dtype name (bfloat16 through ml_dtypes)."""
     if name == "bfloat16":
         try:
             import ml_dtypes
