@@ -18,6 +18,24 @@ bool ranges_meet(const PlannedOperand& a, const PlannedOperand& b) {
          b.offset_bytes < a.offset_bytes + a.size_bytes;
 }
 
+/// Leaves the storages that commands use, and outputs.
+void drop_unused_storages(Lowered& program) {
+  std::vector<int32_t> moved(program.storages.size(), -1);
+  for (const PlannedCommand& command : program.commands) {
+    for (const PlannedOperand& operand : command.operands) moved[operand.storage] = 0;
+  }
+  std::vector<Storage> kept;
+  for (size_t s = 0; s < moved.size(); ++s) {
+    if (moved[s] < 0 && program.storages[s].kind != StorageKind::kOutput) continue;
+    moved[s] = static_cast<int32_t>(kept.size());
+    kept.push_back(std::move(program.storages[s]));
+  }
+  program.storages = std::move(kept);
+  for (PlannedCommand& command : program.commands) {
+    for (PlannedOperand& operand : command.operands) operand.storage = moved[operand.storage];
+  }
+}
+
 /// The 32 bits of one parameter; nullopt where the number does not fit.
 template <typename T>
 std::optional<uint32_t> parameter_bits(char kind, T value) {
@@ -168,6 +186,7 @@ TensorView NodeLowering::prepacked(
     target_.preparations.push_back(std::move(inner));
   }
   preparation.program.preparations.clear();
+  drop_unused_storages(preparation.program);
   target_.preparations.push_back(std::move(preparation));
   return destination;
 }
