@@ -272,3 +272,13 @@ def test_attributes_that_lie() -> None:
     model.graph.node[0].op_type = ""
     with pytest.raises(ValueError, match="no operator type"):
         load_graph(model)
+
+
+def test_old_operators_without_their_inputs() -> None:
+    for op in ("PRelu", "Softmax", "Clip", "Pad", "TopK", "Upsample", "GroupNormalization"):
+        for opset in (1, 9, 12, 18):
+            model = make_model([node(op, [])], {"x": X}, ["y"], opset)
+            try:
+                load_graph(model)
+            except ValueError:
+                continue

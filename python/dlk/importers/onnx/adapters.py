@@ -50,7 +50,12 @@ def adapt(node: Node, opset: int, context: Context) -> Node | None:
     node.attributes.pop("consumed_inputs", None)
     for version, adapter in ADAPTERS.get(node.op, ()):
         if opset < version:
-            changed = adapter(node, context)
+            try:
+                changed = adapter(node, context)
+            except (IndexError, KeyError, TypeError, OverflowError) as error:
+                raise _fail(
+                    node, f"lacks inputs, or has attributes of a wrong kind ({error})"
+                ) from error
             if changed is None:
                 return None
             node = changed

@@ -62,5 +62,8 @@ def _made_for(
         shape = None if dims is None else list(dims)
         tensor = helper.make_tensor_type_proto(_NUMBERS[dtype], shape)
         serialized.append(tensor.SerializeToString())
-    text = schema.get_context_dependent_function(proto.SerializeToString(), serialized)
+    try:
+        text = schema.get_context_dependent_function(proto.SerializeToString(), serialized)
+    except RuntimeError:  # onnx on inputs that make no sense: the operator stays, and is reported
+        return None
     return onnx.FunctionProto.FromString(text) if text else None
