@@ -262,8 +262,10 @@ OpSchema dropout() {
   schema.infer = [](InferContext& context) {
     infer_identity(context);
     const auto training = context.constant(2);
-    if (training && training->to_ints()[0] != 0) {
-      context.unsupported("training mode is not available in inference");
+    if (!training || training->to_ints().at(0) == 0) return;
+    const auto ratio = context.constant(1);
+    if (!ratio || ratio->to_doubles().at(0) != 0) {
+      context.unsupported("training mode with a ratio above 0 is not available");
     }
   };
   schema.alias = [](const AliasContext& context) -> std::optional<AliasResult> {
