@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,3 +58,24 @@ def device(device_id: str) -> Any:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--passport", metavar="PATH", help="write the parity passport (JSON and HTML)")
+
+
+_parity_results: list[dict[str, Any]] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collects what parity tests found, in the process that runs the others (xdist)."""
+    if report.when == "call":
+        _parity_results.extend(value for key, value in report.user_properties if key == "parity")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--passport", default=None)
+    if path and _parity_results and not hasattr(session.config, "workerinput"):
+        from dlk import _core
+
+        from .parity.passport import build, write
+
+        seen = {e["device"] for e in _parity_results}
+        devices = [c for c in _core.list_devices() if c["id"] in seen]
+        write(build(_parity_results, devices), Path(path))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime
 import html
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -95,20 +93,11 @@ def measure_one(c: Case, variant: Any, device: Any) -> dict[str, Any]:
 
 def write(passport: dict[str, Any], path: Path) -> None:
     """Writes PATH (JSON) and PATH with the suffix .html, each whole or not at all."""
-    _write_atomically(path, json.dumps(passport, indent=1) + "\n")
-    _write_atomically(path.with_suffix(".html"), to_html(passport))
+    from dlk._atomic import write_text
 
-
-def _write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_text(path, json.dumps(passport, indent=1) + "\n")
+    write_text(path.with_suffix(".html"), to_html(passport))
 
 
 def to_html(passport: dict[str, Any]) -> str:
@@ -118,24 +107,36 @@ def to_html(passport: dict[str, Any]) -> str:
         {(op, d) for t in passport["forward"].values() for op, ds in t.items() for d in ds}
     )
     names = {
-        d["id"]: f"{d['id']}<br><small>{html.escape(str(d['name']))}<br>"
+        d["id"]: f"{html.escape(str(d['id']))}<br><small>{html.escape(str(d['name']))}<br>"
         f"{html.escape(str(d['driver']))}</small>"
         for d in passport["devices"]
     }
     head = "".join(f"<th>{names.get(d, html.escape(d))}</th>" for d in devices)
-    body = []
+    totals = "".join(f"<td>{_total(passport['forward'][d])}</td>" for d in devices)
+    body = [f"<tr><td colspan=2>all</td>{totals}</tr>"]
     for op, dtype in rows:
         cells = "".join(_cell(passport["forward"][d].get(op, {}).get(dtype)) for d in devices)
         body.append(f"<tr><td>{html.escape(op)}</td><td>{dtype}</td>{cells}</tr>")
     return (
-        "<!doctype html><meta charset=utf-8><title>dlk parity passport</title>"
-        "<style>body{font:14px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left;"
-        "border-bottom:1px solid #ddd}.failed{background:#fbb}.unsupported{color:#888}</style>"
-        f"<h1>dlk {passport['dlk']} parity passport</h1><p>{passport['date']}. Worst error over "
-        "the cases of each operator against NumPy in float64: max|a-b|/max|b|, and units in the "
-        f"last place.</p><table><tr><th>operator</th><th>dtype</th>{head}</tr>{''.join(body)}"
+        "<!doctype html><html lang=en><meta charset=utf-8><title>dlk parity passport</title>"
+        "<style>body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}td,th{padding:"
+        ".2em .8em;text-align:left;border-bottom:1px solid #ddd}th{position:sticky;top:0;"
+        "background:#fff}.failed{background:#fbb}.unsupported{color:#767676}</style>"
+        f"<h1>dlk {html.escape(passport['dlk'])} parity passport</h1><p>{passport['date']}. Worst "
+        "error over the cases of each operator against NumPy in float64: max|a-b|/max|b|, and units "
+        "in the last place. Integers, bools (dtype \u201cnone\u201d) and what only moves data must "
+        f"be equal.</p><table><tr><th>operator</th><th>dtype</th>{head}</tr>{''.join(body)}"
         "</table>\n"
     )
+
+
+def _total(table: dict[str, dict[str, Any]]) -> str:
+    cells = [cell for dtypes in table.values() for cell in dtypes.values()]
+    text = f"{len(table)} operators, {sum(c['cases'] for c in cells)} cases"
+    for what in ("failed", "unsupported"):
+        count = sum(c[what] for c in cells)
+        text += f", {count} {what}" if count else ""
+    return text
 
 
 def _cell(cell: dict[str, Any] | None) -> str:
@@ -145,4 +146,6 @@ def _cell(cell: dict[str, Any] | None) -> str:
         return f"<td class=failed>{cell['failed']} of {cell['cases']} failed</td>"
     if cell["unsupported"] == cell["cases"]:
         return "<td class=unsupported>unsupported</td>"
-    return f"<td>{cell['relative']:.1e} ({cell['ulp']:.1f} ulp)</td>"
+    if cell["relative"] == 0.0:
+        return f"<td>equal in {cell['cases']}</td>"
+    return f"<td>{cell['relative']:.1e} ({cell['ulp']:.1f} ulp) in {cell['cases']}</td>"

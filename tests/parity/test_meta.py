@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ..conftest import device_ids, open_device, required_backends
+from . import passport
 from .case import Case, Tolerance
 from .harness import Variant, compare, load_cases
 
@@ -82,3 +85,20 @@ def test_judgement_measures_the_worst_element() -> None:
 def test_exact_cases_allow_no_rounding() -> None:
     got = np.array([np.nextafter(np.float32(1), np.float32(2))], np.float32)
     assert compare(got, np.array([1.0]), _variant(exact=True)).problem
+
+
+def test_passport_tells_the_worst_case_and_failures(tmp_path: Path) -> None:
+    entries = [
+        passport.entry("opencl:0", "Relu", "float32", "Relu.a", 1e-7, 1.0, "passed"),
+        passport.entry("opencl:0", "Relu", "float32", "Relu.b", 3e-7, 2.0, "passed"),
+        passport.entry("opencl:0", "Exp", "float32", "Exp.a", 0.0, 0.0, "failed"),
+        passport.entry("opencl:0", "Exp", "float64", "Exp.a", 0.0, 0.0, "unsupported"),
+    ]
+    made = passport.build(entries, [{"id": "opencl:0", "name": "<b>", "driver": "1"}])
+    passport.write(made, tmp_path / "deep" / "passport.json")
+    assert json.loads((tmp_path / "deep" / "passport.json").read_text()) == made
+    cell = made["forward"]["opencl:0"]["Relu"]["float32"]
+    assert (cell["cases"], cell["relative"], cell["worst"]) == (2, 3e-7, "Relu.b")
+    page = (tmp_path / "deep" / "passport.html").read_text(encoding="utf-8")
+    for text in ("1 of 1 failed", "unsupported", "&lt;b&gt;", "2 operators, 4 cases, 1 failed"):
+        assert text in page, text
