@@ -124,8 +124,8 @@ def to_html(passport: dict[str, Any]) -> str:
         "background:#fff}.failed{background:#fbb}.unsupported{color:#767676}</style>"
         f"<h1>dlk {html.escape(passport['dlk'])} parity passport</h1><p>{passport['date']}. Worst "
         "error over the cases of each operator against NumPy in float64: max|a-b|/max|b|, and "
-        "units in the last place. Integers, bools (dtype \u201cnone\u201d) and what only moves data "
-        f"must be equal.</p><table><tr><th>operator</th><th>dtype</th>{head}</tr>{''.join(body)}"
+        "units in the last place. Integers, bools (dtype \u201cnone\u201d) and moved data must be "
+        f"equal.</p><table><tr><th>operator</th><th>dtype</th>{head}</tr>{''.join(body)}"
         "</table>\n"
     )
 

@@ -66,7 +66,9 @@ def _variant(exact: bool = False) -> Variant:
         (np.array([1.0, np.nan], np.float32), np.array([1.0, 2.0])),
         (np.array([1.0, np.inf], np.float32), np.array([1.0, -np.inf])),
         (np.array([1, 2], np.int32), np.array([1.0, 2.0])),
-        (np.array([1, 2], np.int32), np.array([1, 3])),
+        (np.array([1, 2], np.int32), np.array([1, 3], np.int32)),
+        (np.array([1, 2], np.int32), np.array([1, 2], np.int64)),
+        (np.array([1, 0], np.uint8), np.array([True, False])),
     ],
 )
 def test_judgement_catches(got: np.ndarray, want: np.ndarray) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..case import Array, Case, case, integers, ints, normal
@@ -216,6 +218,13 @@ case(
         exact=True,
     )
 )
+
+
+def _typed(values_and_places: tuple[Array, Array], dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    values, places = values_and_places
+    return values.astype(dtype), places
+
+
 for dtype in ("int32", "uint8", "int64"):
     case(
         Case(
@@ -225,6 +234,6 @@ for dtype in ("int32", "uint8", "int64"):
             constants=("k",),
             outputs=2,
             dtypes=("none",),
-            oracle=lambda x, _: top_k(x.astype(np.int64), 5, 1, True),
+            oracle=lambda x, _: _typed(top_k(x.astype(np.int64), 5, 1, True), x.dtype),
         )
     )

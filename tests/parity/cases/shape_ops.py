@@ -275,7 +275,7 @@ for name, dtype, bounds in (
                 n: np.array(v, d) for n, v in zip(("start", "limit", "step"), b, strict=True)
             },
             constants=("start", "limit", "step"),
-            oracle=lambda start, limit, step: np.arange(start, limit, step),
+            oracle=lambda start, limit, step, d=dtype: np.arange(start, limit, step).astype(d),
             dtypes=("none",),
         )
     )
