@@ -206,6 +206,12 @@ def test_numbers_do_not_depend_on_the_compiler(
     check(build(), device, OPTIONS[options], options)
 
 
+@pytest.mark.parametrize("build", NETWORKS, ids=lambda b: b.__name__)
+def test_fp16_storage_stays_close(device: Any, build: Callable[[], Net]) -> None:
+    """Storage rounds to 2^-11 after every kernel; a dozen of them in a row."""
+    check(build(), device, {"dtype": "float16", "guards": True}, "float16", bound=1e-2)
+
+
 def test_fusion_makes_one_pointwise_kernel(device: Any) -> None:
     """`dlk:Pointwise`: what has one reader joins it, comparisons and constants too."""
     net = Net(20)
