@@ -1,0 +1,66 @@
+"""Runs parity cases with the kernels that GPUs get (many work-items a group, local memory).
+
+A program, because a process opens a device once: ``DLK_KERNEL_SHAPES=gpu python -m
+tests.parity.gpu_shapes DEVICE PART PARTS``. Prints what is wrong; ends with the number of variants.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .harness import Variant, load_cases, run_variant, variants
+
+TILED = (
+    "ArgMax",
+    "BatchNormalization",
+    "Conv",
+    "ConvTranspose",
+    "Einsum",
+    "GRU",
+    "Gemm",
+    "InstanceNormalization",
+    "LSTM",
+    "LayerNormalization",
+    "LogSoftmax",
+    "MatMul",
+    "RNN",
+    "ReduceMax",
+    "ReduceSum",
+    "Softmax",
+)
+"""Operators with kernels of two shapes, on all their cases; of the others one small case each."""
+
+
+def chosen() -> list[Variant]:
+    result, seen = [], set()
+    for variant in variants(iter(load_cases().values())):
+        c = variant.case
+        if c.op not in TILED and (c.op in seen or variant.dtype not in ("float32", "none")):
+            continue
+        if c.slow or variant.dtype in ("float64", "bfloat16"):
+            continue
+        seen.add(c.op)
+        result.append(variant)
+    return result
+
+
+def main(device_id: str, part: int, parts: int) -> None:
+    from dlk import _core
+
+    device = _core.open_device(device_id)
+    assert not device.caps["is_cpu"], "DLK_KERNEL_SHAPES=gpu is not set"
+    todo = chosen()[part::parts]
+    for variant in todo:
+        try:
+            outcome = run_variant(variant, device)
+        except Exception as error:
+            print(f"WRONG {variant.id}: {error!r}")
+            continue
+        bound = variant.case.tolerance_for(variant.dtype)
+        if outcome.problem or outcome.relative > bound.bound:
+            print(f"WRONG {variant.id}: {outcome.problem or outcome.relative}")
+    print(f"{len(todo)} variants")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
