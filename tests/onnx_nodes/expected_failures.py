@@ -13,8 +13,6 @@ FAILURES: dict[str, dict[str, str]] = {
         "test_training_dropout_default": _TRAINING,
         "test_training_dropout_default_mask": _TRAINING,
         "test_training_dropout_mask": _TRAINING,
-        "test_training_dropout_zero_ratio": _TRAINING,
-        "test_training_dropout_zero_ratio_mask": _TRAINING,
     },
     "opencl": {},
     "vulkan": {},
