@@ -66,7 +66,8 @@ struct ModelInfo {
 // A subgraph sees nothing of its parent: outer values that it uses are extra inputs of the node,
 // after the operator's own, and extra inputs of each subgraph, after its own, in the same order.
 // `Loop` and `Scan` say in the int attribute "captured" how many there are; of an `If`, all inputs
-// but the condition are. What a subgraph's inputs declare is not relied on: the node's inputs say it.
+// but the condition are. What a subgraph's inputs declare is not relied on: the node's inputs say
+// it.
 
 class Graph {
  public:

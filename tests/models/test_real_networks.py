@@ -20,8 +20,8 @@ def feeds_of(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {k.removeprefix("in_"): v for k, v in data.items() if k == "x" or k.startswith("in_")}
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
-def test_onnx_network(name: str, device: Any) -> None:
+def network_errors(name: str, device: Any) -> dict[str, float]:
+    """Relative error of each output of an ONNX network."""
     data = reference(name)
     feeds = feeds_of(data)
     shapes = {}
@@ -32,8 +32,16 @@ def test_onnx_network(name: str, device: Any) -> None:
     results = run(graph, device, feeds)
     expected = {k: v for k, v in data.items() if k.startswith("out")}
     assert len(expected) == len(graph.output_names)
-    for index, output in enumerate(graph.output_names):
-        assert relative_error(results[output], expected[f"out{index}"]) < LIMIT, output
+    return {
+        output: relative_error(results[output], expected[f"out{index}"])
+        for index, output in enumerate(graph.output_names)
+    }
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_onnx_network(name: str, device: Any) -> None:
+    for output, error in network_errors(name, device).items():
+        assert error < LIMIT, output
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,307 @@
+"""The rows of issue 2: one engine, one kernel source, two live backends."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+DEVICES = ("opencl:0", "vulkan:0")
+
+Row = tuple[Any, Any, bool]
+
+
+@cache
+def device(device_id: str) -> Any:
+    from dlk import _core
+
+    return _core.open_device(device_id)
+
+
+def at_most(value: float, limit: float) -> Row:
+    return value, f"<= {limit}", value <= limit
+
+
+def rows() -> Iterator[tuple[str, Callable[[], Row]]]:
+    """Every row: its name and what measures it."""
+    for device_id in DEVICES:
+        yield from network_rows(device_id)
+        yield f"{device_id}: onnx light networks passed", lambda d=device_id: light_networks(d)
+        yield f"{device_id}: onnx node tests of the operators built", lambda d=device_id: nodes(d)
+        yield f"{device_id}: two models from two threads, 100 times", lambda d=device_id: threads(d)
+        yield f"{device_id}: two runs in flight, 100 times", lambda d=device_id: in_flight(d)
+        yield f"{device_id}: parity variants that fail", lambda d=device_id: parity(d)
+        for name in ("resnet50", "inception_v3"):
+            yield (
+                f"{device_id}: {name} arena / peak of live bytes",
+                lambda d=device_id, n=name: arena(d, n),
+            )
+        yield f"{device_id}: resnet50 pipelines", lambda d=device_id: pipelines(d)
+        yield f"{device_id}: resnet50 pipelines for a new batch", lambda d=device_id: new_batch(d)
+    yield "import dlk, ms (median of 9)", import_time
+    for device_id in DEVICES:
+        yield f"{device_id}: warm demo, process start to answer, s", lambda d=device_id: demo(d)
+    yield "operators without a parity case", uncovered
+    yield "CPU figures against onnxruntime (committed)", lambda: committed("cpu", "onnxruntime")
+    yield "GPU figures against PyTorch, both APIs (committed)", lambda: committed("h200", "torch")
+    for what, limit in (("clean_build_s", 360), ("incremental_kernel_s", 10), ("tests_s", 900)):
+        yield f"{what} on 2 cores (committed)", lambda w=what, m=limit: timing(w, m)
+
+
+def network_rows(device_id: str) -> Iterator[tuple[str, Callable[[], Row]]]:
+    from tests.models.packages import FILES
+    from tests.models.twins import TWINS
+
+    for dtype, tolerance in (("float32", 0.002), ("float16", 0.01)):
+        yield (
+            f"{device_id}: espresso, {dtype}",
+            lambda t=dtype, m=tolerance: photograph(
+                device_id, "efficientnet_lite0", "coffee.png", "espresso", 0.957, t, m
+            ),
+        )
+    yield (
+        f"{device_id}: MobileNetV2 sees the cat",
+        lambda: photograph(
+            device_id, "mobilenet_v2", "chelsea.png", "Egyptian cat", 0.714, "float32", 0.01
+        ),
+    )
+    for name, file in (
+        ("efficientnet_lite0", "efficientnet_lite0_coffee"),
+        ("mobilenet_v2", "mobilenet_v2_tv_coffee"),
+    ):
+        for dtype, limit in (("float32", 1e-4), ("float16", 2e-2)):
+            yield (
+                f"{device_id}: {name} logits, {dtype}, relative error",
+                lambda n=name, f=file, t=dtype, m=limit: logits(device_id, n, f, t, m),
+            )
+    for name in sorted(FILES):
+        yield (
+            f"{device_id}: {name}, relative error",
+            lambda n=name: at_most(real_network(device_id, n), 1e-4),
+        )
+    for name in sorted(TWINS):
+        yield (
+            f"{device_id}: {name} against its torch twin, relative error",
+            lambda n=name: at_most(twin(device_id, n), 1e-4),
+        )
+
+
+def photograph(
+    device_id: str, name: str, image: str, label: str, score: float, dtype: str, tolerance: float
+) -> Row:
+    from dlk import images, zoo
+
+    from tests.models.common import IMAGES, run
+    from tests.models.test_real_networks import softmax
+
+    graph = zoo.build(name)
+    x = images.prepare(IMAGES / image, graph.info.preprocessing)
+    scores = softmax(run(graph, device(device_id), {"image": x}, dtype=dtype)["logits"][0])
+    best = int(scores.argmax())
+    right = graph.info.labels[best] == label and abs(scores[best] - score) <= tolerance
+    found = f"{graph.info.labels[best]} {scores[best]:.4f}"
+    return found, f"{label} {score} +- {tolerance}", right
+
+
+def logits(device_id: str, name: str, file: str, dtype: str, limit: float) -> Row:
+    from dlk import zoo
+
+    from tests.models.common import reference, relative_error, run
+
+    data = reference(file)
+    result = run(zoo.build(name), device(device_id), {"image": data["x"]}, dtype=dtype)
+    return at_most(relative_error(result["logits"], data["logits"]), limit)
+
+
+def real_network(device_id: str, name: str) -> float:
+    from tests.models.test_real_networks import network_errors
+
+    return max(network_errors(name, device(device_id)).values())
+
+
+def twin(device_id: str, name: str) -> float:
+    from tests.models.test_zoo_twins import twin_errors
+
+    return twin_errors(name, device(device_id))["float32"]
+
+
+def light_networks(device_id: str) -> Row:
+    from tests.models.test_onnx_real import NETWORKS, test_light_network
+
+    passed = 0
+    for name in NETWORKS:
+        test_light_network(name, device(device_id))
+        passed += 1
+    return passed, 9, passed == 9
+
+
+def nodes(device_id: str) -> Row:
+    from tests.onnx_nodes.__main__ import count
+    from tests.onnx_nodes.cases import all_cases, run_cases
+
+    counts = count(device_id, run_cases(), False)
+    counts["in_all"] = len(all_cases())
+    bad = counts.get("failed", 0) + counts.get("unexpected_passes", 0)
+    return counts, "0 failed", bad == 0 and counts["passed"] > 0
+
+
+def _small(seed: int, device_id: str) -> tuple[Any, Any, Any]:
+    """A model, its input and its output when it runs alone."""
+    from dlk import _core, zoo
+
+    graph = zoo.build("lenet", weights="random", seed=seed)
+    model = _core.Model(graph, device(device_id))
+    x = np.random.default_rng(seed).standard_normal((2, 1, 28, 28)).astype(np.float32)
+    feeds = {graph.inputs[0].name: x}
+    return model, feeds, next(iter(model.create_session().run(feeds).values()))
+
+
+def threads(device_id: str) -> Row:
+    wrong = []
+
+    def work(seed: int) -> None:
+        model, feeds, expected = _small(seed, device_id)
+        session = model.create_session()
+        for _ in range(100):
+            got = next(iter(session.run(feeds).values()))
+            if not np.array_equal(got, expected):
+                wrong.append(seed)
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return f"{len(wrong)} wrong of 200", "0 wrong", not wrong
+
+
+def in_flight(device_id: str) -> Row:
+    model, feeds, _ = _small(3, device_id)
+    session, name = model.create_session(), next(iter(feeds))
+    other = {name: feeds[name][::-1] * np.float32(0.5)}
+    expected = [next(iter(session.run(f).values())) for f in (feeds, other)]
+    output = model.outputs[0]
+    wrong = 0
+    for _ in range(100):
+        started = [session.run_async(f) for f in (feeds, other)]
+        got = [run.read(output) for run in started]
+        wrong += sum(not np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
+    return f"{wrong} wrong of 200", "0 wrong", wrong == 0
+
+
+def parity(device_id: str) -> Row:
+    from tests.parity.expectations import unsupported_reason, xfail_reason
+    from tests.parity.passport import measure
+
+    entries = measure(device(device_id))
+    caps = device(device_id).caps
+    bad = [
+        e["case"]
+        for e in entries
+        if (e["status"] == "failed" and not xfail_reason(caps, e["case"]))
+        or (e["status"] == "unsupported" and not unsupported_reason(caps, e["case"]))
+    ]
+    return f"{len(bad)} of {len(entries)}", "0", not bad and bool(entries)
+
+
+def _plan(device_id: str, name: str, batch: int = 1) -> Any:
+    from dlk import _core, zoo
+
+    graph = zoo.build(name, weights="random")
+    model = _core.Model(graph, device(device_id))
+    shape = (batch, *graph.inputs[0].shape[1:])
+    return model, lambda n: model.plan(
+        {graph.inputs[0].name: np.zeros((n, *shape[1:]), np.float32)}
+    )
+
+
+def arena(device_id: str, name: str) -> Row:
+    plan = _plan(device_id, name)[1](1)
+    return at_most(round(plan.arena_bytes / plan.peak_live_bytes, 4), 1.2)
+
+
+def pipelines(device_id: str) -> Row:
+    return at_most(_plan(device_id, "resnet50")[1](1).pipelines, 25)
+
+
+def new_batch(device_id: str) -> Row:
+    from dlk import _core
+
+    _, plan = _plan(device_id, "resnet50")
+    plan(1)
+    before = _core.kernel_stats(device(device_id))["pipelines"]
+    plan(3)
+    return at_most(_core.kernel_stats(device(device_id))["pipelines"] - before, 0)
+
+
+def import_time() -> Row:
+    times = []
+    for _ in range(9):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import dlk"], check=True)
+        times.append(time.perf_counter() - start)
+    bare = []
+    for _ in range(9):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        bare.append(time.perf_counter() - start)
+    value = (statistics.median(times) - statistics.median(bare)) * 1e3
+    return at_most(round(value, 1), 150)
+
+
+def demo(device_id: str) -> Row:
+    image = str(ROOT / "examples" / "images" / "coffee.png")
+    command = [sys.executable, "-m", "dlk", "classify", image, "--device", device_id, "--json"]
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        out = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
+        times.append(time.perf_counter() - start)
+        assert json.loads(out.stdout)["top"][0]["label"] == "espresso"
+    return at_most(round(statistics.median(times[1:]), 3), 1.5)
+
+
+def uncovered() -> Row:
+    from dlk import _core
+
+    from tests.parity.harness import load_cases
+    from tests.parity.test_meta import NO_PARITY_CASE
+
+    covered = {(c.domain, c.op) for c in load_cases().values()}
+    missing = [
+        op["name"]
+        for op in _core.operators()
+        if (op["domain"], op["name"]) not in covered and op["name"] not in NO_PARITY_CASE
+    ]
+    return len(missing), 0, not missing
+
+
+def committed(where: str, peer: str) -> Row:
+    """A table in the results with this peer and with both APIs, without errors."""
+    for path in sorted(RESULTS.glob(f"*-{where}-*.json"), reverse=True):
+        found = json.loads(path.read_text())["rows"]
+        engines = {row["engine"] for row in found}
+        if any(e.startswith(peer) for e in engines):
+            right = {"dlk opencl", "dlk vulkan"} <= engines and not any("error" in r for r in found)
+            return path.name, "both APIs, no wrong result", right
+    return "none", "a committed table", False
+
+
+def timing(what: str, limit: float) -> Row:
+    for path in sorted(RESULTS.glob("*-timings.json"), reverse=True):
+        measured = json.loads(path.read_text())
+        if what in measured:
+            return at_most(measured[what], limit)
+    return "none", f"<= {limit}", False
