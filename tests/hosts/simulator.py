@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.subprocesses import ROOT, environment
+
 COMPLAINTS = ("data race", "Invalid read", "Invalid write", "OCLGRIND", "runtime error", "Error:")
 
 
@@ -34,22 +35,21 @@ def driver() -> Path:
 def run(folder: Path, *arguments: str, shapes: str = "cpu", check_api: bool = True) -> str:
     """Runs ``python arguments`` on oclgrind; what it printed. Fails where it does not end well."""
     (folder / "oclgrind.icd").write_text(f"{driver()}\n")
-    environment = {
-        **os.environ,
-        "OCL_ICD_VENDORS": f"{folder}/",
-        "OCLGRIND_DATA_RACES": "1",
-        **({"OCLGRIND_CHECK_API": "1"} if check_api else {}),
-        "OCLGRIND_BUILD_OPTIONS": "-cl-opt-disable",
-        "DLK_KERNEL_SHAPES": shapes,
-        "DLK_CACHE": "0",
-        "PYOPENCL_NO_CACHE": "1",
-        "DLK_REQUIRE": "opencl",
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "python"), str(ROOT)]),
-    }
+    checks = {"OCLGRIND_CHECK_API": "1"} if check_api else {}
+    env = environment(
+        OCL_ICD_VENDORS=f"{folder}/",
+        OCLGRIND_DATA_RACES="1",
+        OCLGRIND_BUILD_OPTIONS="-cl-opt-disable",
+        DLK_KERNEL_SHAPES=shapes,
+        DLK_CACHE="0",
+        PYOPENCL_NO_CACHE="1",
+        DLK_REQUIRE="opencl",
+        **checks,
+    )
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=environment,
+        env=env,
         capture_output=True,
         text=True,
         timeout=400,

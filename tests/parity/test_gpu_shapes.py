@@ -5,23 +5,21 @@ DLK_KERNEL_SHAPES=gpu makes the checked device of a CPU driver count as a GPU.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.subprocesses import ROOT, environment
+
 PARTS = 4
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_parity(device_id: str, part: int) -> None:
-    path = os.pathsep.join([str(ROOT), str(ROOT / "python"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-m", "tests.parity.gpu_shapes", device_id, str(part), str(PARTS)],
-        env={**os.environ, "DLK_KERNEL_SHAPES": "gpu", "PYTHONPATH": path},
+        env=environment(DLK_KERNEL_SHAPES="gpu"),
         cwd=ROOT,
         capture_output=True,
         text=True,

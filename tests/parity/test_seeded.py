@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..conftest import device_ids
+from tests.subprocesses import environment
 
-ROOT = Path(__file__).resolve().parents[2]
+from ..conftest import device_ids
 
 PROGRAM = """
 import numpy as np
@@ -36,10 +34,9 @@ except (ValueError, _core.Error) as error:
 
 def _report(device: str, drop: str) -> str:
     program = PROGRAM.replace("DEVICE", device).replace("DROP", drop)
-    path = [str(ROOT / "python"), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "DLK_VULKAN_VALIDATION": "1", "PYTHONPATH": os.pathsep.join(path)},
+        env=environment(DLK_VULKAN_VALIDATION="1"),
         capture_output=True,
         text=True,
         timeout=120,

@@ -1,0 +1,24 @@
+"""The environment in which a test starts a Python program that uses dlk.
+
+The program finds the dlk that this process runs, installed or in the source tree, and the tests.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dlk
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """``os.environ`` with ``changes``; PYTHONPATH leads to this process's dlk and to ``tests``."""
+    path = [str(Path(dlk.__file__).resolve().parents[1]), str(ROOT)]
+    inherited = os.environ.get("PYTHONPATH")
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([*path, *([inherited] if inherited else [])]),
+        **changes,
+    }
