@@ -188,6 +188,14 @@ class PointwiseContext : public NodeReader {
 /// when the layout pass is on, else row-major.
 enum class LayoutRule : uint8_t { kFollow, kContiguous, kChannelsLast };
 
+/// An axis of an output whose length only the run knows: `infer` declares the longest that it can
+/// be, `lower` fills the leading part and leaves the rest undefined.
+struct DynamicAxis {
+  size_t output = 0;
+  int64_t axis = 0;  // may be negative: counted from the last
+  size_t count = 0;  // which element of the counts is its length
+};
+
 struct OpSchema {
   std::string name;
   std::string domain = {};
@@ -209,6 +217,11 @@ struct OpSchema {
   bool host_eval_by_shape = false;
   /// `lower` takes inputs, output 0 and epilogue in any mix of float32 and float16.
   bool mixed_floats = false;
+  /// Of operators whose output sizes depend on data. In a plan their nodes have one more output, at
+  /// index `max_outputs`: int32 counts, which `infer` declares and `lower` writes. The plan ends
+  /// there; what follows sees the outputs cut to the counts. host_eval, where there is one, may
+  /// give such an output its exact shape.
+  std::function<std::vector<DynamicAxis>(const NodeReader&)> dynamic = {};
 };
 
 void register_op(OpSchema schema);
