@@ -1,6 +1,8 @@
 option(DLK_ENABLE_NULL "Build the null backend (template and tests)" ON)
 option(DLK_ENABLE_OPENCL "Build the OpenCL backend" ON)
 option(DLK_ENABLE_VULKAN "Build the Vulkan backend" ON)
+option(DLK_ENABLE_METAL "Build the Metal backend (Apple systems; elsewhere only with DLK_METAL_SIM)" ON)
+option(DLK_METAL_SIM "Build the Metal backend on a simulated Metal (device metal-sim; for tests)" OFF)
 option(DLK_BUILD_PYTHON "Build the Python bindings" OFF)
 option(DLK_BUILD_TESTS "Build the C++ unit tests" OFF)
 option(DLK_BUILD_EXAMPLES "Build the C and C++ examples" OFF)

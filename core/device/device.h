@@ -286,6 +286,8 @@ class Backend {
   virtual int priority() const = 0;      // the default device is of the highest
   /// A hidden backend is opened only by its id: never listed, never the default.
   virtual bool hidden() const { return false; }
+  /// Listed and opened by id or name, and never the default: a simulator.
+  virtual bool never_default() const { return false; }
   virtual KernelFormat kernel_format() const = 0;
   /// Caps of each device, in index order; empty where the loader or a driver is missing. Never
   /// throws.

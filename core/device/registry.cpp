@@ -61,6 +61,7 @@ std::vector<Candidate> visible_devices() {
 
 std::optional<Candidate> default_device() {
   auto all = visible_devices();
+  std::erase_if(all, [](const Candidate& candidate) { return candidate.backend->never_default(); });
   // Stable: within one kind, the backends' priority decides, then the index.
   std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) {
     return a.caps.is_cpu < b.caps.is_cpu;
