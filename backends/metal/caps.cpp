@@ -4,8 +4,8 @@
 #include <map>
 #include <mutex>
 
-#include "backends/metal/probe.h"
 #include "backends/metal/context.h"
+#include "backends/metal/probe.h"
 
 namespace dlk::metal {
 
@@ -48,7 +48,8 @@ std::string vendor_of(const std::string& name) {
   return "unknown";
 }
 
-/// The name, with what tells two GPUs of one Mac apart: `name:external` and `name:low power` choose.
+/// The name, with what tells two GPUs of one Mac apart: `name:external` and `name:low power`
+/// choose.
 std::string full_name(MTL::Device* device) {
   std::string name = text_of(device->name());
 #if TARGET_OS_OSX
@@ -66,8 +67,7 @@ Caps read_caps(MTL::Device* device, const std::string& backend, size_t index) {
   caps.backend = backend;
   caps.name = full_name(device);
   caps.vendor = vendor_of(caps.name);
-  caps.driver =
-      "system " + text_of(NS::ProcessInfo::processInfo()->operatingSystemVersionString());
+  caps.driver = "system " + text_of(NS::ProcessInfo::processInfo()->operatingSystemVersionString());
   caps.api_version = "MSL " + language_version_text();
   caps.unified_memory = device->hasUnifiedMemory();
 #if TARGET_OS_OSX

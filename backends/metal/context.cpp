@@ -134,8 +134,8 @@ Ref<MTL::Library> Context::library(const std::string& source, const std::string&
   NS::Error* error = nullptr;
   auto made = compile_library(device_.get(), source, &error);
   if (!made) {
-    throw Error(ErrorCode::kCompileFailed, "kernel '" + label + "' on " + caps_.id +
-                                               " does not compile: " + text_of(error));
+    throw Error(ErrorCode::kCompileFailed,
+                "kernel '" + label + "' on " + caps_.id + " does not compile: " + text_of(error));
   }
   return made;
 }
@@ -160,7 +160,8 @@ MTL::ComputePipelineState* Context::utility(Utility which) {
   const std::lock_guard lock(mutex_);
   if (!utilities_[0]) {
     const auto made = library(kUtilitySource, "copies and fills");
-    for (size_t i = 0; i < utilities_.size(); ++i) utilities_[i] = pipeline(made.get(), kUtilityNames[i]);
+    for (size_t i = 0; i < utilities_.size(); ++i)
+      utilities_[i] = pipeline(made.get(), kUtilityNames[i]);
   }
   return utilities_[static_cast<size_t>(which)].get();
 }

@@ -61,7 +61,8 @@ inline constexpr uint32_t kUtilityThreads = 256, kUtilityItems = 16;
 
 /// Compiles `source` with safe math and the newest language that the system has; nullptr with the
 /// log in `error`.
-Ref<MTL::Library> compile_library(MTL::Device* device, const std::string& source, NS::Error** error);
+Ref<MTL::Library> compile_library(MTL::Device* device, const std::string& source,
+                                  NS::Error** error);
 /// "3.1": what compile_library uses.
 std::string language_version_text();
 /// True for "1", false for "0", else `otherwise`.

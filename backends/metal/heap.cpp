@@ -12,8 +12,7 @@ constexpr uint64_t kLargestFromHeap = uint64_t{256} << 10;
 }  // namespace
 
 MTL::ResourceOptions tracked_options(MTL::StorageMode storage) {
-  return (static_cast<MTL::ResourceOptions>(storage) << 4) |
-         MTL::ResourceHazardTrackingModeTracked;
+  return (static_cast<MTL::ResourceOptions>(storage) << 4) | MTL::ResourceHazardTrackingModeTracked;
 }
 
 HeapPool::HeapPool(MTL::Device* device, MTL::StorageMode storage)

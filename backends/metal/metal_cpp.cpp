@@ -1,9 +1,9 @@
 // The one place where metal-cpp's own definitions are compiled.
 #define NS_PRIVATE_IMPLEMENTATION
 #define MTL_PRIVATE_IMPLEMENTATION
-#include "backends/metal/metal.h"
-
 #include <objc/message.h>
+
+#include "backends/metal/metal.h"
 
 namespace dlk::metal {
 

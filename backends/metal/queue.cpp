@@ -10,7 +10,8 @@ namespace {
 
 // More unfinished command buffers than this block whoever asks for one.
 constexpr NS::UInteger kMostCommandBuffers = 1024;
-// Larger uploads to memory that the host can write wait for the queue instead of being copied twice.
+// Larger uploads to memory that the host can write wait for the queue instead of being copied
+// twice.
 constexpr size_t kStagingLimit = size_t{16} << 20;
 // Profiles that nobody asked for are dropped, the oldest first.
 constexpr size_t kKeptProfiles = 16;
@@ -21,19 +22,17 @@ std::exception_ptr error_for(const std::string& device, MTL::CommandBuffer* comm
   NS::Error* error = commands->error();
   const bool no_memory =
       error && error->code() == static_cast<NS::Integer>(MTL::CommandBufferErrorOutOfMemory);
-  return std::make_exception_ptr(
-      Error(no_memory ? ErrorCode::kOutOfMemory : ErrorCode::kDeviceLost,
-            "work of ticket " + std::to_string(ticket) + " failed on " + device + ": " +
-                text_of(error)));
+  return std::make_exception_ptr(Error(
+      no_memory ? ErrorCode::kOutOfMemory : ErrorCode::kDeviceLost,
+      "work of ticket " + std::to_string(ticket) + " failed on " + device + ": " + text_of(error)));
 }
 
 }  // namespace
 
 MetalQueue::MetalQueue(std::shared_ptr<Context> context) : context_(std::move(context)) {
   const Pool pool;
-  queue_ = context_->app_queue()
-               ? share(context_->app_queue())
-               : own(context_->device()->newCommandQueue(kMostCommandBuffers));
+  queue_ = context_->app_queue() ? share(context_->app_queue())
+                                 : own(context_->device()->newCommandQueue(kMostCommandBuffers));
   event_ = own(context_->device()->newSharedEvent());
   if (!queue_ || !event_) {
     throw Error(ErrorCode::kDeviceLost, "no command queue on " + context_->caps().id);
