@@ -51,7 +51,7 @@ Context::Context(std::shared_ptr<Instance> instance, const PhysicalDevice& physi
   try {
     api_ = load_device_api(instance_->api(), device_);
     fetch_queues();
-    create_pipeline_cache();
+    pipelines_.open(api_, device_, physical_);
   } catch (...) {
     destroy_objects();
     throw;
@@ -65,13 +65,10 @@ Context::Context(std::shared_ptr<Instance> instance, const PhysicalDevice& physi
   api_ = load_device_api(instance_->api(), device_);
   queues_.push_back(std::make_unique<NativeQueue>(static_cast<VkQueue>(external.queue)));
   queues_[0]->set_app_lock(external.lock_queue, external.unlock_queue);
-  create_pipeline_cache();
+  pipelines_.open(api_, device_, physical_);
 }
 
-Context::~Context() {
-  save_pipeline_cache();
-  destroy_objects();
-}
+Context::~Context() { destroy_objects(); }
 
 void Context::open_device() {
   const uint32_t count = std::min(physical_.queue_count, kMaxQueues);
@@ -149,24 +146,13 @@ Layout Context::make_layout(uint32_t buffers, uint32_t push_bytes) {
   return made;
 }
 
-void Context::create_pipeline_cache() {
-  VkPipelineCacheCreateInfo info{};
-  info.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO;
-  check(api_.vkCreatePipelineCache(device_, &info, nullptr, &pipeline_cache_),
-        "vkCreatePipelineCache");
-}
-
-void Context::pipeline_built() {}
-
-void Context::save_pipeline_cache() {}
-
 void Context::destroy_objects() {
   if (!device_ || !api_.vkDestroyDevice) return;
   for (const auto& [key, entry] : layouts_) {
     api_.vkDestroyPipelineLayout(device_, entry.pipeline, nullptr);
     api_.vkDestroyDescriptorSetLayout(device_, entry.set, nullptr);
   }
-  api_.vkDestroyPipelineCache(device_, pipeline_cache_, nullptr);
+  pipelines_.close();
   if (owned_) api_.vkDestroyDevice(device_, nullptr);
 }
 

@@ -12,6 +12,7 @@
 #include "backends/vulkan/caps.h"
 #include "backends/vulkan/instance.h"
 #include "backends/vulkan/loader.h"
+#include "backends/vulkan/pipeline_cache.h"
 
 namespace dlk::vulkan {
 
@@ -50,20 +51,16 @@ class Context {
   const Caps& caps() const { return physical_.caps; }
   Instance& instance() const { return *instance_; }
   bool has_timeline() const { return physical_.features.timeline_semaphore; }
-  VkPipelineCache pipeline_cache() const { return pipeline_cache_; }
+  PipelineCache& pipelines() { return pipelines_; }
 
   /// The next VkQueue in turn.
   NativeQueue& next_queue();
   /// Layouts for `buffers` storage buffers and `push_bytes` of push constants, made once.
   Layout layout(uint32_t buffers, uint32_t push_bytes);
-  /// Tells that a pipeline was built: the cache on disk is written now and then.
-  void pipeline_built();
 
  private:
   void open_device();
   void fetch_queues();
-  void create_pipeline_cache();
-  void save_pipeline_cache();
   Layout make_layout(uint32_t buffers, uint32_t push_bytes);
   void destroy_objects();
 
@@ -76,10 +73,7 @@ class Context {
   std::mutex mutex_;
   size_t next_queue_ = 0;
   std::map<std::pair<uint32_t, uint32_t>, Layout> layouts_;
-  VkPipelineCache pipeline_cache_ = VK_NULL_HANDLE;
-  std::mutex save_mutex_;
-  bool unsaved_ = false;
-  int64_t last_save_ms_ = 0;
+  PipelineCache pipelines_;
 };
 
 }  // namespace dlk::vulkan

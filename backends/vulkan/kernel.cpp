@@ -65,7 +65,7 @@ VulkanKernel::VulkanKernel(std::shared_ptr<Context> context, KernelCode code)
     throw;
   }
   context_->api().vkDestroyShaderModule(context_->device(), module, nullptr);
-  context_->pipeline_built();
+  context_->pipelines().pipeline_built();
   code_.code.clear();
   code_.code.shrink_to_fit();
 }
@@ -118,7 +118,7 @@ void VulkanKernel::make_pipeline(VkShaderModule module, const std::string& entry
                                   " is not available on " + context_->caps().name);
   }
   const VkResult result = context_->api().vkCreateComputePipelines(
-      context_->device(), context_->pipeline_cache(), 1, &info, nullptr, &pipeline_);
+      context_->device(), context_->pipelines().handle(), 1, &info, nullptr, &pipeline_);
   if (result == VK_SUCCESS && pipeline_) return;
   throw_compile(code_.name, "vkCreateComputePipelines: " + result_name(result));
 }

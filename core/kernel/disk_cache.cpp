@@ -1,23 +1,10 @@
 #include "core/kernel/disk_cache.h"
 
-#include <unistd.h>
-
-#include <atomic>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-
-#include "core/base/log.h"
-#include "core/kernel/library.h"
+#include "core/base/hash.h"
 
 namespace dlk {
 
-namespace fs = std::filesystem;
-
 namespace {
-
-constexpr std::string_view kMagic = "dlk kernel 1\n";
-constexpr uint64_t kLargestEntry = 64u << 20;
 
 class Writer {
  public:
@@ -128,72 +115,17 @@ std::optional<KernelCode> deserialize(std::string_view bytes) {
   return in.done() ? std::optional(std::move(code)) : std::nullopt;
 }
 
-std::string hex(uint64_t value) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text(16, '0');
-  for (size_t i = 0; i < 16; ++i) text[15 - i] = kDigits[(value >> (4 * i)) & 15];
-  return text;
-}
-
-// magic, checksum of the rest, key, entry
-std::string entry_of(const std::string& key, const KernelCode& code) {
-  Writer rest;
-  rest.text(key);
-  rest.text(serialize(code));
-  const std::string bytes = rest.take();
-  Writer head;
-  head.number(hash_text(bytes));
-  return std::string(kMagic) + head.take() + bytes;
-}
-
-void report(const std::string& folder, const std::string& why) {
-  log_once("the kernel cache " + folder + " cannot be written (" + why +
-           "); kernels are compiled again in each process. Set DLK_CACHE_DIR to another folder, or "
-           "DLK_CACHE=0 to silence this");
-}
-
 }  // namespace
 
-uint64_t hash_text(std::string_view text, uint64_t seed) {
-  uint64_t hash = seed;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
-  return hash;
-}
-
-std::string cache_directory() {
-  const auto environment = [](const char* name) {
-    const char* value = std::getenv(name);
-    return std::string(value == nullptr ? "" : value);
-  };
-  if (const std::string own = environment("DLK_CACHE_DIR"); !own.empty()) return own;
-  if (const std::string xdg = environment("XDG_CACHE_HOME"); !xdg.empty()) return xdg + "/dlk";
-  if (const std::string home = environment("HOME"); !home.empty()) return home + "/.cache/dlk";
-  std::error_code error;
-  const fs::path temporary = fs::temp_directory_path(error);
-  return error ? std::string() : (temporary / "dlk").string();
-}
-
-std::string DiskCache::path_of(const std::string& key) const {
-  return folder_ + "/" + hex(hash_text(key)) + hex(hash_text(key, 0x9e3779b97f4a7c15u)) + ".bin";
+std::string DiskCache::name_of(const std::string& key) {
+  return hex_text(hash_text(key)) + hex_text(hash_text(key, 0x9e3779b97f4a7c15u)) + ".bin";
 }
 
 std::optional<KernelCode> DiskCache::load(const std::string& key) const noexcept {
-  if (!enabled()) return std::nullopt;
+  const std::optional<std::string> bytes = folder_.read(name_of(key));
+  if (!bytes) return std::nullopt;
   try {
-    std::ifstream file(path_of(key), std::ios::binary | std::ios::ate);
-    if (!file) return std::nullopt;
-    const auto size = static_cast<uint64_t>(file.tellg());
-    if (size < kMagic.size() + 8 || size > kLargestEntry) return std::nullopt;
-    std::string bytes(size, '\0');
-    file.seekg(0);
-    if (!file.read(bytes.data(), static_cast<std::streamsize>(size))) return std::nullopt;
-    std::string_view rest = bytes;
-    if (!rest.starts_with(kMagic)) return std::nullopt;
-    rest.remove_prefix(kMagic.size());
-    const uint64_t checksum = Reader(rest.substr(0, 8)).number();
-    rest.remove_prefix(8);
-    if (hash_text(rest) != checksum) return std::nullopt;
-    Reader reader(rest);
+    Reader reader(*bytes);
     if (reader.text() != key) return std::nullopt;
     const std::string body = reader.text();
     return reader.done() ? deserialize(body) : std::nullopt;
@@ -202,33 +134,12 @@ std::optional<KernelCode> DiskCache::load(const std::string& key) const noexcept
   }
 }
 
-void DiskCache::store(const std::string& key, const KernelCode& code) const noexcept {
+void DiskCache::store(const std::string& key, const KernelCode& code) const {
   if (!enabled()) return;
-  try {
-    std::error_code error;
-    fs::create_directories(folder_, error);
-    if (error) return report(folder_, error.message());
-    static std::atomic<uint64_t> counter{0};
-    const std::string path = path_of(key);
-    const std::string temporary =
-        path + "." + std::to_string(getpid()) + "." + std::to_string(counter++) + ".tmp";
-    bool written = false;
-    {
-      std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-      const std::string bytes = entry_of(key, code);
-      file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-      file.flush();
-      written = file.good();
-    }
-    if (written) fs::rename(temporary, path, error);
-    if (!written || error) {
-      std::error_code ignored;
-      fs::remove(temporary, ignored);
-      report(folder_, error ? error.message() : "no space, or no permission");
-    }
-  } catch (const std::exception& problem) {
-    report(folder_, problem.what());
-  }
+  Writer entry;
+  entry.text(key);
+  entry.text(serialize(code));
+  folder_.write(name_of(key), entry.take());
 }
 
 }  // namespace dlk

@@ -1,31 +1,26 @@
-// Printed and compiled kernels on disk, one file a variant. Safe with several processes: entries
-// appear by rename. Nothing here throws: whatever is wrong with the folder or an entry counts as a
-// miss, and an entry that is damaged is written again.
+// Printed and compiled kernels on disk, one file a variant in dlk's cache folder, under its full
+// key. What is damaged or missing is a miss.
 #pragma once
 
 #include <optional>
 #include <string>
-#include <string_view>
 
+#include "core/base/cache_folder.h"
 #include "core/device/device.h"
 
 namespace dlk {
 
 class DiskCache {
  public:
-  /// An empty folder name turns the cache off.
-  explicit DiskCache(std::string folder) : folder_(std::move(folder)) {}
-  bool enabled() const { return !folder_.empty(); }
+  explicit DiskCache(CacheFolder folder) : folder_(std::move(folder)) {}
+  bool enabled() const { return folder_.enabled(); }
   /// `key` names the variant in full; it is stored in the entry and compared.
   std::optional<KernelCode> load(const std::string& key) const noexcept;
-  void store(const std::string& key, const KernelCode& code) const noexcept;
-  std::string path_of(const std::string& key) const;
+  void store(const std::string& key, const KernelCode& code) const;
+  static std::string name_of(const std::string& key);
 
  private:
-  std::string folder_;
+  CacheFolder folder_;
 };
-
-/// 64-bit FNV-1a.
-uint64_t hash_text(std::string_view text, uint64_t seed = 14695981039346656037u);
 
 }  // namespace dlk

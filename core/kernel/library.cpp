@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <cstdlib>
 #include <future>
 #include <map>
 #include <mutex>
-#include <string_view>
 #include <thread>
 
 #include "core/device/registry.h"
@@ -17,13 +15,6 @@ namespace dlk {
 namespace {
 
 using KernelFuture = std::shared_future<std::shared_ptr<Kernel>>;
-
-std::string cache_folder() {
-  const char* setting = std::getenv("DLK_CACHE");
-  if (setting != nullptr && std::string_view(setting) == "0") return "";
-  const std::string folder = cache_directory();
-  return folder.empty() ? folder : folder + "/kernels";
-}
 
 /// Everything about a device that a printed or compiled kernel may depend on.
 std::string device_key(const Caps& caps) {
@@ -54,7 +45,7 @@ class Library : public KernelLibrary {
       : device_(std::move(device)),
         sources_(KernelSources::embedded()),
         format_(format_of(device_->caps())),
-        cache_(cache_folder()),
+        cache_(CacheFolder::kernels()),
         key_prefix_(device_key(device_->caps()) + "|" + std::to_string(sources_.hash()) + "|") {}
 
   const KernelInterface& interface_of(const KernelRequest& request) override {

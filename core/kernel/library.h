@@ -36,9 +36,4 @@ class KernelLibrary {
   virtual KernelLibraryStats stats() const = 0;
 };
 
-/// `DLK_CACHE_DIR`, else `$XDG_CACHE_HOME/dlk`, else `~/.cache/dlk`. Entries are written to a
-/// temporary name and renamed; a folder that is full or read-only costs speed, never a result, and
-/// is reported once through the log. DLK_CACHE=0 turns the disk cache off.
-std::string cache_directory();
-
 }  // namespace dlk

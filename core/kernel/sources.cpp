@@ -1,8 +1,8 @@
 // KernelSources: a set of parsed texts and what can be asked of it.
 #include <algorithm>
 
+#include "core/base/hash.h"
 #include "core/kernel/dialect.h"
-#include "core/kernel/disk_cache.h"
 #include "core/kernel/embedded.h"
 #include "core/kernel/parser.h"
 #include "core/kernel/printer.h"

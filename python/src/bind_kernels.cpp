@@ -1,5 +1,6 @@
 // Kernel sources, their printed forms, and the compiled kernels' cache.
 #include "bind.h"
+#include "core/base/cache_folder.h"
 #include "core/kernel/dialect.h"
 #include "core/kernel/library.h"
 

@@ -268,7 +268,7 @@ TEST_CASE("DLK_CACHE=0 turns it off") {
 
 TEST_CASE("an entry holds everything") {
   const Folder folder;
-  const DiskCache cache(folder.path);
+  const DiskCache cache{CacheFolder(folder.path)};
   KernelCode code;
   code.format = KernelFormat::kSpirv;
   code.name = "k";
