@@ -38,6 +38,8 @@ struct HostTensor {
   DType dtype = DType::kFloat32;
   Shape shape;
   std::shared_ptr<const std::byte> data;  // element_count * dtype_size bytes; may be null if empty
+  bool immutable =
+      false;  // nobody changes the bytes (a mapped file): a device may use them in place
 
   int64_t elements() const { return element_count(shape); }
   uint64_t size_bytes() const { return static_cast<uint64_t>(elements()) * dtype_size(dtype); }

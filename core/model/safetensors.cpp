@@ -83,6 +83,7 @@ class Reader {
           std::to_string(tensor.size_bytes()) + " bytes, not " + std::to_string(end - begin));
     ranges_.emplace_back(begin, end);
     tensor.data = std::shared_ptr<const std::byte>(owner_, data_.data() + begin);
+    tensor.immutable = true;
     if (key.rfind(kPadPrefix, 0) != 0) tensors_.emplace(key, std::move(tensor));
   }
 

@@ -17,8 +17,8 @@ namespace dlk {
 inline constexpr uint64_t kTensorAlignment = 256;
 inline constexpr uint64_t kHeaderAlignment = 16384;
 
-/// Tensors share `owner`, which keeps `bytes` alive. InvalidArgument with `name` for anything that
-/// is not well formed. Pad tensors are left out.
+/// Tensors share `owner`, which keeps `bytes` alive and unchanged. InvalidArgument with `name` for
+/// anything that is not well formed. Pad tensors are left out.
 std::map<std::string, HostTensor> read_safetensors(std::span<const std::byte> bytes,
                                                    std::shared_ptr<const void> owner,
                                                    const std::string& name);

@@ -116,7 +116,8 @@ ModelState::ModelState(Graph graph, std::shared_ptr<Device> device, CompileOptio
   for (size_t id = 0; id < graph_.values().size(); ++id) {
     const Value& value = graph_.values()[id];
     if (value.kind != ValueKind::kVariable) continue;
-    weights_.ensure(stored_key(graph_, static_cast<ValueId>(id)), value.data, value.data.dtype);
+    weights_.ensure(stored_key(graph_, static_cast<ValueId>(id)), value.data, value.data.dtype,
+                    true);
   }
   weights_.flush();
 }

@@ -8,6 +8,8 @@ namespace dlk {
 namespace {
 
 constexpr uint64_t kChunkBytes = uint64_t{32} << 20;
+// Smaller tensors share chunks: a buffer of its own costs more than the copy.
+constexpr uint64_t kLeastAdoptedBytes = uint64_t{64} << 10;
 constexpr uint64_t kMaxPendingBytes = uint64_t{256} << 20;
 
 HostTensor floats_to_halves(const HostTensor& tensor) {
@@ -58,9 +60,37 @@ void WeightStore::upload(const View& view, const HostTensor& data) {
   last_ = queue_->write({view.buffer, view.offset_bytes, data.size_bytes()}, data.bytes());
 }
 
-void WeightStore::ensure(const std::string& key, const HostTensor& data, DType dtype) {
+/// The tensor's own memory as a buffer; nothing where it must or should be copied.
+std::optional<View> WeightStore::adopt(const HostTensor& data) {
+  const Caps& caps = device_->caps();
+  const uint64_t bytes = data.size_bytes();
+  const bool pays = caps.host_import && caps.unified_memory && bytes >= kLeastAdoptedBytes;
+  if (!data.immutable || !pays || bytes > caps.max_buffer_bytes) return std::nullopt;
+  try {
+    const auto memory = std::const_pointer_cast<std::byte>(data.data);
+    View view{device_->adopt(memory.get(), bytes, memory), 0, bytes};
+    adopted_bytes_ += bytes;
+    return view;
+  } catch (const Error& error) {
+    // The alignment is not the device's, or the driver takes no memory of this kind.
+    if (error.code() == ErrorCode::kUnsupported || error.code() == ErrorCode::kOutOfMemory) {
+      return std::nullopt;
+    }
+    throw;
+  }
+}
+
+void WeightStore::ensure(const std::string& key, const HostTensor& data, DType dtype,
+                         bool writable) {
   if (has(key)) return;
   const HostTensor stored = converted(data, dtype);
+  if (!writable) {
+    if (const std::optional<View> own = adopt(stored)) {
+      bytes_ += own->size_bytes;
+      weights_[key] = *own;
+      return;
+    }
+  }
   const View view = allocate(stored.size_bytes());
   upload(view, stored);
   weights_[key] = view;
@@ -100,11 +130,15 @@ void WeightStore::prepare(Preparation preparation, KernelLibrary& library) {
       view = get(storage.key);
     } else if (storage.data) {
       const HostTensor stored = converted(*storage.data, storage.dtype);
-      const uint64_t bytes = std::max<uint64_t>(stored.size_bytes(), 4);
-      view = {device_->allocate(bytes, MemoryKind::kDevice), 0, bytes};
-      upload(view, stored);
+      if (const std::optional<View> own = adopt(stored)) {
+        view = *own;
+      } else {
+        const uint64_t bytes = std::max<uint64_t>(stored.size_bytes(), 4);
+        view = {device_->allocate(bytes, MemoryKind::kDevice), 0, bytes};
+        upload(view, stored);
+        pending_bytes_ += bytes;
+      }
       pending_.push_back(view.buffer);
-      pending_bytes_ += bytes;
     } else {
       throw_invalid("'" + storage.name + "' is needed to prepare a weight but is no constant");
     }

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,8 +25,9 @@ class WeightStore {
   bool has(const std::string& key) const { return weights_.contains(key); }
   /// InvalidArgument if it was never made.
   const View& get(const std::string& key) const;
-  /// Uploads `data` under `key`, stored as `dtype`, if it is new.
-  void ensure(const std::string& key, const HostTensor& data, DType dtype);
+  /// Makes `data` available under `key`, stored as `dtype`, if it is new: in place where nobody
+  /// writes it, it needs no conversion and the device reads host memory as fast as its own.
+  void ensure(const std::string& key, const HostTensor& data, DType dtype, bool writable = false);
   void overwrite(const std::string& key, const HostTensor& data);
   HostTensor read(const std::string& key, DType dtype, const Shape& shape);
   /// Runs a preparation whose keys are new. Host data that only it needs is not kept.
@@ -33,10 +35,13 @@ class WeightStore {
   /// Waits for the uploads and preparations so far and frees what only they used.
   void flush();
   uint64_t bytes() const { return bytes_; }
+  /// Of those, and of what preparations read, the bytes that were not copied.
+  uint64_t adopted_bytes() const { return adopted_bytes_; }
 
  private:
   View allocate(uint64_t size_bytes);
   void upload(const View& view, const HostTensor& data);
+  std::optional<View> adopt(const HostTensor& data);
 
   std::shared_ptr<Device> device_;
   std::unique_ptr<Queue> queue_;
@@ -44,6 +49,7 @@ class WeightStore {
   std::map<std::string, View> weights_;
   Ticket last_;
   uint64_t bytes_ = 0;
+  uint64_t adopted_bytes_ = 0;
   uint64_t pending_bytes_ = 0;
   std::vector<std::shared_ptr<Buffer>> pending_;  // used by work that is not waited for
 };
