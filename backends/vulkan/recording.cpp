@@ -235,39 +235,39 @@ void Executable::record(const std::vector<Command>& commands, std::span<const Vi
     api.vkCmdResetQueryPool(commands_, queries_, 0, command_count_ + 1);
     api.vkCmdWriteTimestamp(commands_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, queries_, 0);
   }
+  record_commands(commands, slots, dispatches);
+  record_host_barrier(api, commands_);
+  check(api.vkEndCommandBuffer(commands_), "vkEndCommandBuffer");
+}
+
+void Executable::record_commands(const std::vector<Command>& commands, std::span<const View> slots,
+                                 const std::vector<Dispatch>& dispatches) {
+  const DeviceApi& api = context_->api();
+  const bool validation = context_->instance().validation();
   VkPipeline bound = VK_NULL_HANDLE;
-  size_t dispatch = 0;
   BindingHazards hazards;
+  auto next = dispatches.begin();
   for (uint32_t i = 0; i < command_count_; i++) {
     const Command& command = commands[i];
+    const auto* op = std::get_if<DispatchCommand>(&command.op);
+    // Times of overlapping commands mean nothing, so a profiled run goes one by one.
     bool barrier = command.barrier_before || queries_;
-    if (context_->instance().validation()) {
+    if (validation) {
       std::vector<RangeUse> views, descriptors;
-      native_uses(command, slots,
-                  dispatch < dispatches.size() ? dispatches[dispatch].buffers
-                                               : std::vector<VkDescriptorBufferInfo>{},
-                  views, descriptors);
+      native_uses(command, slots, op ? next->buffers : std::vector<VkDescriptorBufferInfo>{}, views,
+                  descriptors);
       barrier |= hazards.add(views, descriptors);
     }
-    // Times of overlapping commands mean nothing, so a profiled run goes one by one.
     if (i > 0 && barrier) record_barrier(api, commands_);
-    if (const auto* op = std::get_if<DispatchCommand>(&command.op)) {
-      record_dispatch(*op, dispatches[dispatch++], bound);
-    } else if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
-      record_copy(native_range(resolve_operand(copy->source, slots)),
-                  native_range(resolve_operand(copy->destination, slots)));
-    } else if (const auto* fill = std::get_if<FillCommand>(&command.op)) {
-      const NativeRange range = native_range(resolve_operand(fill->destination, slots));
-      if (range.size) {
-        api.vkCmdFillBuffer(commands_, range.buffer, range.offset, range.size, fill->pattern);
-      }
+    if (op) {
+      record_dispatch(*op, *next++, bound);
+    } else {
+      record_transfer(command, slots);
     }
     if (queries_) {
       api.vkCmdWriteTimestamp(commands_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, queries_, i + 1);
     }
   }
-  record_host_barrier(api, commands_);
-  check(api.vkEndCommandBuffer(commands_), "vkEndCommandBuffer");
 }
 
 void Executable::record_dispatch(const DispatchCommand& command, const Dispatch& dispatch,
@@ -288,10 +288,19 @@ void Executable::record_dispatch(const DispatchCommand& command, const Dispatch&
   api.vkCmdDispatch(commands_, command.groups[0], command.groups[1], command.groups[2]);
 }
 
-void Executable::record_copy(const NativeRange& source, const NativeRange& destination) {
-  if (!source.size) return;
-  const VkBufferCopy region{source.offset, destination.offset, source.size};
-  context_->api().vkCmdCopyBuffer(commands_, source.buffer, destination.buffer, 1, &region);
+void Executable::record_transfer(const Command& command, std::span<const View> slots) {
+  const DeviceApi& api = context_->api();
+  if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
+    const NativeRange source = native_range(resolve_operand(copy->source, slots));
+    const NativeRange target = native_range(resolve_operand(copy->destination, slots));
+    const VkBufferCopy region{source.offset, target.offset, source.size};
+    if (region.size) api.vkCmdCopyBuffer(commands_, source.buffer, target.buffer, 1, &region);
+    return;
+  }
+  const auto& fill = std::get<FillCommand>(command.op);
+  const NativeRange range = native_range(resolve_operand(fill.destination, slots));
+  if (!range.size) return;
+  api.vkCmdFillBuffer(commands_, range.buffer, range.offset, range.size, fill.pattern);
 }
 
 std::vector<double> Executable::command_times_ns() const {

@@ -44,13 +44,15 @@ class Executable {
  private:
   struct Dispatch;
   void record(const std::vector<Command>& commands, std::span<const View> slots);
+  void record_commands(const std::vector<Command>& commands, std::span<const View> slots,
+                       const std::vector<Dispatch>& dispatches);
   std::vector<Dispatch> resolve(const std::vector<Command>& commands, std::span<const View> slots);
   void make_params(std::vector<Dispatch>& dispatches);
   void make_descriptors(std::vector<Dispatch>& dispatches);
   void write_descriptors(const std::vector<Dispatch>& dispatches);
   void make_pools();
   void record_dispatch(const DispatchCommand& command, const Dispatch& dispatch, VkPipeline& bound);
-  void record_copy(const NativeRange& source, const NativeRange& destination);
+  void record_transfer(const Command& command, std::span<const View> slots);
   void destroy() noexcept;
 
   std::shared_ptr<Context> context_;

@@ -6,8 +6,10 @@
 #include "backends/opencl/loader.h"
 #include "core/device/checked.h"
 #include "tests/cpp/device_conformance.h"
+#include "tests/cpp/opencl_app.h"
 
 using namespace dlk;
+using dlk::testing::OpenClApp;
 using namespace dlk::conformance;
 
 namespace {
@@ -39,27 +41,6 @@ std::string refused(ErrorCode code, const std::function<void()>& call) {
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
-
-/// An application's own OpenCL objects on the first device.
-struct App {
-  const opencl::Api& cl = *opencl::api();
-  cl_platform_id platform = nullptr;
-  cl_device_id device = nullptr;
-  cl_context context = nullptr;
-  cl_command_queue queue = nullptr;
-
-  explicit App(cl_command_queue_properties properties = 0) {
-    REQUIRE(cl.clGetPlatformIDs(1, &platform, nullptr) == CL_SUCCESS);
-    REQUIRE(cl.clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, 1, &device, nullptr) == CL_SUCCESS);
-    context = cl.clCreateContext(nullptr, 1, &device, nullptr, nullptr, nullptr);
-    queue = cl.clCreateCommandQueue(context, device, properties, nullptr);
-    REQUIRE(queue != nullptr);
-  }
-  ~App() {
-    cl.clReleaseCommandQueue(queue);
-    cl.clReleaseContext(context);
-  }
-};
 
 // Faults that drivers do not show on request (PoCL 3.1 aborts on a failed user event): the backend
 // gets the real API with these in place of two functions.
@@ -242,7 +223,7 @@ TEST_CASE("threads compile in parallel") {
 
 TEST_CASE("an application's own context and queue") {
   if (!test_device("opencl")) return;
-  App app;
+  OpenClApp app;
   SUBCASE("conformance on the app's queue") {
     check_conformance(checked_device(wrap_opencl(app.context, app.device, app.queue)), opencl_code);
   }
@@ -273,7 +254,7 @@ TEST_CASE("an application's own context and queue") {
     refused(ErrorCode::kInvalidArgument, [&] { wrap_opencl_buffer(*device, nullptr); });
   }
   SUBCASE("the device outlives the app's references") {
-    auto own = std::make_unique<App>();
+    auto own = std::make_unique<OpenClApp>();
     const auto device = wrap_opencl(own->context, own->device, own->queue);
     own.reset();
     const Fixture f = fixture(device);
@@ -283,7 +264,7 @@ TEST_CASE("an application's own context and queue") {
     CHECK(download(*queue, whole(buffer)) == ramp(64));
   }
   SUBCASE("objects that do not belong together") {
-    App other, unordered(CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE);
+    OpenClApp other, unordered(CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE);
     const auto code = ErrorCode::kInvalidArgument;
     refused(code, [&] { wrap_opencl(nullptr, app.device); });
     refused(code, [&] { wrap_opencl(app.context, nullptr); });

@@ -38,7 +38,7 @@ TEST_CASE("a Vulkan device does what every device must") {
   conformance::check_conformance(checked, [](const conformance::SourceKernel& kernel) {
     KernelCode code = kernel.code;
     code.format = KernelFormat::kSpirv;
-    code.code = glsl_to_spirv(kernel.glsl);
+    code.code = compile_glsl(kernel.glsl, code.name);
     return code;
   });
 }

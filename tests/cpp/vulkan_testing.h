@@ -3,8 +3,6 @@
 #pragma once
 
 #include <doctest/doctest.h>
-#include <glslang/Include/glslang_c_interface.h>
-#include <glslang/Public/resource_limits_c.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +11,7 @@
 
 #include "backends/vulkan/external.h"
 #include "core/device/registry.h"
+#include "core/kernel/dialect.h"
 #include "tests/cpp/device_conformance.h"
 
 namespace dlk::testing {
@@ -22,37 +21,6 @@ namespace dlk::testing {
 inline std::shared_ptr<Device> vulkan_device() {
   const std::shared_ptr<Device> checked = conformance::test_device("vulkan");
   return checked ? open_device(checked->caps().id, false) : nullptr;
-}
-
-inline std::string glsl_to_spirv(const std::string& source) {
-  static const bool started = glslang_initialize_process() != 0;
-  REQUIRE(started);
-  glslang_input_t input{};
-  input.language = GLSLANG_SOURCE_GLSL;
-  input.stage = GLSLANG_STAGE_COMPUTE;
-  input.client = GLSLANG_CLIENT_VULKAN;
-  input.client_version = GLSLANG_TARGET_VULKAN_1_1;
-  input.target_language = GLSLANG_TARGET_SPV;
-  input.target_language_version = GLSLANG_TARGET_SPV_1_3;
-  input.code = source.c_str();
-  input.default_version = 450;
-  input.default_profile = GLSLANG_NO_PROFILE;
-  input.messages = GLSLANG_MSG_DEFAULT_BIT;
-  input.resource = glslang_default_resource();
-  glslang_shader_t* shader = glslang_shader_create(&input);
-  INFO(source);
-  const bool ok = glslang_shader_preprocess(shader, &input) && glslang_shader_parse(shader, &input);
-  INFO(glslang_shader_get_info_log(shader));
-  REQUIRE(ok);
-  glslang_program_t* program = glslang_program_create();
-  glslang_program_add_shader(program, shader);
-  REQUIRE(glslang_program_link(program, GLSLANG_MSG_SPV_RULES_BIT | GLSLANG_MSG_VULKAN_RULES_BIT));
-  glslang_program_SPIRV_generate(program, GLSLANG_STAGE_COMPUTE);
-  std::string code(glslang_program_SPIRV_get_size(program) * sizeof(uint32_t), '\0');
-  glslang_program_SPIRV_get(program, reinterpret_cast<unsigned int*>(code.data()));
-  glslang_program_delete(program);
-  glslang_shader_delete(shader);
-  return code;
 }
 
 /// Z[i] = scale * X[i] + Y[i] for i < n; parameters n, scale; with `buffer_params` they travel in a
@@ -80,7 +48,7 @@ void main() {
   if (i < p.n) z[p.bz + i] = p.scale * x[p.bx + i] + y[p.by + i];
 })";
   source.replace(source.find("PARAMS"), 6, "uint bx, by, bz; uint n; float scale;");
-  code.code = glsl_to_spirv(source);
+  code.code = compile_glsl(source, code.name);
   return code;
 }
 
@@ -93,7 +61,7 @@ inline KernelCode step_code() {
   code.params = {{"n", 'u', 1, 0}, {"scale", 'f', 1, 4}, {"repeat", 'u', 1, 8}};
   code.param_bytes = 12;
   code.group_size = {64, 1, 1};
-  code.code = glsl_to_spirv(R"(#version 450
+  code.code = compile_glsl(R"(#version 450
 layout(local_size_x = 64) in;
 layout(std430, binding = 0) buffer BX { float x[]; };
 layout(push_constant) uniform Params { uint bx; uint n; float scale; uint repeat; } p;
@@ -103,7 +71,8 @@ void main() {
   float v = x[p.bx + i];
   for (uint k = 0; k < p.repeat; k++) v = v * p.scale + 1.0;
   x[p.bx + i] = v;
-})");
+})",
+                           code.name);
   return code;
 }
 
