@@ -13,6 +13,7 @@ namespace {
 
 using Json = nlohmann::json;
 constexpr uint32_t kMaxSide = 65535;
+constexpr uint64_t kMaxPixels = uint64_t{1} << 28;
 
 [[noreturn]] void bad(const std::string& why) { throw_invalid("preprocessing: " + why); }
 
@@ -146,7 +147,14 @@ ImagePreparation::Size ImagePreparation::resized(uint32_t width, uint32_t height
 }
 
 Shape ImagePreparation::output_shape(uint32_t width, uint32_t height) const {
-  const Size size = crop_.width ? crop_ : resized(width, height);
+  const Size whole = resized(width, height);
+  const Size size = crop_.width ? crop_ : whole;
+  for (const Size& s : {whole, size}) {
+    if (uint64_t{s.width} * s.height > kMaxPixels)
+      throw_invalid("an image of " + std::to_string(width) + " x " + std::to_string(height) +
+                    " pixels would be prepared as one of " + std::to_string(s.width) + " x " +
+                    std::to_string(s.height) + ", which is too large");
+  }
   const int64_t channels = color_ == Color::kGrey ? 1 : 3;
   if (channels_first_) return {1, channels, size.height, size.width};
   return {1, size.height, size.width, channels};

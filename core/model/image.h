@@ -15,9 +15,10 @@ class ImagePreparation {
  public:
   /// InvalidArgument for text that is no such JSON, and for unknown keys and values.
   static ImagePreparation parse(const std::string& json);
-  /// (1, C, H, W) or (1, H, W, C). InvalidArgument for an empty or huge image.
+  /// (1, C, H, W) or (1, H, W, C). InvalidArgument for an image that is empty or huge, before or
+  /// after it is resized.
   Shape output_shape(uint32_t width, uint32_t height) const;
-  /// `rgb`: width*height*3 bytes; `output`: float32 of `output_shape`.
+  /// `rgb`: width*height*3 bytes; `output`: float32 of `output_shape`, which must be asked first.
   void run(const uint8_t* rgb, uint32_t width, uint32_t height, float* output) const;
 
  private:
