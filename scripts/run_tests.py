@@ -105,12 +105,18 @@ def aarch64() -> bool:
     ) and ctest("build/aarch64", env={"DLK_REQUIRE": "", "DLK_ENABLE_NULL": "1"})
 
 
+def metal_ladder() -> bool:
+    """What can be proved of the Metal backend without Apple's tools."""
+    return command(PYTHON, "scripts/metal_checks.py", "types", "link")
+
+
 STEPS: dict[str, tuple[Callable[[], bool], bool | None]] = {
     "lint": (lint, True),
     "unit": (unit_tests, False),
     "python": (python_tests, False),
     "sanitizers": (sanitizers, None),
     "aarch64": (aarch64, None),
+    "metal": (metal_ladder, True),
 }
 """Name: what it runs; True: in CI only, False: always, None: only when asked for by name."""
 

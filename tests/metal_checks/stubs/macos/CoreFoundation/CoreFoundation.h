@@ -1,0 +1,4 @@
+// Stands in for Apple's header.
+#pragma once
+#include <math.h>
+typedef double CFTimeInterval;
