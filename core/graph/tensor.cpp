@@ -44,8 +44,9 @@ Out load_as(DType dtype, const std::byte* source) {
       return static_cast<Out>(get(uint64_t{}));
     case DType::kBool:
       return static_cast<Out>(get(uint8_t{}) != 0);
+    default:
+      return static_cast<Out>(small_to_double(dtype, get(uint8_t{})));
   }
-  throw_invalid("unknown dtype");
 }
 
 template <typename In>
@@ -78,8 +79,9 @@ void store_from(DType dtype, In value, std::byte* target) {
       return put(static_cast<uint64_t>(value));
     case DType::kBool:
       return put(static_cast<uint8_t>(value != In{0} ? 1 : 0));
+    default:
+      return put(double_to_small(dtype, static_cast<double>(value)));
   }
-  throw_invalid("unknown dtype");
 }
 
 template <typename In>

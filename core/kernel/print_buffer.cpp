@@ -79,6 +79,10 @@ Value Printer::load(const BufferVar& buffer, const std::string& index) {
   with.pointer = pointer;
   with.index = index;
   const std::string_view pattern = storage_row(target_, buffer.dtype).load;
+  if (is_storage_only(buffer.dtype)) {
+    Value byte = value_of(fill(pattern, with), Base::kUint, !pattern.starts_with("("));
+    return math_call("from_" + std::string(dtype_short_name(buffer.dtype)), {std::move(byte)}, 0);
+  }
   return value_of(fill(pattern, with), compute_base(buffer.dtype),
                   pattern == "$e" || !pattern.starts_with("("));
 }
@@ -87,6 +91,9 @@ std::string Printer::store(const BufferVar& buffer, const std::string& index, Va
                            uint32_t at) {
   value = converted_to(std::move(value), compute_base(buffer.dtype), at);
   const StorageRow& row = storage_row(target_, buffer.dtype);
+  if (is_storage_only(buffer.dtype)) {
+    value = math_call("to_" + std::string(dtype_short_name(buffer.dtype)), {std::move(value)}, at);
+  }
   if (row.store.find("dlk_to_bf16(") != std::string_view::npos) {
     // Names the function in `math`, and so prints it first.
     value = math_call("to_bf16", {std::move(value)}, at);

@@ -94,7 +94,7 @@ constexpr Target kMsl = {
         "}\n",
 };
 
-// Rows in the order of DType.
+// Rows in the order of DType, up to bool.
 constexpr std::array<StorageRow, 13> kOpenCLStorage = {{
     {"float", "$e", "$e = $v", "float$n", "$w", "$w = $v"},
     {"half", "vload_half($i, $X)", "vstore_half_rte($v, $i, $X)", "half",
@@ -185,8 +185,15 @@ Base compute_base(DType dtype) {
       return Base::kUlong;
     case DType::kBool:
       return Base::kBool;
+    case DType::kInt4:
+    case DType::kInt2:
+      return Base::kInt;
+    case DType::kUInt4:
+    case DType::kUInt2:
+      return Base::kUint;
+    default:
+      return Base::kFloat;
   }
-  return Base::kVoid;
 }
 
 const Target& target_of(KernelFormat format) {
@@ -204,7 +211,8 @@ const Target& target_of(KernelFormat format) {
 }
 
 const StorageRow& storage_row(const Target& target, DType dtype) {
-  const auto index = static_cast<size_t>(dtype);
+  // Storage-only types are bytes; functions of `math` make numbers of them.
+  const auto index = static_cast<size_t>(is_storage_only(dtype) ? DType::kUInt8 : dtype);
   switch (target.lang) {
     case Lang::kOpenCL:
       return kOpenCLStorage[index];

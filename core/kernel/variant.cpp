@@ -215,12 +215,12 @@ class VariantBuilder {
       case DType::kUInt16:
         to.needs_int16 = true;
         return;
-      case DType::kInt8:
-      case DType::kUInt8:
-      case DType::kBool:
-        to.needs_int8 = true;
+      case DType::kFloat32:
+      case DType::kInt32:
+      case DType::kUInt32:
         return;
-      default:
+      default:  // bool and the storage-only types
+        to.needs_int8 = true;
         return;
     }
   }

@@ -20,11 +20,30 @@ struct TypeName {
   const char* name;
 };
 constexpr TypeName kTypes[] = {
-    {DType::kFloat32, "F32"}, {DType::kFloat16, "F16"}, {DType::kBFloat16, "BF16"},
-    {DType::kFloat64, "F64"}, {DType::kInt8, "I8"},     {DType::kInt16, "I16"},
-    {DType::kInt32, "I32"},   {DType::kInt64, "I64"},   {DType::kUInt8, "U8"},
-    {DType::kUInt16, "U16"},  {DType::kUInt32, "U32"},  {DType::kUInt64, "U64"},
+    {DType::kFloat32, "F32"},
+    {DType::kFloat16, "F16"},
+    {DType::kBFloat16, "BF16"},
+    {DType::kFloat64, "F64"},
+    {DType::kInt8, "I8"},
+    {DType::kInt16, "I16"},
+    {DType::kInt32, "I32"},
+    {DType::kInt64, "I64"},
+    {DType::kUInt8, "U8"},
+    {DType::kUInt16, "U16"},
+    {DType::kUInt32, "U32"},
+    {DType::kUInt64, "U64"},
     {DType::kBool, "BOOL"},
+    {DType::kFloat8E4M3FN, "F8_E4M3"},
+    {DType::kFloat8E4M3FNUZ, "F8_E4M3FNUZ"},
+    {DType::kFloat8E5M2, "F8_E5M2"},
+    {DType::kFloat8E5M2FNUZ, "F8_E5M2FNUZ"},
+    {DType::kFloat8E8M0FNU, "F8_E8M0"},
+    // A byte an element, where the format's own 4-bit types pack two.
+    {DType::kFloat4E2M1FN, "F4_IN_BYTES"},
+    {DType::kInt4, "I4_IN_BYTES"},
+    {DType::kUInt4, "U4_IN_BYTES"},
+    {DType::kInt2, "I2_IN_BYTES"},
+    {DType::kUInt2, "U2_IN_BYTES"},
 };
 
 class Reader {

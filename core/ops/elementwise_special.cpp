@@ -199,9 +199,33 @@ PointwiseProgram bit_shift(const PointwiseContext& context) {
   return program;
 }
 
+/// To float8_e8m0fnu, the power of two that `round_mode` says.
+PointwiseProgram cast_to_power(const PointwiseContext& context, DType from) {
+  const std::string mode = context.attr_string("round_mode", "up");
+  if (mode != "up" && mode != "down" && mode != "nearest") {
+    context.fail("round_mode must be up, down or nearest");
+  }
+  const bool clamps = context.attr_int("saturate", 1) != 0;
+  PointwiseProgram program;
+  program.operands = {from};
+  const PointwiseArg x = program.add_step("", "float($0)", {operand_arg(0)}, DType::kFloat32);
+  const std::string name = "power_of_two_" + mode + "($0, " + (clamps ? "true" : "false") + ")";
+  program.add_step("Cast", name, {x}, DType::kFloat8E8M0FNU);
+  return program;
+}
+
 PointwiseProgram cast(const PointwiseContext& context) {
   const bool like = context.node().op == "CastLike";
-  return cast_program(context.dtype(0), like ? context.dtype(1) : cast_target(context, "to"));
+  const DType from = context.dtype(0), to = like ? context.dtype(1) : cast_target(context, "to");
+  if (to == DType::kFloat8E8M0FNU) return cast_to_power(context, from);
+  const bool clamps = is_small_float(to) && context.attr_int("saturate", 1) != 0;
+  if (!clamps || from == to) return cast_program(from, to);
+  PointwiseProgram program;
+  program.operands = {from};
+  const PointwiseArg x = program.add_step("", "float($0)", {operand_arg(0)}, DType::kFloat32);
+  const PointwiseArg most = program.add_value(largest_of_small_float(to));
+  program.add_step("Cast", "($0 > $1 ? $1 : ($0 < -$1 ? -$1 : $0))", {x, most}, to);
+  return program;
 }
 
 void add(const std::string& name, int since, int min_inputs, int max_inputs, const std::string& doc,
@@ -247,6 +271,26 @@ DType cast_target(const NodeReader& node, const std::string& attribute) {
       return DType::kUInt64;
     case 16:
       return DType::kBFloat16;
+    case 17:
+      return DType::kFloat8E4M3FN;
+    case 18:
+      return DType::kFloat8E4M3FNUZ;
+    case 19:
+      return DType::kFloat8E5M2;
+    case 20:
+      return DType::kFloat8E5M2FNUZ;
+    case 21:
+      return DType::kUInt4;
+    case 22:
+      return DType::kInt4;
+    case 23:
+      return DType::kFloat4E2M1FN;
+    case 24:
+      return DType::kFloat8E8M0FNU;
+    case 25:
+      return DType::kUInt2;
+    case 26:
+      return DType::kInt2;
     default:
       node.unsupported("ONNX element type " + std::to_string(number));
   }

@@ -19,7 +19,7 @@ int64_t vector_width(const LowerContext& context, const PointwiseProgram& progra
   if (!space.is_linear() || caps.vector_width < kWidth) return 1;
   if (caps.is_cpu && caps.vector_width > kWidth) return 1;
   const auto vectors = [&](const TensorView& view, size_t tensor) {
-    return compute_type(view.dtype) == "float" &&
+    return compute_type(view.dtype) == "float" && !is_storage_only(view.dtype) &&
            (space.strides[tensor][0] == 0 || view.offset % kWidth == 0);
   };
   bool all = vectors(output, 0) && compute_type(program.dtype()) == "float";

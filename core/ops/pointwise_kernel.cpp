@@ -19,38 +19,6 @@ std::vector<int64_t> broadcast_strides(const TensorView& view, const Shape& shap
   return strides;
 }
 
-std::string_view storage_name(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return "f32";
-    case DType::kFloat16:
-      return "f16";
-    case DType::kBFloat16:
-      return "bf16";
-    case DType::kFloat64:
-      return "f64";
-    case DType::kInt8:
-      return "i8";
-    case DType::kInt16:
-      return "i16";
-    case DType::kInt32:
-      return "i32";
-    case DType::kInt64:
-      return "i64";
-    case DType::kUInt8:
-      return "u8";
-    case DType::kUInt16:
-      return "u16";
-    case DType::kUInt32:
-      return "u32";
-    case DType::kUInt64:
-      return "u64";
-    case DType::kBool:
-      return "bool";
-  }
-  return "f32";
-}
-
 /// Writes the kernel of one program for one kind of iteration space.
 class KernelText {
  public:
@@ -82,9 +50,9 @@ class KernelText {
     if (width_ > 1) text += "const VW = " + std::to_string(width_) + "\n";
     for (size_t i = 0; i < dtypes_.size(); ++i) {
       text += "in " + IterationSpace::tensor_name(i + 1) + " : " +
-              std::string(storage_name(dtypes_[i])) + "\n";
+              std::string(dtype_short_name(dtypes_[i])) + "\n";
     }
-    text += "out Y : " + std::string(storage_name(output_dtype_)) + "\nparam n : uint\n";
+    text += "out Y : " + std::string(dtype_short_name(output_dtype_)) + "\nparam n : uint\n";
     if (!space_.is_linear()) {
       const std::string rank = "[" + std::to_string(space_.dims.size()) + "] : uint\n";
       text += "param d" + rank;

@@ -25,8 +25,20 @@ std::string narrowed(DType dtype, const std::string& text) {
       return "((" + text + ") & 255u)";
     case DType::kUInt16:
       return "((" + text + ") & 65535u)";
-    default:
+    case DType::kFloat32:
+    case DType::kFloat16:
+    case DType::kBFloat16:
+    case DType::kFloat64:
+    case DType::kInt32:
+    case DType::kUInt32:
+    case DType::kInt64:
+    case DType::kUInt64:
+    case DType::kBool:
       return text;
+    default: {
+      const std::string name(dtype_short_name(dtype));
+      return "from_" + name + "(to_" + name + "(" + text + "))";
+    }
   }
 }
 
@@ -107,8 +119,15 @@ std::string compute_type(DType dtype) {
       return "ulong";
     case DType::kBool:
       return "bool";
+    case DType::kInt4:
+    case DType::kInt2:
+      return "int";
+    case DType::kUInt4:
+    case DType::kUInt2:
+      return "uint";
+    default:
+      return "float";
   }
-  return "float";
 }
 
 PointwiseProgram program_of(const OpSchema& schema, const Node& node, std::vector<DType> dtypes) {

@@ -1,6 +1,7 @@
 // QuantizeLinear, DequantizeLinear (per tensor, per axis, per block) and DynamicQuantizeLinear.
 #include <cmath>
 
+#include "core/ops/elementwise.h"
 #include "core/ops/op_util.h"
 #include "core/ops/reduce.h"
 
@@ -8,12 +9,16 @@ namespace dlk {
 namespace {
 
 std::pair<double, double> range_of(const NodeReader& node, DType dtype) {
-  const int bits = 8 * static_cast<int>(dtype_size(dtype));
-  if (!is_integer(dtype) || bits > 16) {
-    node.unsupported("quantized type " + std::string(dtype_name(dtype)) +
-                     "; int8, uint8, int16 and uint16 are there");
+  if (is_small_float(dtype) && dtype != DType::kFloat8E8M0FNU) {
+    return {-largest_of_small_float(dtype), largest_of_small_float(dtype)};
   }
-  if (is_unsigned_integer(dtype)) return {0.0, std::ldexp(1.0, bits) - 1};
+  const int bits = static_cast<int>(bits_of(dtype));
+  if ((!is_integer(dtype) && !is_small_integer(dtype)) || bits > 16) {
+    node.unsupported("quantized type " + std::string(dtype_name(dtype)) +
+                     "; 2, 4, 8 and 16-bit integers, float8 and float4 are there");
+  }
+  if (is_unsigned_integer(dtype) || dtype == DType::kUInt4 || dtype == DType::kUInt2)
+    return {0.0, std::ldexp(1.0, bits) - 1};
   return {-std::ldexp(1.0, bits - 1), std::ldexp(1.0, bits - 1) - 1};
 }
 
@@ -86,7 +91,8 @@ void dispatch_scaled(LowerContext& context, KernelRequest request, const ScaledV
                      Params params) {
   const LoopNest nest =
       collapse(v.y.shape, {v.y.strides, v.x.strides, v.scale.strides, v.zero.strides}, {}, true);
-  request.constants = {{"ND", nest.rank()}, {"HAS_ZERO", v.has_zero ? 1 : 0}};
+  request.constants["ND"] = nest.rank();
+  request.constants["HAS_ZERO"] = v.has_zero ? 1 : 0;
   params["dims"] = nest.dims;
   params["ys"] = nest.strides[0];
   params["xs"] = nest.strides[1];
@@ -103,6 +109,7 @@ void dispatch_quantize(LowerContext& context, const ScaledViews& v) {
   KernelRequest request;
   request.name = "quantize";
   request.types = {{"T", v.x.dtype}, {"TS", v.scale.dtype}, {"TQ", v.y.dtype}};
+  request.constants["FLOATS"] = is_small_float(v.y.dtype) ? 1 : 0;
   dispatch_scaled(context, std::move(request), v, {{"low", low}, {"high", high}});
 }
 
@@ -113,15 +120,7 @@ void infer_quantize(InferContext& context) {
   if (context.has_input(2)) {
     dtype = context.dtype(2);
   } else if (wanted != 0) {
-    const std::pair<int64_t, DType> types[] = {
-        {2, DType::kUInt8}, {3, DType::kInt8}, {4, DType::kUInt16}, {5, DType::kInt16}};
-    bool found = false;
-    for (const auto& [code, type] : types) {
-      if (code != wanted) continue;
-      dtype = type;
-      found = true;
-    }
-    if (!found) context.unsupported("output_dtype " + std::to_string(wanted));
+    dtype = cast_target(context, "output_dtype");
   }
   range_of(context, dtype);
   context.set_output(0, dtype, context.shape(0));
@@ -136,7 +135,9 @@ void infer_dequantize(InferContext& context) {
   check_scale(context);
   const DType dtype = context.dtype(0);
   if (dtype != DType::kInt32) range_of(context, dtype);
-  context.set_output(0, context.dtype(1), context.shape(0));
+  const bool asked = context.attr_int("output_dtype", 0) != 0;
+  context.set_output(0, asked ? cast_target(context, "output_dtype") : context.dtype(1),
+                     context.shape(0));
 }
 
 void lower_dequantize(LowerContext& context) {
@@ -144,6 +145,7 @@ void lower_dequantize(LowerContext& context) {
   KernelRequest request;
   request.name = "dequantize";
   request.types = {{"T", v.y.dtype}, {"TS", v.scale.dtype}, {"TQ", v.x.dtype}};
+  request.constants["FLOATS"] = is_small_float(v.x.dtype) ? 1 : 0;
   dispatch_scaled(context, std::move(request), v, {});
 }
 

@@ -29,11 +29,13 @@ py::object exception_object(const std::exception_ptr& error);
 
 /// InvalidArgument with the accepted names.
 DType dtype_of_name(const std::string& name);
-/// NumPy's dtype; bfloat16 is ml_dtypes.bfloat16 where that is installed, else uint16 (its bits).
+/// NumPy's dtype; bfloat16, 8-bit floats and narrower types are ml_dtypes' where that is installed,
+/// else their bits as uint16 or uint8.
 py::dtype numpy_dtype(DType dtype);
 
 /// Shares the array's memory when it is C-contiguous and native-endian, else copies. `dtype` names
-/// the element type when the array's own does not say it: uint16 bits of "bfloat16".
+/// the element type when the array's own does not say it: uint16 bits of "bfloat16", bytes of
+/// "int4".
 HostTensor tensor_from_array(const py::handle& array, const std::string& dtype = {});
 /// Shares the tensor's memory.
 py::array array_from_tensor(const HostTensor& tensor, bool writeable);

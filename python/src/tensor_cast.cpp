@@ -7,11 +7,12 @@ namespace dlk::python {
 
 namespace {
 
-py::object bfloat16_type() {
+/// ml_dtypes' type of this name; None without the package, or where it is too old.
+py::object ml_dtype(DType dtype) {
   try {
-    return py::module_::import("ml_dtypes").attr("bfloat16");
+    return py::module_::import("ml_dtypes").attr(std::string(dtype_name(dtype)).c_str());
   } catch (py::error_already_set& error) {
-    if (!error.matches(PyExc_ImportError)) throw;
+    if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
     return py::none();
   }
 }
@@ -27,7 +28,8 @@ DType dtype_of_array(const py::array& array, const std::string& wanted) {
     return *own;
   }
   DType asked = dtype_of_name(wanted);
-  bool bits = asked == DType::kBFloat16 && own == DType::kUInt16;
+  bool bits = (asked == DType::kBFloat16 && own == DType::kUInt16) ||
+              (is_storage_only(asked) && own == DType::kUInt8);
   if (own != asked && !bits) {
     throw_invalid("the array is " + name + " but dtype says " + wanted + "; convert it first");
   }
@@ -43,9 +45,12 @@ DType dtype_of_name(const std::string& name) {
 }
 
 py::dtype numpy_dtype(DType dtype) {
-  if (dtype != DType::kBFloat16) return py::dtype(std::string(dtype_name(dtype)));
-  py::object type = bfloat16_type();
-  return type.is_none() ? py::dtype("uint16") : py::dtype::from_args(type);
+  if (dtype != DType::kBFloat16 && !is_storage_only(dtype)) {
+    return py::dtype(std::string(dtype_name(dtype)));
+  }
+  py::object type = ml_dtype(dtype);
+  if (!type.is_none()) return py::dtype::from_args(type);
+  return py::dtype(dtype == DType::kBFloat16 ? "uint16" : "uint8");
 }
 
 HostTensor tensor_from_array(const py::handle& source, const std::string& dtype) {

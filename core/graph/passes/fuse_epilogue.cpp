@@ -33,6 +33,10 @@ std::optional<EpilogueOperand::Kind> operand_kind(const ConcreteValue& value, co
   return Kind::kChannel;
 }
 
+bool stored_as_float(DType dtype) {
+  return compute_type(dtype) == "float" && !is_storage_only(dtype);
+}
+
 bool stays_in_float(const PointwiseProgram& program) {
   const auto float_or_bool = [](DType dtype) {
     return dtype == DType::kBool || compute_type(dtype) == "float";
@@ -49,7 +53,7 @@ bool absorb(const ConcreteGraph& graph, ConcreteNode& producer, const ConcreteNo
   const ConcreteValue& x = graph.value(producer.node.outputs[0]);
   const PointwiseProgram program = *pointwise_program(graph, consumer);
   const ConcreteValue& result = graph.value(consumer.node.outputs[0]);
-  if (!stays_in_float(program) || compute_type(result.dtype) != "float") return false;
+  if (!stays_in_float(program) || !stored_as_float(result.dtype)) return false;
   if (result.dtype != x.dtype && !producer.schema->mixed_floats) return false;
   Epilogue epilogue;
   std::vector<ValueId> inputs;
@@ -103,7 +107,7 @@ std::optional<size_t> candidate(const ConcreteGraph& graph, ValueId id, const Sh
       std::ranges::count_if(node.node.outputs, [](ValueId output) { return output != kNoValue; });
   const bool fits = node.schema->fuses_epilogue && node.epilogue.expression.empty() &&
                     outputs == 1 && node.node.outputs[0] == id && graph.value(id).shape == shape &&
-                    compute_type(graph.value(id).dtype) == "float";
+                    stored_as_float(graph.value(id).dtype);
   return fits ? std::optional(p) : std::nullopt;
 }
 
