@@ -186,7 +186,7 @@ double small_to_double(DType dtype, uint8_t bits) {
 uint8_t double_to_small(DType dtype, double value) {
   const uint32_t width = bits_of(dtype);
   if (is_small_integer(dtype)) {
-    return static_cast<uint8_t>(static_cast<int64_t>(value)) & ((1u << width) - 1);
+    return static_cast<uint8_t>(static_cast<int64_t>(value) & ((1 << width) - 1));
   }
   if (dtype == DType::kFloat8E8M0FNU) {
     if (!(value >= 0) || std::isinf(value)) return 0xff;

@@ -10,7 +10,7 @@ namespace {
 
 enum class PoolMode : int64_t { kMax = 0, kAverage = 1, kLp = 2 };
 
-bool is_small_integer(DType dtype) { return dtype == DType::kInt8 || dtype == DType::kUInt8; }
+bool is_byte(DType dtype) { return dtype == DType::kInt8 || dtype == DType::kUInt8; }
 
 void require_spatial(const NodeReader& node, const Shape& x) {
   if (x.size() < 3) node.fail("the input " + shape_string(x) + " must be (N, C, spatial axes...)");
@@ -20,7 +20,7 @@ void infer_pool(InferContext& ctx) {
   const Shape& x = ctx.shape(0);
   require_spatial(ctx, x);
   const bool is_max = ctx.node().op == "MaxPool";
-  if (!(is_max && is_small_integer(ctx.dtype(0)))) require_arithmetic_dtype(ctx, 0);
+  if (!(is_max && is_byte(ctx.dtype(0)))) require_arithmetic_dtype(ctx, 0);
   if (ctx.attr_int("p", 2) < 1) ctx.fail("p must be at least 1");
   const Window window = read_window(ctx, x, required_kernel_shape(ctx, x));
   const Shape y = with_spatial(x[0], x[1], window.output);
@@ -74,7 +74,7 @@ void lower_float(LowerContext& ctx, const Window& window, PoolMode mode, bool co
 void lower_indexed(LowerContext& ctx, const Window& window) {
   const TensorView& x = ctx.input(0);
   const TensorView& y = ctx.output(0);
-  if (is_small_integer(x.dtype)) {
+  if (is_byte(x.dtype)) {
     if (!ctx.caps().int8_storage) ctx.unsupported("MaxPool of 8-bit integers needs int8_storage");
   } else {
     require_float_storage(ctx, x.dtype);
@@ -118,7 +118,7 @@ Window global_window(const LowerContext& ctx) {
 
 void lower_max(LowerContext& ctx) {
   const Window window = window_of(ctx);
-  if (ctx.has_output(1) || is_small_integer(ctx.input(0).dtype)) {
+  if (ctx.has_output(1) || is_byte(ctx.input(0).dtype)) {
     return lower_indexed(ctx, window);
   }
   lower_float(ctx, window, PoolMode::kMax, false);

@@ -250,33 +250,6 @@ OpSchema size_of() {
 
 void infer_identity(InferContext& context) {
   context.set_output(0, context.dtype(0), context.shape(0));
-  if (context.has_output(1)) context.set_output(1, DType::kBool, context.shape(0));
-}
-
-/// Inference only: the identity, and a mask of ones where it is asked for.
-OpSchema dropout() {
-  OpSchema schema =
-      reshaping("Dropout", 22, 1, 3, "identity (inference); ratio and mode unused", infer_identity);
-  schema.max_outputs = 2;
-  schema.host_eval = {};
-  schema.infer = [](InferContext& context) {
-    infer_identity(context);
-    const auto training = context.constant(2);
-    if (!training || training->to_ints().at(0) == 0) return;
-    const auto ratio = context.constant(1);
-    if (!ratio || ratio->to_doubles().at(0) != 0) {
-      context.unsupported("training mode with a ratio above 0 is not available");
-    }
-  };
-  schema.alias = [](const AliasContext& context) -> std::optional<AliasResult> {
-    if (context.has_output(1)) return std::nullopt;
-    return reshape_alias(context);
-  };
-  schema.lower = [](LowerContext& context) {
-    context.copy(context.input(0), context.output(0));
-    if (context.has_output(1)) fill_view(context, context.output(1), 1);
-  };
-  return schema;
 }
 
 /// As fill_view, in pieces that one kernel argument can reach.
@@ -393,7 +366,6 @@ DLK_REGISTER_OPS {
   register_op(expand());
   register_op(shape_of());
   register_op(size_of());
-  register_op(dropout());
   register_op(constant_of_shape());
   register_op(range());
 }

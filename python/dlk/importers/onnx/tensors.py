@@ -28,7 +28,19 @@ DTYPE_NAMES: dict[int, str] = {
     TensorProto.UINT32: "uint32",
     TensorProto.UINT64: "uint64",
     TensorProto.BOOL: "bool",
+    TensorProto.FLOAT8E4M3FN: "float8_e4m3fn",
+    TensorProto.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
+    TensorProto.FLOAT8E5M2: "float8_e5m2",
+    TensorProto.FLOAT8E5M2FNUZ: "float8_e5m2fnuz",
+    TensorProto.UINT4: "uint4",
+    TensorProto.INT4: "int4",
+    TensorProto.FLOAT4E2M1: "float4_e2m1fn",
 }
+#: Element types that older onnx packages do not know, by their number in the format.
+DTYPE_NAMES |= {24: "float8_e8m0fnu", 25: "uint2", 26: "int2"}
+
+#: Elements narrower than a byte are packed, the first in the lowest bits: bits of each.
+_PACKED_BITS: dict[str, int] = {"uint4": 4, "int4": 4, "float4_e2m1fn": 4, "uint2": 2, "int2": 2}
 
 #: Which repeated field holds the values when `raw_data` does not, and what its items are.
 _TYPED_FIELDS: dict[int, str] = {
@@ -65,15 +77,18 @@ def dtype_name(elem_type: int, what: str) -> str:
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy dtype of a dlk dtype name (bfloat16 through ml_dtypes)."""
-    if name == "bfloat16":
-        try:
-            import ml_dtypes
-        except ImportError as error:
-            raise ValueError("bfloat16 tensors need ml_dtypes: pip install ml_dtypes") from error
-        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bfloat16
-    return np.dtype(name)
+    """The NumPy dtype of a dlk dtype name (bfloat16 and narrower types through ml_dtypes)."""
+    try:
+        return np.dtype(name)
+    except TypeError:
+        pass
+    try:
+        import ml_dtypes
+
+        extension: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name} tensors need ml_dtypes: pip install -U ml_dtypes") from error
+    return extension
 
 
 def read_tensor(tensor: TensorProto, folder: Path | None, what: str = "") -> np.ndarray:
@@ -88,7 +103,10 @@ def read_tensor(tensor: TensorProto, folder: Path | None, what: str = "") -> np.
     shape = tuple(tensor.dims)
     if len(shape) > MAX_RANK or any(d < 0 for d in shape):
         raise ValueError(f"{what} declares the shape {list(shape[:MAX_RANK])}, which is not one")
-    count = math.prod(shape)
+    elements = count = math.prod(shape)
+    bits = _PACKED_BITS.get(name, 0)
+    if bits:  # bytes of several elements each
+        dtype, count = np.dtype(np.uint8), -(-elements * bits // 8)
     if tensor.HasField("segment"):
         raise ValueError(f"{what} is stored in segments, which dlk does not read; store it whole")
     if tensor.data_location == TensorProto.EXTERNAL:
@@ -105,23 +123,33 @@ def read_tensor(tensor: TensorProto, folder: Path | None, what: str = "") -> np.
         flat = _read_typed(tensor, name, dtype, count, what)
     if name == "bool":
         flat = flat.view(np.uint8) != 0
+    if bits:
+        flat = _unpack(flat, bits, elements).view(numpy_dtype(name))
     return flat.reshape(shape)
+
+
+def _unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """One byte an element from bytes of 8 / bits elements."""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    parts: np.ndarray = (packed[:, None] >> shifts) & ((1 << bits) - 1)
+    return np.ascontiguousarray(parts.reshape(-1)[:count].astype(np.uint8))
 
 
 def _read_typed(
     tensor: TensorProto, name: str, dtype: np.dtype[Any], count: int, what: str
 ) -> np.ndarray:
-    values = getattr(tensor, _TYPED_FIELDS[tensor.data_type])
+    values = getattr(tensor, _TYPED_FIELDS.get(tensor.data_type, "int32_data"))
     array: np.ndarray
     if len(values) != count:
         raise ValueError(
             f"{what} declares {count} elements but holds {len(values)}; the file is damaged"
         )
-    if name in ("float16", "bfloat16"):
+    if name in ("float16", "bfloat16") or tensor.data_type not in _TYPED_FIELDS:
         bits = np.array(values, dtype=np.int64)
-        if bits.size and (bits.min() < 0 or bits.max() > 0xFFFF):
-            raise ValueError(f"{what} holds values that are no 16-bit patterns")
-        array = bits.astype(np.uint16).view(dtype)
+        width = 8 * dtype.itemsize
+        if bits.size and (bits.min() < 0 or bits.max() >= 1 << width):
+            raise ValueError(f"{what} holds values that are no {width}-bit patterns")
+        array = bits.astype(f"uint{width}").view(dtype)
         return array
     if name == "bool":
         array = np.array(values, dtype=np.int64) != 0
