@@ -118,12 +118,12 @@ void lower_matmul(LowerContext& context, const MatrixRoles& roles) {
     views.insert(views.end(), {sa, sb, context.input(6), context.input(7)});
   }
   views.push_back(y);
-  Params params{{"m", y.shape[m]},      {"n", y.shape[n]},      {"k", a.shape[n]},
-                {"a_m", a.strides[m]},  {"a_k", a.strides[n]},  {"b_k", b.strides[m]},
-                {"b_n", b.strides[n]},  {"y_m", y.strides[m]},  {"y_n", y.strides[n]},
-                {"za_m", za.strides[m]}, {"zb_n", zb.strides[n]}, {"sa_m", sa.strides[m]},
-                {"sb_n", sb.strides[n]}, {"dims", batch.dims},    {"as", batch.strides[0]},
-                {"bs", batch.strides[1]}, {"ys", batch.strides[2]}, {"zas", batch.strides[3]},
+  Params params{{"m", y.shape[m]},         {"n", y.shape[n]},         {"k", a.shape[n]},
+                {"a_m", a.strides[m]},     {"a_k", a.strides[n]},     {"b_k", b.strides[m]},
+                {"b_n", b.strides[n]},     {"y_m", y.strides[m]},     {"y_n", y.strides[n]},
+                {"za_m", za.strides[m]},   {"zb_n", zb.strides[n]},   {"sa_m", sa.strides[m]},
+                {"sb_n", sb.strides[n]},   {"dims", batch.dims},      {"as", batch.strides[0]},
+                {"bs", batch.strides[1]},  {"ys", batch.strides[2]},  {"zas", batch.strides[3]},
                 {"zbs", batch.strides[4]}, {"sas", batch.strides[5]}, {"sbs", batch.strides[6]}};
   add_range(params, y.dtype);
   dispatch_linear(context, request, views, std::move(params), y.elements());
@@ -153,8 +153,8 @@ struct ConvRoles {
 Shape conv_shape(const InferContext& context, const ConvRoles& roles) {
   const Shape &x = context.shape(roles.x), &w = context.shape(roles.w);
   const int64_t groups = context.attr_int("group", 1);
-  if (x.size() < 3 || x.size() > 5 || w.size() != x.size() || groups < 1 ||
-      x[1] != w[1] * groups || w[0] % groups != 0) {
+  if (x.size() < 3 || x.size() > 5 || w.size() != x.size() || groups < 1 || x[1] != w[1] * groups ||
+      w[0] % groups != 0) {
     context.fail("the input " + shape_string(x) + " and the weights " + shape_string(w) +
                  " do not fit with group " + std::to_string(groups));
   }

@@ -140,7 +140,10 @@ PointwiseProgram cast_program(DType from, DType to) {
   PointwiseProgram program;
   program.operands = {from};
   const bool same = compute_type(from) == compute_type(to);
-  program.add_step(from == to ? "" : "Cast", same ? "$0" : "$R($0)", {operand_arg(0)}, to);
+  // Negative numbers keep their low bits, which a conversion to unsigned need not do.
+  const bool wraps = is_floating(from) && (to == DType::kUInt4 || to == DType::kUInt2);
+  const char* const text = same ? "$0" : wraps ? "uint(int($0))" : "$R($0)";
+  program.add_step(from == to ? "" : "Cast", text, {operand_arg(0)}, to);
   return program;
 }
 

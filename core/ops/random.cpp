@@ -54,15 +54,13 @@ void lower_random(LowerContext& context) {
   Params params{{"a", context.attr_float(normal ? "mean" : "low", 0.0)},
                 {"b", context.attr_float(normal ? "scale" : "high", 1.0)}};
   add_key(params, random_key(context));
-  dispatch_linear(context, request, {output.view()}, std::move(params),
-                  output.view().elements());
+  dispatch_linear(context, request, {output.view()}, std::move(params), output.view().elements());
   output.finish();
 }
 
 void infer_bernoulli(InferContext& context) {
   require_float(context, context.dtype(0));
-  const DType dtype =
-      context.has_attr("dtype") ? cast_target(context, "dtype") : context.dtype(0);
+  const DType dtype = context.has_attr("dtype") ? cast_target(context, "dtype") : context.dtype(0);
   context.set_output(0, dtype, context.shape(0));
 }
 
@@ -85,8 +83,7 @@ void infer_multinomial(InferContext& context) {
   if (context.rank(0) != 2 || context.shape(0)[1] == 0) {
     context.fail("the input must be (batch, classes) with at least one class");
   }
-  const DType dtype =
-      context.has_attr("dtype") ? cast_target(context, "dtype") : DType::kInt32;
+  const DType dtype = context.has_attr("dtype") ? cast_target(context, "dtype") : DType::kInt32;
   if (dtype != DType::kInt32 && dtype != DType::kInt64) context.fail("dtype is int32 or int64");
   context.set_output(0, dtype, {context.shape(0)[0], context.attr_int("sample_size", 1)});
 }

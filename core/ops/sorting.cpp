@@ -42,13 +42,10 @@ TensorView sorted_indices(LowerContext& context, const TensorView& keys, bool de
   step.constants = {{"DESCENDING", descending ? 1 : 0}};
   for (int64_t size = 2; size <= width; size *= 2) {
     for (int64_t distance = size / 2; distance > 0; distance /= 2) {
-      dispatch_linear(context, step, {keys, indices},
-                      {{"width", width},
-                       {"n", n},
-                       {"inner", inner},
-                       {"size", size},
-                       {"distance", distance}},
-                      rows * width / 2);
+      dispatch_linear(
+          context, step, {keys, indices},
+          {{"width", width}, {"n", n}, {"inner", inner}, {"size", size}, {"distance", distance}},
+          rows * width / 2);
     }
   }
   return indices;

@@ -20,8 +20,7 @@ class DenseOutput {
   DenseOutput(LowerContext& context, const TensorView& output)
       : context_(context),
         output_(output),
-        dense_(output.is_contiguous() ? output
-                                      : context.workspace(output.dtype, output.shape)) {}
+        dense_(output.is_contiguous() ? output : context.workspace(output.dtype, output.shape)) {}
   const TensorView& view() const { return dense_; }
   void finish() {
     if (!output_.is_contiguous()) context_.copy(dense_, output_);

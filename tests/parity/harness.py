@@ -63,7 +63,7 @@ def variants(selected: Iterator[Case] | None = None) -> list[Variant]:
 
 def _round(array: Array, dtype: str) -> Array:
     """The input as the device gets it."""
-    if array.dtype.kind != "f" or dtype == "none":
+    if array.dtype.kind != "f" or array.dtype.itemsize < 2 or dtype == "none":
         return array
     with np.errstate(over="ignore"):
         if dtype == "bfloat16":
@@ -203,7 +203,9 @@ def compare(got: Array, want: Array | None, variant: Variant) -> Outcome:
 
 def _is_nan(array: Array) -> Array:
     """Where floats are NaN; nowhere in integers and bools."""
-    return np.zeros(array.shape, bool) if array.dtype.kind in "iub" else np.isnan(array)
+    if array.dtype.kind in "iub":
+        return np.zeros(array.shape, bool)
+    return np.isnan(array.astype(np.float64))
 
 
 def _epsilon(dtype: np.dtype[Any]) -> float:
