@@ -15,7 +15,7 @@ TEST_CASE("names and sizes") {
   CHECK(dtype_size(DType::kInt64) == 8);
   CHECK(dtype_size(DType::kBool) == 1);
   CHECK(dtype_name(DType::kBFloat16) == "bfloat16");
-  for (int i = 0; i <= static_cast<int>(DType::kBool); ++i) {
+  for (int i = 0; i <= static_cast<int>(DType::kUInt2); ++i) {
     const auto dtype = static_cast<DType>(i);
     CHECK(parse_dtype(dtype_name(dtype)) == dtype);
   }
@@ -25,6 +25,26 @@ TEST_CASE("names and sizes") {
   CHECK(parse_dtype("i8") == DType::kInt8);
   CHECK_FALSE(parse_dtype("float8").has_value());
   CHECK_FALSE(parse_dtype("").has_value());
+}
+
+TEST_CASE("every code of the storage-only types survives the way through double") {
+  for (int i = static_cast<int>(DType::kFloat8E4M3FN); i <= static_cast<int>(DType::kUInt2); ++i) {
+    const auto dtype = static_cast<DType>(i);
+    for (uint32_t code = 0; code < 1u << bits_of(dtype); ++code) {
+      const double value = small_to_double(dtype, static_cast<uint8_t>(code));
+      const double again = small_to_double(dtype, double_to_small(dtype, value));
+      CAPTURE(dtype_name(dtype));
+      CAPTURE(code);
+      REQUIRE((std::isnan(value) ? std::isnan(again) : again == value));
+    }
+  }
+  CHECK(largest_of_small_float(DType::kFloat8E4M3FN) == 448);
+  CHECK(largest_of_small_float(DType::kFloat8E5M2) == 57344);
+  CHECK(largest_of_small_float(DType::kFloat4E2M1FN) == 6);
+  CHECK(std::isnan(
+      small_to_double(DType::kFloat8E4M3FN, double_to_small(DType::kFloat8E4M3FN, 500))));
+  CHECK(std::isinf(small_to_double(DType::kFloat8E5M2, double_to_small(DType::kFloat8E5M2, 1e9))));
+  CHECK(double_to_small(DType::kInt4, -9) == 7);
 }
 
 TEST_CASE("every half survives the way through float") {

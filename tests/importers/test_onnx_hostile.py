@@ -91,8 +91,8 @@ def test_declared_size_without_data() -> None:
 
 def test_unsupported_elements_are_named() -> None:
     model = small_model()
-    model.graph.initializer[0].data_type = TensorProto.INT4
-    with pytest.raises(ValueError, match="INT4"):
+    model.graph.initializer[0].data_type = TensorProto.COMPLEX64
+    with pytest.raises(ValueError, match="COMPLEX64"):
         load_graph(model)
     model.graph.initializer[0].data_type = 99
     with pytest.raises(ValueError, match="number 99"):
@@ -101,8 +101,8 @@ def test_unsupported_elements_are_named() -> None:
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
     with pytest.raises(ValueError, match="STRING"):
         load_graph(model)
-    cast = make_model([node("Cast", ["x"], to=TensorProto.FLOAT8E4M3FN)], {"x": X}, ["y"], 19)
-    with pytest.raises(ValueError, match="FLOAT8E4M3FN"):
+    cast = make_model([node("Cast", ["x"], to=TensorProto.COMPLEX64)], {"x": X}, ["y"], 19)
+    with pytest.raises(ValueError, match="COMPLEX64"):
         load_graph(cast)
 
 
