@@ -95,9 +95,9 @@ DLK_API dlk_status dlk_device_open(const char* spec, dlk_device** device);
 typedef struct dlk_native_device {
   void* instance;        /* VkInstance */
   void* physical_device; /* VkPhysicalDevice */
-  void* device;          /* VkDevice, cl_device_id */
+  void* device;          /* VkDevice, cl_device_id, MTLDevice */
   void* context;         /* cl_context */
-  void* queue;           /* VkQueue, cl_command_queue (NULL: dlk makes its own) */
+  void* queue;           /* VkQueue; cl_command_queue, MTLCommandQueue (NULL: dlk makes one) */
   uint32_t queue_family; /* Vulkan */
   uint64_t features;     /* DLK_FEATURE_*: what the app enabled on the VkDevice */
 } dlk_native_device;
@@ -111,7 +111,7 @@ typedef struct dlk_native_device {
 #define DLK_FEATURE_TIMELINE_SEMAPHORE (1u << 6)
 #define DLK_FEATURE_INT8 (1u << 7)
 
-/* `backend`: "vulkan" or "opencl". */
+/* `backend`: "vulkan", "opencl" or "metal". */
 DLK_API dlk_status dlk_device_wrap(const char* backend, const dlk_native_device* native,
                                    dlk_device** device);
 DLK_API void dlk_device_release(dlk_device* device);
