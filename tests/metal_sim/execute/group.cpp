@@ -158,7 +158,7 @@ void Execution::make_stacks(size_t count) {
     auto** top = reinterpret_cast<void**>(fiber.stack + kStack - 64 - (i % 8) * 1024);
     *--top = nullptr;
     *--top = reinterpret_cast<void*>(&fiber_entry);
-    for (int i = 0; i < 6; ++i) *--top = nullptr;
+    for (int saved = 0; saved < 6; ++saved) *--top = nullptr;
     fiber.stack_pointer = top;
     fiber.state = ThreadState::kReady;
     fiber.site = nullptr;
@@ -212,8 +212,8 @@ void Execution::resolve_simdgroup(uint32_t simdgroup) {
     const Fiber& fiber = fibers_[i];
     if (fiber.state == ThreadState::kDone) continue;
     ++living;
-    const bool waits = fiber.state == ThreadState::kAtSimdBarrier ||
-                       fiber.state == ThreadState::kAtExchange;
+    const bool waits =
+        fiber.state == ThreadState::kAtSimdBarrier || fiber.state == ThreadState::kAtExchange;
     if (waits && !first) first = &fiber;
     together += first && waits && fiber.site == first->site;
   }

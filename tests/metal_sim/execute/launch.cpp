@@ -109,7 +109,8 @@ std::string launch(const LaunchArguments& arguments) {
         const std::array<uint32_t, 3> group{x, y, z};
         std::array<uint32_t, 3> threads = arguments.threads;
         for (size_t axis = 0; axis < 3 && arguments.non_uniform; ++axis) {
-          threads[axis] = std::min(threads[axis], arguments.grid[axis] - group[axis] * threads[axis]);
+          threads[axis] =
+              std::min(threads[axis], arguments.grid[axis] - group[axis] * threads[axis]);
         }
         execution.run_group(group, threads);
         if (execution.gave_up()) return execution.first_problem();

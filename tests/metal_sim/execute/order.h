@@ -15,8 +15,8 @@ class Allocation;
 using ScopeSet = std::set<uint64_t>;
 
 struct Barrier {
-  uint32_t position;                       // before the command of this position
-  std::vector<const Allocation*> memory;   // empty: all buffers
+  uint32_t position;                      // before the command of this position
+  std::vector<const Allocation*> memory;  // empty: all buffers
 };
 
 struct Scope {

@@ -15,7 +15,7 @@ struct NsRange {
 
 Object* make_encoder(CommandBuffer* self, Sel) {
   if (self->encoding) fatal("blitCommandEncoder: an encoder of this command buffer is open");
-  if (self->status >= kCommitted) fatal("blitCommandEncoder: the command buffer is committed");
+  if (self->status() >= kCommitted) fatal("blitCommandEncoder: the command buffer is committed");
   self->encoding = true;
   auto* encoder = autoreleased(make<BlitEncoder>("MTLBlitCommandEncoder"));
   encoder->buffer = Ref<CommandBuffer>(self);
@@ -68,8 +68,8 @@ void fill(BlitEncoder* self, Sel, Buffer* buffer, NsRange range, uint8_t value) 
   }
   self->buffer->use(buffer);
   self->buffer->commands.emplace_back([=, scope = self->scope](CommandBuffer& commands) {
-    const std::string conflict = run_fill(scope, *buffer->memory, buffer->offset + range.location,
-                                          range.length, value);
+    const std::string conflict =
+        run_fill(scope, *buffer->memory, buffer->offset + range.location, range.length, value);
     if (!conflict.empty()) commands.fail(3, "fillBuffer: " + conflict);
   });
 }

@@ -23,9 +23,7 @@ bool too_large(uint64_t size) {
   return size > settings().profile->max_buffer_bytes || fault_due("out-of-memory");
 }
 
-Object* make_buffer(Device*, Sel, UInt length, UInt options) {
-  return new_buffer(length, options);
-}
+Object* make_buffer(Device*, Sel, UInt length, UInt options) { return new_buffer(length, options); }
 
 Object* make_buffer_with_bytes(Device*, Sel, const void* bytes, UInt length, UInt options) {
   Buffer* buffer = new_buffer(length, options);
@@ -41,8 +39,8 @@ Object* make_buffer_with_bytes(Device*, Sel, const void* bytes, UInt length, UIn
 Object* adopt_bytes(Device*, Sel, void* bytes, UInt length, UInt options, void* deallocator) {
   const auto page = static_cast<uint64_t>(::getpagesize());
   if (reinterpret_cast<uintptr_t>(bytes) % page || length % page || length == 0) {
-    fatal("newBufferWithBytesNoCopy: pointer %p and length %lu must be multiples of the page", bytes,
-          length);
+    fatal("newBufferWithBytesNoCopy: pointer %p and length %lu must be multiples of the page",
+          bytes, length);
   }
   if (storage_of(options) != StorageMode::kShared) {
     fatal("newBufferWithBytesNoCopy: the storage mode must be shared");
@@ -68,8 +66,8 @@ void did_modify(Buffer* self, Sel, UInt location, UInt length) {
     problem("didModifyRange: the buffer's storage is not managed");
     return;
   }
-  if (location + length > self->size) fatal("didModifyRange: beyond the buffer's %lu bytes",
-                                            static_cast<UInt>(self->size));
+  if (location + length > self->size)
+    fatal("didModifyRange: beyond the buffer's %lu bytes", static_cast<UInt>(self->size));
   std::memcpy(self->gpu() + location, self->host_copy.data() + location, length);
 }
 
@@ -116,10 +114,8 @@ void install_buffers() {
   method("MTLDevice", "newBufferWithLength:options:", make_buffer);
   method("MTLDevice", "newBufferWithBytes:length:options:", make_buffer_with_bytes);
   method("MTLDevice", "newBufferWithBytesNoCopy:length:options:deallocator:", adopt_bytes);
-  method(
-      "MTLBuffer", "contents", +[](Buffer* self, Sel) { return self->contents(); });
-  method(
-      "MTLBuffer", "length", +[](Buffer* self, Sel) -> UInt { return self->size; });
+  method("MTLBuffer", "contents", +[](Buffer* self, Sel) { return self->contents(); });
+  method("MTLBuffer", "length", +[](Buffer* self, Sel) -> UInt { return self->size; });
   method(
       "MTLBuffer", "gpuAddress",
       +[](Buffer* self, Sel) { return reinterpret_cast<uint64_t>(self->gpu()); }, 13);
@@ -127,22 +123,15 @@ void install_buffers() {
       "MTLBuffer", "didModifyRange:", +[](Buffer* self, Sel selector, Range2 range) {
         did_modify(self, selector, range.location, range.length);
       });
+  method("MTLBuffer", "storageMode", +[](Buffer* self, Sel) { return (self->options >> 4) & 15; });
+  method("MTLBuffer", "allocatedSize", +[](Buffer* self, Sel) -> UInt { return self->size; });
+  method("MTLBuffer", "resourceOptions", +[](Buffer* self, Sel) { return self->options; });
   method(
-      "MTLBuffer", "storageMode", +[](Buffer* self, Sel) { return (self->options >> 4) & 15; });
-  method(
-      "MTLBuffer", "allocatedSize", +[](Buffer* self, Sel) -> UInt { return self->size; });
-  method(
-      "MTLBuffer", "resourceOptions", +[](Buffer* self, Sel) { return self->options; });
-  method(
-      "MTLBuffer", "hazardTrackingMode", +[](Buffer* self, Sel) {
-        return self->memory->tracked ? kTracked : kUntracked;
-      });
-  method(
-      "MTLBuffer", "heap", +[](Buffer* self, Sel) { return self->heap.get(); });
-  method(
-      "MTLBuffer", "heapOffset", +[](Buffer* self, Sel) -> UInt { return self->offset; });
-  method(
-      "MTLBuffer", "isAliasable", +[](Buffer*, Sel) { return false; });
+      "MTLBuffer", "hazardTrackingMode",
+      +[](Buffer* self, Sel) { return self->memory->tracked ? kTracked : kUntracked; });
+  method("MTLBuffer", "heap", +[](Buffer* self, Sel) { return self->heap.get(); });
+  method("MTLBuffer", "heapOffset", +[](Buffer* self, Sel) -> UInt { return self->offset; });
+  method("MTLBuffer", "isAliasable", +[](Buffer*, Sel) { return false; });
   method(
       "MTLBuffer", "makeAliasable", +[](Buffer* self, Sel) {
         if (!self->heap) fatal("makeAliasable: the buffer is not on a heap");

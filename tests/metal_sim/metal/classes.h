@@ -22,7 +22,9 @@ namespace metal_sim {
 enum class StorageMode { kShared = 0, kManaged = 1, kPrivate = 2, kMemoryless = 3 };
 constexpr UInt kUntracked = 1, kTracked = 2;  // MTLHazardTrackingMode
 
-inline StorageMode storage_of(UInt options) { return static_cast<StorageMode>((options >> 4) & 15); }
+inline StorageMode storage_of(UInt options) {
+  return static_cast<StorageMode>((options >> 4) & 15);
+}
 inline UInt hazard_mode_of(UInt options) { return (options >> 8) & 3; }
 
 struct Size3 {
@@ -155,6 +157,14 @@ struct CommandQueue : DeviceObject {
 /// Values of MTLCommandBufferStatus.
 enum : int { kNotEnqueued, kEnqueued, kCommitted, kScheduled, kCompleted, kFailed };
 
+/// How far a command buffer is; outlives it for those who wait.
+struct Progress {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int status = kNotEnqueued;
+  bool finished = false;  // after the handlers
+};
+
 struct CommandBuffer : DeviceObject {
   Ref<CommandQueue> queue;
   bool encoding = false;
@@ -162,12 +172,11 @@ struct CommandBuffer : DeviceObject {
   std::vector<Ref<Object>> kept;
   std::vector<void*> scheduled, handlers;
   ScopeSet before, scopes;  // ordered before its encoders; its own encoders
-  std::mutex mutex;
-  std::condition_variable changed;
-  int status = kNotEnqueued;
-  bool finished = false;  // after the handlers
+  std::shared_ptr<Progress> progress = std::make_shared<Progress>();
+  bool running = false;
   Ref<Error> error;
   double start = 0, end = 0;
+  int status();
   void use(Object* object) { kept.emplace_back(object); }
   void fail(Int code, const std::string& what);
   void dispose() override;

@@ -17,17 +17,12 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-int status_of(CommandBuffer& buffer) {
-  const std::lock_guard lock(buffer.mutex);
-  return buffer.status;
-}
-
 void set_status(CommandBuffer& buffer, int status) {
   {
-    const std::lock_guard lock(buffer.mutex);
-    buffer.status = status;
+    const std::lock_guard lock(buffer.progress->mutex);
+    buffer.progress->status = status;
   }
-  buffer.changed.notify_all();
+  buffer.progress->changed.notify_all();
 }
 
 /// The CPU has seen that the command buffer is done: what it commits from now on comes after.
@@ -46,7 +41,8 @@ void call_handlers(std::vector<void*>& blocks, CommandBuffer* buffer) {
 
 void inject_failure(CommandBuffer& buffer) {
   if (fault_due("command-buffer-timeout")) buffer.fail(2, "Caused GPU Timeout Error (injected)");
-  if (fault_due("command-buffer-fault")) buffer.fail(3, "Caused GPU Address Fault Error (injected)");
+  if (fault_due("command-buffer-fault"))
+    buffer.fail(3, "Caused GPU Address Fault Error (injected)");
   if (fault_due("command-buffer-memory")) buffer.fail(8, "Insufficient Memory (injected)");
 }
 
@@ -66,19 +62,23 @@ void run(CommandBuffer* buffer) {
   buffer->commands.clear();
   set_status(*buffer, buffer->error ? kFailed : kCompleted);
   call_handlers(buffer->handlers, buffer);
-  {
-    const std::lock_guard lock(buffer->mutex);
-    buffer->finished = true;
-  }
-  buffer->changed.notify_all();
   buffer->kept.clear();
+  buffer->running = false;
+  // Waiters return once the queue's own reference is gone, so that nothing dies behind them.
+  const std::shared_ptr<Progress> progress = buffer->progress;
   release(buffer);
+  {
+    const std::lock_guard lock(progress->mutex);
+    progress->finished = true;
+  }
+  progress->changed.notify_all();
 }
 
 void commit(CommandBuffer* self, Sel) {
   if (self->encoding) fatal("commit: a command encoder of the command buffer is still open");
-  if (status_of(*self) >= kCommitted) fatal("commit: the command buffer was committed before");
+  if (self->status() >= kCommitted) fatal("commit: the command buffer was committed before");
   set_status(*self, kCommitted);
+  self->running = true;
   retain(self);
   CommandQueue& queue = *self->queue.get();
   {
@@ -88,24 +88,29 @@ void commit(CommandBuffer* self, Sel) {
   queue.changed.notify_one();
 }
 
+void wait_until(CommandBuffer* self, const char* what, bool (*reached)(const Progress&)) {
+  if (self->status() < kCommitted) fatal("%s: the command buffer is not committed", what);
+  const std::shared_ptr<Progress> progress = self->progress;
+  std::unique_lock lock(progress->mutex);
+  progress->changed.wait(lock, [&] { return reached(*progress); });
+}
+
 void wait_completed(CommandBuffer* self, Sel) {
-  std::unique_lock lock(self->mutex);
-  if (self->status < kCommitted) fatal("waitUntilCompleted: the command buffer is not committed");
-  self->changed.wait(lock, [&] { return self->finished; });
-  lock.unlock();
+  wait_until(self, "waitUntilCompleted",
+             [](const Progress& progress) { return progress.finished; });
   observe(*self);
 }
 
 void add_completed_handler(CommandBuffer* self, Sel, void* block) {
   if (!block) fatal("addCompletedHandler: the block is nil");
-  if (status_of(*self) >= kCommitted) {
+  if (self->status() >= kCommitted) {
     fatal("addCompletedHandler: the command buffer is committed, the handler comes too late");
   }
   self->handlers.push_back(_Block_copy(block));
 }
 
 void add_scheduled_handler(CommandBuffer* self, Sel, void* block) {
-  if (status_of(*self) >= kCommitted) {
+  if (self->status() >= kCommitted) {
     fatal("addScheduledHandler: the command buffer is committed, the handler comes too late");
   }
   self->scheduled.push_back(_Block_copy(block));
@@ -114,21 +119,19 @@ void add_scheduled_handler(CommandBuffer* self, Sel, void* block) {
 void install_state() {
   method(
       "MTLCommandBuffer", "status", +[](CommandBuffer* self, Sel) -> UInt {
-        const int status = status_of(*self);
+        const int status = self->status();
         if (status >= kCompleted) observe(*self);
         return static_cast<UInt>(status);
       });
   method(
       "MTLCommandBuffer", "error", +[](CommandBuffer* self, Sel) {
-        return status_of(*self) >= kCompleted ? self->error.get() : nullptr;
+        return self->status() >= kCompleted ? self->error.get() : nullptr;
       });
   for (const char* name : {"GPUStartTime", "kernelStartTime"}) {
-    method(
-        "MTLCommandBuffer", name, +[](CommandBuffer* self, Sel) { return self->start; });
+    method("MTLCommandBuffer", name, +[](CommandBuffer* self, Sel) { return self->start; });
   }
   for (const char* name : {"GPUEndTime", "kernelEndTime"}) {
-    method(
-        "MTLCommandBuffer", name, +[](CommandBuffer* self, Sel) { return self->end; });
+    method("MTLCommandBuffer", name, +[](CommandBuffer* self, Sel) { return self->end; });
   }
   method(
       "MTLCommandBuffer", "commandQueue",
@@ -136,6 +139,11 @@ void install_state() {
 }
 
 }  // namespace
+
+int CommandBuffer::status() {
+  const std::lock_guard lock(progress->mutex);
+  return progress->status;
+}
 
 void CommandBuffer::fail(Int code, const std::string& what) {
   if (error) return;
@@ -149,7 +157,7 @@ void CommandBuffer::fail(Int code, const std::string& what) {
 }
 
 void CommandBuffer::dispose() {
-  if (status >= kCommitted && !finished) fatal("a running command buffer was deallocated");
+  if (running) fatal("a running command buffer was deallocated");
   if (encoding) fatal("a command buffer was deallocated while one of its encoders is open");
   for (auto* blocks : {&scheduled, &handlers}) {
     for (void* block : *blocks) _Block_release(block);
@@ -167,24 +175,19 @@ void install_command_buffers() {
   method("MTLCommandBuffer", "commit", commit);
   method(
       "MTLCommandBuffer", "enqueue", +[](CommandBuffer* self, Sel) {
-        if (status_of(*self) != kNotEnqueued) fatal("enqueue: the command buffer is enqueued");
+        if (self->status() != kNotEnqueued) fatal("enqueue: the command buffer is enqueued");
         set_status(*self, kEnqueued);
       });
   method("MTLCommandBuffer", "waitUntilCompleted", wait_completed);
   method(
       "MTLCommandBuffer", "waitUntilScheduled", +[](CommandBuffer* self, Sel) {
-        std::unique_lock lock(self->mutex);
-        if (self->status < kCommitted) {
-          fatal("waitUntilScheduled: the command buffer is not committed");
-        }
-        self->changed.wait(lock, [&] { return self->status >= kScheduled; });
+        wait_until(self, "waitUntilScheduled",
+                   [](const Progress& progress) { return progress.status >= kScheduled; });
       });
   method("MTLCommandBuffer", "addCompletedHandler:", add_completed_handler);
   method("MTLCommandBuffer", "addScheduledHandler:", add_scheduled_handler);
-  method(
-      "MTLCommandBuffer", "pushDebugGroup:", +[](CommandBuffer*, Sel, String*) {});
-  method(
-      "MTLCommandBuffer", "popDebugGroup", +[](CommandBuffer*, Sel) {});
+  method("MTLCommandBuffer", "pushDebugGroup:", +[](CommandBuffer*, Sel, String*) {});
+  method("MTLCommandBuffer", "popDebugGroup", +[](CommandBuffer*, Sel) {});
 }
 
 }  // namespace metal_sim

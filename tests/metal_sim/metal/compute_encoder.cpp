@@ -14,7 +14,7 @@ constexpr UInt kScopeBuffers = 1;
 
 Object* make_encoder(CommandBuffer* self, bool serial) {
   if (self->encoding) fatal("computeCommandEncoder: an encoder of this command buffer is open");
-  if (self->status >= kCommitted) fatal("computeCommandEncoder: the command buffer is committed");
+  if (self->status() >= kCommitted) fatal("computeCommandEncoder: the command buffer is committed");
   self->encoding = true;
   auto* encoder = autoreleased(make<ComputeEncoder>("MTLComputeCommandEncoder"));
   encoder->buffer = Ref<CommandBuffer>(self);
@@ -266,12 +266,9 @@ void install_compute_encoders() {
           self->ended = true;
           self->buffer->encoding = false;
         });
-    method(
-        type, "pushDebugGroup:", +[](Encoder*, Sel, String*) {});
-    method(
-        type, "popDebugGroup", +[](Encoder*, Sel) {});
-    method(
-        type, "insertDebugSignpost:", +[](Encoder*, Sel, String*) {});
+    method(type, "pushDebugGroup:", +[](Encoder*, Sel, String*) {});
+    method(type, "popDebugGroup", +[](Encoder*, Sel) {});
+    method(type, "insertDebugSignpost:", +[](Encoder*, Sel, String*) {});
   }
 }
 

@@ -19,20 +19,14 @@ bool supports_family(Device*, Sel, Int family) {
 }
 
 void install_identity() {
-  method(
-      "MTLDevice", "name", +[](Device*, Sel) -> Object* { return string_of(profile().name); });
-  method(
-      "MTLDevice", "registryID", +[](Device*, Sel) -> uint64_t { return 0x100000001u; });
-  method(
-      "MTLDevice", "isLowPower", +[](Device*, Sel) { return profile().low_power; });
-  method(
-      "MTLDevice", "isHeadless", +[](Device*, Sel) { return false; });
-  method(
-      "MTLDevice", "isRemovable", +[](Device*, Sel) { return profile().removable; });
+  method("MTLDevice", "name", +[](Device*, Sel) -> Object* { return string_of(profile().name); });
+  method("MTLDevice", "registryID", +[](Device*, Sel) -> uint64_t { return 0x100000001u; });
+  method("MTLDevice", "isLowPower", +[](Device*, Sel) { return profile().low_power; });
+  method("MTLDevice", "isHeadless", +[](Device*, Sel) { return false; });
+  method("MTLDevice", "isRemovable", +[](Device*, Sel) { return profile().removable; });
   method(
       "MTLDevice", "location", +[](Device*, Sel) -> UInt { return profile().removable ? 2 : 0; });
-  method(
-      "MTLDevice", "hasUnifiedMemory", +[](Device*, Sel) { return profile().unified_memory; });
+  method("MTLDevice", "hasUnifiedMemory", +[](Device*, Sel) { return profile().unified_memory; });
   method("MTLDevice", "supportsFamily:", supports_family);
 }
 
@@ -41,17 +35,15 @@ void install_limits() {
       "MTLDevice", "maxThreadgroupMemoryLength",
       +[](Device*, Sel) -> UInt { return profile().threadgroup_bytes; });
   method(
-      "MTLDevice", "maxThreadsPerThreadgroup", +[](Device*, Sel) {
-        return Size3{1024, 1024, 1024};
-      });
+      "MTLDevice", "maxThreadsPerThreadgroup",
+      +[](Device*, Sel) { return Size3{1024, 1024, 1024}; });
   method(
       "MTLDevice", "maxBufferLength",
       +[](Device*, Sel) -> UInt { return profile().max_buffer_bytes; });
   method(
       "MTLDevice", "recommendedMaxWorkingSetSize",
       +[](Device*, Sel) -> uint64_t { return 2 * profile().max_buffer_bytes; });
-  method(
-      "MTLDevice", "currentAllocatedSize", +[](Device*, Sel) -> UInt { return 0; });
+  method("MTLDevice", "currentAllocatedSize", +[](Device*, Sel) -> UInt { return 0; });
 }
 
 Object* all_devices() {

@@ -7,9 +7,9 @@ namespace metal_sim {
 
 namespace {
 
-void check_idle(const CommandBuffer& buffer, const char* what) {
+void check_idle(CommandBuffer& buffer, const char* what) {
   if (buffer.encoding) fatal("%s: a command encoder of the command buffer is open", what);
-  if (buffer.status >= kCommitted) fatal("%s: the command buffer is committed", what);
+  if (buffer.status() >= kCommitted) fatal("%s: the command buffer is committed", what);
 }
 
 void signal(Event& event, uint64_t value) {
@@ -58,18 +58,16 @@ void install_events() {
   method(
       "MTLDevice", "newSharedEvent",
       +[](Device*, Sel) -> Object* { return make<Event>("MTLSharedEvent"); });
-  method(
-      "MTLDevice", "newEvent", +[](Device*, Sel) -> Object* { return make<Event>("MTLEvent"); });
-  method(
-      "MTLDevice", "newFence", +[](Device*, Sel) -> Object* { return make<Fence>("MTLFence"); });
+  method("MTLDevice", "newEvent", +[](Device*, Sel) -> Object* { return make<Event>("MTLEvent"); });
+  method("MTLDevice", "newFence", +[](Device*, Sel) -> Object* { return make<Fence>("MTLFence"); });
   method(
       "MTLSharedEvent", "signaledValue", +[](Event* self, Sel) {
         const std::lock_guard lock(self->mutex);
         return self->value;
       });
   method(
-      "MTLSharedEvent", "setSignaledValue:",
-      +[](Event* self, Sel, uint64_t value) { signal(*self, value); });
+      "MTLSharedEvent",
+      "setSignaledValue:", +[](Event* self, Sel, uint64_t value) { signal(*self, value); });
   method("MTLSharedEvent", "waitUntilSignaledValue:timeoutMS:", wait_signaled, 12);
   method("MTLCommandBuffer", "encodeSignalEvent:value:", encode_signal);
   method("MTLCommandBuffer", "encodeWaitForEvent:value:", encode_wait);

@@ -116,7 +116,8 @@ std::optional<uint64_t> Heap::take(uint64_t size, uint64_t alignment) {
   const uint64_t wanted = aligned(size, alignment);
   uint64_t at = 0;
   auto next = used.begin();
-  for (; next != used.end() && at + wanted > next->begin; ++next) at = aligned(next->end, alignment);
+  for (; next != used.end() && at + wanted > next->begin; ++next)
+    at = aligned(next->end, alignment);
   if (at + wanted > memory->size()) return std::nullopt;
   used.insert(next, {at, at + wanted});
   return at;
@@ -132,17 +133,18 @@ void Heap::give_back(uint64_t begin) {
 void install_heaps() {
   plain_class<HeapDescriptor>("MTLHeapDescriptor");
   method(
-      "MTLHeapDescriptor", "setSize:",
-      +[](HeapDescriptor* self, Sel, UInt size) { self->size = size; });
+      "MTLHeapDescriptor",
+      "setSize:", +[](HeapDescriptor* self, Sel, UInt size) { self->size = size; });
   method(
-      "MTLHeapDescriptor", "setStorageMode:",
-      +[](HeapDescriptor* self, Sel, UInt mode) { self->storage = mode; });
+      "MTLHeapDescriptor",
+      "setStorageMode:", +[](HeapDescriptor* self, Sel, UInt mode) { self->storage = mode; });
   method(
-      "MTLHeapDescriptor", "setHazardTrackingMode:",
-      +[](HeapDescriptor* self, Sel, UInt mode) { self->hazard_mode = mode; });
+      "MTLHeapDescriptor", "setHazardTrackingMode:", +[](HeapDescriptor* self, Sel, UInt mode) {
+        self->hazard_mode = mode;
+      });
   method(
-      "MTLHeapDescriptor", "setType:",
-      +[](HeapDescriptor* self, Sel, UInt type) { self->type = type; });
+      "MTLHeapDescriptor",
+      "setType:", +[](HeapDescriptor* self, Sel, UInt type) { self->type = type; });
   method(
       "MTLHeapDescriptor", "setResourceOptions:", +[](HeapDescriptor* self, Sel, UInt options) {
         self->storage = (options >> 4) & 15;
@@ -150,21 +152,17 @@ void install_heaps() {
       });
   method("MTLDevice", "newHeapWithDescriptor:", make_heap);
   method(
-      "MTLDevice", "heapBufferSizeAndAlignWithLength:options:",
-      +[](Device*, Sel, UInt length, UInt) {
+      "MTLDevice",
+      "heapBufferSizeAndAlignWithLength:options:", +[](Device*, Sel, UInt length, UInt) {
         return SizeAndAlign{aligned(length, kAlignment), kAlignment};
       });
   method("MTLHeap", "newBufferWithLength:options:", heap_buffer);
   method("MTLHeap", "newBufferWithLength:options:offset:", heap_buffer_at);
   method("MTLHeap", "maxAvailableSizeWithAlignment:", max_available);
-  method(
-      "MTLHeap", "usedSize", +[](Heap* self, Sel) -> UInt { return self->used_bytes(); });
-  method(
-      "MTLHeap", "size", +[](Heap* self, Sel) -> UInt { return self->memory->size(); });
-  method(
-      "MTLHeap", "storageMode", +[](Heap* self, Sel) { return self->storage; });
-  method(
-      "MTLHeap", "hazardTrackingMode", +[](Heap* self, Sel) { return self->hazard_mode; });
+  method("MTLHeap", "usedSize", +[](Heap* self, Sel) -> UInt { return self->used_bytes(); });
+  method("MTLHeap", "size", +[](Heap* self, Sel) -> UInt { return self->memory->size(); });
+  method("MTLHeap", "storageMode", +[](Heap* self, Sel) { return self->storage; });
+  method("MTLHeap", "hazardTrackingMode", +[](Heap* self, Sel) { return self->hazard_mode; });
 }
 
 }  // namespace metal_sim

@@ -57,6 +57,10 @@ Object* make_pipeline(Function* function, UInt max_threads, Object** error) {
     set_error(error, kLibraryDomain, 3, "injected pipeline error");
     return nullptr;
   }
+  if (function->module->uses_matrix && !settings().profile->simdgroup_matrix) {
+    set_error(error, kLibraryDomain, 3, "simdgroup_matrix is not supported on this device");
+    return nullptr;
+  }
   if (kernel.threadgroup_bytes() > settings().profile->threadgroup_bytes) {
     set_error(error, kLibraryDomain, 3,
               "Threadgroup memory size (" + std::to_string(kernel.threadgroup_bytes()) +
@@ -139,23 +143,24 @@ void install_compile_options() {
         self->language_version = version;
       });
   method(
-      "MTLCompileOptions", "setFastMathEnabled:",
-      +[](CompileOptions* self, Sel, bool fast) { self->math_mode = fast ? 2 : 0; });
+      "MTLCompileOptions", "setFastMathEnabled:", +[](CompileOptions* self, Sel, bool fast) {
+        self->math_mode = fast ? 2 : 0;
+      });
   method(
-      "MTLCompileOptions", "setMathMode:",
-      +[](CompileOptions* self, Sel, Int mode) { self->math_mode = mode; }, 15);
+      "MTLCompileOptions",
+      "setMathMode:", +[](CompileOptions* self, Sel, Int mode) { self->math_mode = mode; }, 15);
 }
 
 void install_descriptors() {
   plain_class<PipelineDescriptor>("MTLComputePipelineDescriptor");
   method(
-      "MTLComputePipelineDescriptor", "setComputeFunction:",
-      +[](PipelineDescriptor* self, Sel, Function* function) {
+      "MTLComputePipelineDescriptor",
+      "setComputeFunction:", +[](PipelineDescriptor* self, Sel, Function* function) {
         self->function = Ref<Function>(function);
       });
   method(
-      "MTLComputePipelineDescriptor", "setBinaryArchives:",
-      +[](PipelineDescriptor* self, Sel, Array* archives) {
+      "MTLComputePipelineDescriptor",
+      "setBinaryArchives:", +[](PipelineDescriptor* self, Sel, Array* archives) {
         self->archives = Ref<Array>(archives);
       });
   method(
@@ -166,8 +171,8 @@ void install_descriptors() {
       +[](PipelineDescriptor* self, Sel, bool value) { self->multiple_of_width = value; });
   plain_class<BinaryArchiveDescriptor>("MTLBinaryArchiveDescriptor");
   method(
-      "MTLBinaryArchiveDescriptor", "setUrl:",
-      +[](BinaryArchiveDescriptor* self, Sel, Url* url) { self->url = Ref<Url>(url); });
+      "MTLBinaryArchiveDescriptor",
+      "setUrl:", +[](BinaryArchiveDescriptor* self, Sel, Url* url) { self->url = Ref<Url>(url); });
   method("MTLBinaryArchive", "addComputePipelineFunctionsWithDescriptor:error:", add_to_archive);
   method("MTLBinaryArchive", "serializeToURL:error:", write_archive);
 }
@@ -205,8 +210,8 @@ void install_libraries() {
       +[](Device*, Sel, Function* function, Object** error) {
         return make_pipeline(function, 0, error);
       });
-  method("MTLDevice", "newComputePipelineStateWithDescriptor:options:reflection:error:",
-         pipeline_of_descriptor);
+  method("MTLDevice",
+         "newComputePipelineStateWithDescriptor:options:reflection:error:", pipeline_of_descriptor);
   method("MTLLibrary", "newFunctionWithName:", make_function);
   method(
       "MTLFunction", "name",
@@ -215,7 +220,8 @@ void install_libraries() {
       "MTLComputePipelineState", "maxTotalThreadsPerThreadgroup",
       +[](Pipeline* self, Sel) { return self->max_threads; });
   method(
-      "MTLComputePipelineState", "threadExecutionWidth", +[](Pipeline*, Sel) -> UInt { return 32; });
+      "MTLComputePipelineState", "threadExecutionWidth",
+      +[](Pipeline*, Sel) -> UInt { return 32; });
   method(
       "MTLComputePipelineState", "staticThreadgroupMemoryLength",
       +[](Pipeline* self, Sel) -> UInt { return self->kernel->threadgroup_bytes(); });

@@ -41,15 +41,13 @@ void install_labels() {
         "MTLCommandQueue", "MTLCommandBuffer", "MTLComputeCommandEncoder", "MTLBlitCommandEncoder",
         "MTLSharedEvent", "MTLEvent", "MTLFence", "MTLBinaryArchive"}) {
     method(
-        name, "setLabel:",
-        +[](DeviceObject* self, Sel, String* label) { self->label = Ref<String>(label); });
-    method(
-        name, "label", +[](DeviceObject* self, Sel) { return self->label.get(); });
-    method(
-        name, "device", +[](DeviceObject*, Sel) { return the_device(); });
+        name, "setLabel:", +[](DeviceObject* self, Sel, String* label) {
+          self->label = Ref<String>(label);
+        });
+    method(name, "label", +[](DeviceObject* self, Sel) { return self->label.get(); });
+    method(name, "device", +[](DeviceObject*, Sel) { return the_device(); });
   }
-  method(
-      "MTLComputePipelineState", "device", +[](Object*, Sel) { return the_device(); });
+  method("MTLComputePipelineState", "device", +[](Object*, Sel) { return the_device(); });
 }
 
 }  // namespace

@@ -45,6 +45,6 @@ char* metal_sim_array(unsigned ordinal) { return metal_sim_table.array(ordinal);
 void metal_sim_atomic(const volatile void* address, unsigned bytes, int is_write) {
   metal_sim_table.access((void*)address, bytes, is_write, 1);
 }
-void metal_sim_need_full_simdgroup(unsigned long mask) {
-  if (mask != 0xfffffffful) metal_sim_table.partial_simdgroup();
+void metal_sim_need_full_simdgroup(const unsigned long* mask) {
+  if (*mask != 0xfffffffful) metal_sim_table.partial_simdgroup();
 }

@@ -56,9 +56,9 @@ struct bfloat {
   }
 };
 
-#define METAL_SIM_VECTORS(T)                                   \
-  typedef T T##2 __attribute__((ext_vector_type(2)));          \
-  typedef T T##3 __attribute__((ext_vector_type(3)));          \
+#define METAL_SIM_VECTORS(T)                          \
+  typedef T T##2 __attribute__((ext_vector_type(2))); \
+  typedef T T##3 __attribute__((ext_vector_type(3))); \
   typedef T T##4 __attribute__((ext_vector_type(4)));
 METAL_SIM_VECTORS(float)
 METAL_SIM_VECTORS(half)
@@ -79,13 +79,22 @@ struct metal_sim_vector {
   static constexpr int count = 1;
   typedef T element;
 };
-#define METAL_SIM_TRAITS(T)                                                           \
-  template <>                                                                         \
-  struct metal_sim_vector<T##2> { static constexpr int count = 2; typedef T element; };\
-  template <>                                                                         \
-  struct metal_sim_vector<T##3> { static constexpr int count = 3; typedef T element; };\
-  template <>                                                                         \
-  struct metal_sim_vector<T##4> { static constexpr int count = 4; typedef T element; };
+#define METAL_SIM_TRAITS(T)         \
+  template <>                       \
+  struct metal_sim_vector<T##2> {   \
+    static constexpr int count = 2; \
+    typedef T element;              \
+  };                                \
+  template <>                       \
+  struct metal_sim_vector<T##3> {   \
+    static constexpr int count = 3; \
+    typedef T element;              \
+  };                                \
+  template <>                       \
+  struct metal_sim_vector<T##4> {   \
+    static constexpr int count = 4; \
+    typedef T element;              \
+  };
 METAL_SIM_TRAITS(float)
 METAL_SIM_TRAITS(half)
 METAL_SIM_TRAITS(int)
@@ -141,7 +150,7 @@ __attribute__((convergent, noduplicate)) const metal_sim_exchange_t* metal_sim_e
     const void* value, uint bytes, uint* lane);
 void metal_sim_atomic(const volatile void* address, uint bytes, int is_write);
 char* metal_sim_array(uint ordinal);
-void metal_sim_need_full_simdgroup(uint64_t mask);
+void metal_sim_need_full_simdgroup(const metal_sim_exchange_t* all);
 }
 
 #ifdef METAL_SIM_CHECK
@@ -149,18 +158,20 @@ void metal_sim_need_full_simdgroup(uint64_t mask);
 #else
 // A threadgroup array stands where the simulator says; its ordinal and size go into a section that
 // bears the kernel's name.
-#define METAL_SIM_ARRAY(KERNEL, ORDINAL, TYPE, NAME, DIMS)                                  \
-  static const struct {                                                                     \
-    uint ordinal, bytes;                                                                    \
-  } metal_sim_size_of_##NAME __attribute__((used, section("metal_sim_" #KERNEL))) = {       \
-      ORDINAL, sizeof(TYPE DIMS)};                                                          \
+#define METAL_SIM_ARRAY(KERNEL, ORDINAL, TYPE, NAME, DIMS)                                 \
+  static const struct {                                                                    \
+    uint ordinal, bytes;                                                                   \
+  } metal_sim_size_of_##NAME                                                               \
+      __attribute__((used, section("metal_sim_" #KERNEL))) = {ORDINAL, sizeof(TYPE DIMS)}; \
   TYPE(&NAME) DIMS = *(TYPE(*) DIMS)metal_sim_array(ORDINAL)
 #endif
 
 namespace metal {
 
 enum class mem_flags { mem_none = 0, mem_device = 1, mem_threadgroup = 2, mem_texture = 4 };
-METAL_SIM_INLINE mem_flags operator|(mem_flags a, mem_flags b) { return mem_flags(int(a) | int(b)); }
+METAL_SIM_INLINE mem_flags operator|(mem_flags a, mem_flags b) {
+  return mem_flags(int(a) | int(b));
+}
 METAL_SIM_INLINE void threadgroup_barrier(mem_flags flags) { metal_sim_barrier(int(flags)); }
 METAL_SIM_INLINE void simdgroup_barrier(mem_flags flags) { metal_sim_simd_barrier(int(flags)); }
 
@@ -173,36 +184,36 @@ METAL_SIM_INLINE To as_type(From from) {
 }
 
 // Functions of one, two or three operands of one type, scalar or vector, applied by element.
-#define METAL_SIM_EACH1(NAME, EXPRESSION)                                        \
-  template <class T>                                                             \
-  METAL_SIM_INLINE T NAME(T v) {                                                 \
-    if constexpr (metal_sim_vector<T>::count == 1) {                             \
-      const T x = v;                                                             \
-      return T(EXPRESSION);                                                      \
-    } else {                                                                     \
-      T r;                                                                       \
-      for (int i = 0; i < metal_sim_vector<T>::count; ++i) {                     \
-        const typename metal_sim_vector<T>::element x = v[i];                    \
-        r[i] = typename metal_sim_vector<T>::element(EXPRESSION);                \
-      }                                                                          \
-      return r;                                                                  \
-    }                                                                            \
+#define METAL_SIM_EACH1(NAME, EXPRESSION)                         \
+  template <class T>                                              \
+  METAL_SIM_INLINE T NAME(T v) {                                  \
+    if constexpr (metal_sim_vector<T>::count == 1) {              \
+      const T x = v;                                              \
+      return T(EXPRESSION);                                       \
+    } else {                                                      \
+      T r;                                                        \
+      for (int i = 0; i < metal_sim_vector<T>::count; ++i) {      \
+        const typename metal_sim_vector<T>::element x = v[i];     \
+        r[i] = typename metal_sim_vector<T>::element(EXPRESSION); \
+      }                                                           \
+      return r;                                                   \
+    }                                                             \
   }
-#define METAL_SIM_EACH2(NAME, EXPRESSION)                                        \
-  template <class T, class U>                                                    \
-  METAL_SIM_INLINE T NAME(T v, U w) {                                            \
-    static_assert(__is_same(T, U), #NAME ": operands of different types");       \
-    if constexpr (metal_sim_vector<T>::count == 1) {                             \
-      const T x = v, y = w;                                                      \
-      return T(EXPRESSION);                                                      \
-    } else {                                                                     \
-      T r;                                                                       \
-      for (int i = 0; i < metal_sim_vector<T>::count; ++i) {                     \
-        const typename metal_sim_vector<T>::element x = v[i], y = w[i];          \
-        r[i] = typename metal_sim_vector<T>::element(EXPRESSION);                \
-      }                                                                          \
-      return r;                                                                  \
-    }                                                                            \
+#define METAL_SIM_EACH2(NAME, EXPRESSION)                                  \
+  template <class T, class U>                                              \
+  METAL_SIM_INLINE T NAME(T v, U w) {                                      \
+    static_assert(__is_same(T, U), #NAME ": operands of different types"); \
+    if constexpr (metal_sim_vector<T>::count == 1) {                       \
+      const T x = v, y = w;                                                \
+      return T(EXPRESSION);                                                \
+    } else {                                                               \
+      T r;                                                                 \
+      for (int i = 0; i < metal_sim_vector<T>::count; ++i) {               \
+        const typename metal_sim_vector<T>::element x = v[i], y = w[i];    \
+        r[i] = typename metal_sim_vector<T>::element(EXPRESSION);          \
+      }                                                                    \
+      return r;                                                            \
+    }                                                                      \
   }
 
 METAL_SIM_EACH2(max, x < y ? y : x)
@@ -248,9 +259,13 @@ METAL_SIM_EACH1(popcount, __builtin_popcountl(ulong(x) & (~0ul >> (64 - 8 * size
 METAL_SIM_EACH1(clz, x ? __builtin_clzl(ulong(x) << (64 - 8 * sizeof(x))) : 8 * sizeof(x))
 METAL_SIM_EACH1(saturate, x < 0 ? 0 : x > 1 ? 1 : x)
 template <class T>
-METAL_SIM_INLINE T mad24(T a, T b, T c) { return a * b + c; }
+METAL_SIM_INLINE T mad24(T a, T b, T c) {
+  return a * b + c;
+}
 template <class T>
-METAL_SIM_INLINE T mul24(T a, T b) { return a * b; }
+METAL_SIM_INLINE T mul24(T a, T b) {
+  return a * b;
+}
 METAL_SIM_INLINE bool isnan(float x) { return x != x; }
 METAL_SIM_INLINE bool isinf(float x) { return __builtin_fabsf(x) == __builtin_inff(); }
 METAL_SIM_INLINE bool isfinite(float x) { return __builtin_fabsf(x) < __builtin_inff(); }
@@ -261,26 +276,26 @@ METAL_SIM_INLINE float dot(T a, T b) {
   return sum;
 }
 
-#define METAL_SIM_MATH                                                     \
-  METAL_SIM_EACH1(sqrt, __builtin_sqrtf(float(x)))                         \
-  METAL_SIM_EACH1(rsqrt, 1.0f / __builtin_sqrtf(float(x)))                 \
-  METAL_SIM_EACH1(exp, __builtin_expf(float(x)))                           \
-  METAL_SIM_EACH1(exp2, __builtin_exp2f(float(x)))                         \
-  METAL_SIM_EACH1(log, __builtin_logf(float(x)))                           \
-  METAL_SIM_EACH1(log2, __builtin_log2f(float(x)))                         \
-  METAL_SIM_EACH1(sin, __builtin_sinf(float(x)))                           \
-  METAL_SIM_EACH1(cos, __builtin_cosf(float(x)))                           \
-  METAL_SIM_EACH1(tan, __builtin_tanf(float(x)))                           \
-  METAL_SIM_EACH1(asin, __builtin_asinf(float(x)))                         \
-  METAL_SIM_EACH1(acos, __builtin_acosf(float(x)))                         \
-  METAL_SIM_EACH1(atan, __builtin_atanf(float(x)))                         \
-  METAL_SIM_EACH1(sinh, __builtin_sinhf(float(x)))                         \
-  METAL_SIM_EACH1(cosh, __builtin_coshf(float(x)))                         \
-  METAL_SIM_EACH1(tanh, __builtin_tanhf(float(x)))                         \
-  METAL_SIM_EACH2(pow, __builtin_powf(float(x), float(y)))                 \
-  METAL_SIM_EACH2(powr, __builtin_powf(float(x), float(y)))                \
-  METAL_SIM_EACH2(atan2, __builtin_atan2f(float(x), float(y)))             \
-  METAL_SIM_EACH2(fmod, __builtin_fmodf(float(x), float(y)))               \
+#define METAL_SIM_MATH                                         \
+  METAL_SIM_EACH1(sqrt, __builtin_sqrtf(float(x)))             \
+  METAL_SIM_EACH1(rsqrt, 1.0f / __builtin_sqrtf(float(x)))     \
+  METAL_SIM_EACH1(exp, __builtin_expf(float(x)))               \
+  METAL_SIM_EACH1(exp2, __builtin_exp2f(float(x)))             \
+  METAL_SIM_EACH1(log, __builtin_logf(float(x)))               \
+  METAL_SIM_EACH1(log2, __builtin_log2f(float(x)))             \
+  METAL_SIM_EACH1(sin, __builtin_sinf(float(x)))               \
+  METAL_SIM_EACH1(cos, __builtin_cosf(float(x)))               \
+  METAL_SIM_EACH1(tan, __builtin_tanf(float(x)))               \
+  METAL_SIM_EACH1(asin, __builtin_asinf(float(x)))             \
+  METAL_SIM_EACH1(acos, __builtin_acosf(float(x)))             \
+  METAL_SIM_EACH1(atan, __builtin_atanf(float(x)))             \
+  METAL_SIM_EACH1(sinh, __builtin_sinhf(float(x)))             \
+  METAL_SIM_EACH1(cosh, __builtin_coshf(float(x)))             \
+  METAL_SIM_EACH1(tanh, __builtin_tanhf(float(x)))             \
+  METAL_SIM_EACH2(pow, __builtin_powf(float(x), float(y)))     \
+  METAL_SIM_EACH2(powr, __builtin_powf(float(x), float(y)))    \
+  METAL_SIM_EACH2(atan2, __builtin_atan2f(float(x), float(y))) \
+  METAL_SIM_EACH2(fmod, __builtin_fmodf(float(x), float(y)))   \
   METAL_SIM_EACH2(divide, float(x) / float(y))
 METAL_SIM_MATH
 namespace precise {
@@ -290,67 +305,86 @@ namespace fast {
 METAL_SIM_MATH
 }
 
-// Functions across the lanes of a simdgroup. Each lane hands its value in; what comes back holds
-// the values of all lanes that stood at the same place.
+// Functions across the lanes of a simdgroup. Each lane hands its value in where it calls, which
+// names the place; what comes back holds the values of all lanes that stood there.
+#define METAL_SIM_OUTSIDE __attribute__((noinline, no_sanitize("thread")))
+
 template <class T, class F>
-METAL_SIM_UNCHECKED METAL_SIM_INLINE T metal_sim_reduce(T value, F combine) {
-  static_assert(sizeof(T) <= 64);
-  uint lane;
-  const metal_sim_exchange_t* all = metal_sim_exchange(&value, sizeof value, &lane);
-  bool first = true;
-  T result = value;
-  for (int i = 0; i < 32; ++i) {
-    if (!(all->mask >> i & 1)) continue;
+METAL_SIM_OUTSIDE T metal_sim_fold(const metal_sim_exchange_t* all, F combine) {
+  int lane = __builtin_ctzl(all->mask);
+  T result;
+  __builtin_memcpy(&result, all->data[lane], sizeof result);
+  for (++lane; lane < 32; ++lane) {
+    if (!(all->mask >> lane & 1)) continue;
     T other;
-    __builtin_memcpy(&other, all->data[i], sizeof other);
-    result = first ? other : combine(result, other);
-    first = false;
+    __builtin_memcpy(&other, all->data[lane], sizeof other);
+    result = combine(result, other);
   }
   return result;
 }
+template <class T, class F>
+METAL_SIM_INLINE T metal_sim_reduce(T value, F combine) {
+  static_assert(sizeof(T) <= 64);
+  uint lane;
+  return metal_sim_fold<T>(metal_sim_exchange(&value, sizeof value, &lane), combine);
+}
 template <class T>
-METAL_SIM_INLINE T simd_sum(T v) { return metal_sim_reduce(v, [](T a, T b) { return T(a + b); }); }
+METAL_SIM_INLINE T simd_sum(T v) {
+  return metal_sim_reduce(v, [](T a, T b) { return T(a + b); });
+}
 template <class T>
 METAL_SIM_INLINE T simd_product(T v) {
   return metal_sim_reduce(v, [](T a, T b) { return T(a * b); });
 }
 template <class T>
-METAL_SIM_INLINE T simd_max(T v) { return metal_sim_reduce(v, [](T a, T b) { return max(a, b); }); }
+METAL_SIM_INLINE T simd_max(T v) {
+  return metal_sim_reduce(v, [](T a, T b) { return max(a, b); });
+}
 template <class T>
-METAL_SIM_INLINE T simd_min(T v) { return metal_sim_reduce(v, [](T a, T b) { return min(a, b); }); }
+METAL_SIM_INLINE T simd_min(T v) {
+  return metal_sim_reduce(v, [](T a, T b) { return min(a, b); });
+}
 template <class T>
-METAL_SIM_INLINE T simd_and(T v) { return metal_sim_reduce(v, [](T a, T b) { return T(a & b); }); }
+METAL_SIM_INLINE T simd_and(T v) {
+  return metal_sim_reduce(v, [](T a, T b) { return T(a & b); });
+}
 template <class T>
-METAL_SIM_INLINE T simd_or(T v) { return metal_sim_reduce(v, [](T a, T b) { return T(a | b); }); }
+METAL_SIM_INLINE T simd_or(T v) {
+  return metal_sim_reduce(v, [](T a, T b) { return T(a | b); });
+}
 METAL_SIM_INLINE bool simd_all(bool v) { return simd_and(int(v)); }
 METAL_SIM_INLINE bool simd_any(bool v) { return simd_or(int(v)); }
 
 /// The value of lane `from(lane)`; garbage where no such lane takes part and `keep` is false.
 template <class T, class F>
-METAL_SIM_UNCHECKED METAL_SIM_INLINE T metal_sim_from_lane(T value, F from, bool keep) {
+METAL_SIM_OUTSIDE T metal_sim_pick(const metal_sim_exchange_t* all, T own, int lane, F from,
+                                   bool keep) {
+  const int source = from(lane);
+  if (source >= 0 && source < 32 && (all->mask >> source & 1)) {
+    __builtin_memcpy(&own, all->data[source], sizeof own);
+  } else if (!keep) {
+    __builtin_memset(&own, 0xf3, sizeof own);
+  }
+  return own;
+}
+template <class T, class F>
+METAL_SIM_INLINE T metal_sim_from_lane(T value, F from, bool keep) {
+  static_assert(sizeof(T) <= 64);
   uint lane;
   const metal_sim_exchange_t* all = metal_sim_exchange(&value, sizeof value, &lane);
-  const int source = from(int(lane));
-  T result = value;
-  if (source >= 0 && source < 32 && (all->mask >> source & 1)) {
-    __builtin_memcpy(&result, all->data[source], sizeof result);
-  } else if (!keep) {
-    __builtin_memset(&result, 0xf3, sizeof result);
-  }
-  return result;
+  return metal_sim_pick(all, value, int(lane), from, keep);
 }
 template <class T>
 METAL_SIM_INLINE T simd_shuffle(T v, ushort k) {
   return metal_sim_from_lane(v, [=](int) { return int(k); }, false);
 }
 template <class T>
-METAL_SIM_INLINE T simd_broadcast(T v, ushort k) { return simd_shuffle(v, k); }
+METAL_SIM_INLINE T simd_broadcast(T v, ushort k) {
+  return simd_shuffle(v, k);
+}
 template <class T>
-METAL_SIM_UNCHECKED METAL_SIM_INLINE T simd_broadcast_first(T value) {
-  uint lane;
-  const metal_sim_exchange_t* all = metal_sim_exchange(&value, sizeof value, &lane);
-  __builtin_memcpy(&value, all->data[__builtin_ctzl(all->mask)], sizeof value);
-  return value;
+METAL_SIM_INLINE T simd_broadcast_first(T value) {
+  return metal_sim_reduce(value, [](T first, T) { return first; });
 }
 template <class T>
 METAL_SIM_INLINE T simd_shuffle_xor(T v, ushort k) {
@@ -374,7 +408,7 @@ struct simdgroup_matrix {
   explicit METAL_SIM_INLINE simdgroup_matrix(T diagonal) {
     uint lane, row, column;
     char nothing = 0;
-    metal_sim_need_full_simdgroup(metal_sim_exchange(&nothing, 1, &lane)->mask);
+    metal_sim_need_full_simdgroup(metal_sim_exchange(&nothing, 1, &lane));
     place(lane, row, column);
     elements[0] = row == column ? diagonal : T(0.0f);
     elements[1] = row == column + 1 ? diagonal : T(0.0f);
@@ -397,62 +431,73 @@ METAL_SIM_INLINE simdgroup_matrix<T, R, C> make_filled_simdgroup_matrix(T value)
   return matrix;
 }
 
-#define METAL_SIM_MATRIX_MEMORY(SPACE)                                                         \
-  template <class T>                                                                           \
-  METAL_SIM_INLINE void simdgroup_load(simdgroup_matrix<T>& matrix, const SPACE T* source,     \
-                                       ulong stride = 8, ulong2 origin = ulong2{0, 0},         \
-                                       bool transposed = false) {                              \
-    uint lane, row, column;                                                                    \
-    char nothing = 0;                                                                          \
-    metal_sim_need_full_simdgroup(metal_sim_exchange(&nothing, 1, &lane)->mask);               \
-    matrix.place(lane, row, column);                                                           \
-    for (uint i = 0; i < 2; ++i) {                                                             \
-      const ulong r = transposed ? column + i : row, c = transposed ? row : column + i;        \
-      matrix.elements[i] = source[(r + origin.y) * stride + c + origin.x];                     \
-    }                                                                                          \
-  }                                                                                            \
-  template <class T>                                                                           \
-  METAL_SIM_INLINE void simdgroup_store(simdgroup_matrix<T> matrix, SPACE T* target,           \
-                                        ulong stride = 8, ulong2 origin = ulong2{0, 0},        \
-                                        bool transposed = false) {                             \
-    uint lane, row, column;                                                                    \
-    char nothing = 0;                                                                          \
-    metal_sim_need_full_simdgroup(metal_sim_exchange(&nothing, 1, &lane)->mask);               \
-    matrix.place(lane, row, column);                                                           \
-    for (uint i = 0; i < 2; ++i) {                                                             \
-      const ulong r = transposed ? column + i : row, c = transposed ? row : column + i;        \
-      target[(r + origin.y) * stride + c + origin.x] = matrix.elements[i];                     \
-    }                                                                                          \
+#define METAL_SIM_MATRIX_MEMORY(SPACE)                                                     \
+  template <class T>                                                                       \
+  METAL_SIM_INLINE void simdgroup_load(simdgroup_matrix<T>& matrix, const SPACE T* source, \
+                                       ulong stride = 8, ulong2 origin = ulong2{0, 0},     \
+                                       bool transposed = false) {                          \
+    uint lane, row, column;                                                                \
+    char nothing = 0;                                                                      \
+    metal_sim_need_full_simdgroup(metal_sim_exchange(&nothing, 1, &lane));                 \
+    matrix.place(lane, row, column);                                                       \
+    for (uint i = 0; i < 2; ++i) {                                                         \
+      const ulong r = transposed ? column + i : row, c = transposed ? row : column + i;    \
+      matrix.elements[i] = source[(r + origin.y) * stride + c + origin.x];                 \
+    }                                                                                      \
+  }                                                                                        \
+  template <class T>                                                                       \
+  METAL_SIM_INLINE void simdgroup_store(simdgroup_matrix<T> matrix, SPACE T* target,       \
+                                        ulong stride = 8, ulong2 origin = ulong2{0, 0},    \
+                                        bool transposed = false) {                         \
+    uint lane, row, column;                                                                \
+    char nothing = 0;                                                                      \
+    metal_sim_need_full_simdgroup(metal_sim_exchange(&nothing, 1, &lane));                 \
+    matrix.place(lane, row, column);                                                       \
+    for (uint i = 0; i < 2; ++i) {                                                         \
+      const ulong r = transposed ? column + i : row, c = transposed ? row : column + i;    \
+      target[(r + origin.y) * stride + c + origin.x] = matrix.elements[i];                 \
+    }                                                                                      \
   }
 METAL_SIM_MATRIX_MEMORY(device)
 #ifdef METAL_SIM_CHECK
 METAL_SIM_MATRIX_MEMORY(threadgroup)
 #endif
 
-template <class D, class A, class B, class C>
-METAL_SIM_UNCHECKED METAL_SIM_INLINE void simdgroup_multiply_accumulate(
-    simdgroup_matrix<D>& result, simdgroup_matrix<A> a, simdgroup_matrix<B> b,
-    simdgroup_matrix<C> c) {
-  struct Pair {
-    A a[2];
-    B b[2];
-  } mine{{a.elements[0], a.elements[1]}, {b.elements[0], b.elements[1]}};
-  uint lane, row, column;
-  const metal_sim_exchange_t* all = metal_sim_exchange(&mine, sizeof mine, &lane);
-  metal_sim_need_full_simdgroup(all->mask);
-  a.place(lane, row, column);
-  float sum[2] = {float(c.elements[0]), float(c.elements[1])};
+/// What a lane hands in for a product: its elements of both factors.
+template <class A, class B>
+struct metal_sim_factors {
+  A a[2];
+  B b[2];
+};
+template <class A, class B>
+METAL_SIM_OUTSIDE float2 metal_sim_multiply(const metal_sim_exchange_t* all, uint lane,
+                                            float2 sum) {
+  uint row, column;
+  simdgroup_matrix<float>::place(lane, row, column);
   for (uint k = 0; k < 8; ++k) {
     // Where (row, k) of A and (k, column) of B are held.
     const uint holder_a = (row & 4) * 4 + (k & 4) * 2 + (row % 4) * 2 + (k / 2) % 2;
     const uint holder_b = (k & 4) * 4 + (column & 4) * 2 + (k % 4) * 2 + (column / 2) % 2;
-    Pair left, right;
+    metal_sim_factors<A, B> left, right;
     __builtin_memcpy(&left, all->data[holder_a], sizeof left);
     __builtin_memcpy(&right, all->data[holder_b], sizeof right);
-    for (uint i = 0; i < 2; ++i) sum[i] += float(left.a[k % 2]) * float(right.b[i]);
+    sum.x += float(left.a[k % 2]) * float(right.b[0]);
+    sum.y += float(left.a[k % 2]) * float(right.b[1]);
   }
-  result.elements[0] = D(sum[0]);
-  result.elements[1] = D(sum[1]);
+  return sum;
+}
+template <class D, class A, class B, class C>
+METAL_SIM_INLINE void simdgroup_multiply_accumulate(simdgroup_matrix<D>& result,
+                                                    simdgroup_matrix<A> a, simdgroup_matrix<B> b,
+                                                    simdgroup_matrix<C> c) {
+  metal_sim_factors<A, B> mine{{a.elements[0], a.elements[1]}, {b.elements[0], b.elements[1]}};
+  uint lane;
+  const metal_sim_exchange_t* all = metal_sim_exchange(&mine, sizeof mine, &lane);
+  metal_sim_need_full_simdgroup(all);
+  const float2 sum =
+      metal_sim_multiply<A, B>(all, lane, float2{float(c.elements[0]), float(c.elements[1])});
+  result.elements[0] = D(sum.x);
+  result.elements[1] = D(sum.y);
 }
 template <class D, class A, class B>
 METAL_SIM_INLINE void simdgroup_multiply(simdgroup_matrix<D>& result, simdgroup_matrix<A> a,
@@ -484,7 +529,7 @@ typedef atomic<bool> atomic_bool;
   METAL_SIM_ATOMIC_UPDATE(SPACE, sub, old - x)                                                 \
   METAL_SIM_ATOMIC_UPDATE(SPACE, max, old < x ? x : old)                                       \
   METAL_SIM_ATOMIC_UPDATE(SPACE, min, x < old ? x : old)                                       \
-  METAL_SIM_ATOMIC_UPDATE(SPACE, and, old & x)                                                 \
+  METAL_SIM_ATOMIC_UPDATE(SPACE, and, old& x)                                                  \
   METAL_SIM_ATOMIC_UPDATE(SPACE, or, old | x)                                                  \
   METAL_SIM_ATOMIC_UPDATE(SPACE, xor, old ^ x)                                                 \
   template <class T>                                                                           \

@@ -45,6 +45,7 @@ class Module {
   void* handle = nullptr;
   std::string key;  // of the content
   std::vector<KernelEntry> kernels;
+  bool uses_matrix = false;
   const char* begin = nullptr;  // the loaded image: program-scope constants are read from it
   const char* end = nullptr;
 };

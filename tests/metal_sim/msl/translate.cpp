@@ -11,17 +11,13 @@ namespace metal_sim {
 
 namespace {
 
-constexpr std::string_view kPlaces[] = {"thread_position_in_grid",
-                                        "thread_position_in_threadgroup",
-                                        "threadgroup_position_in_grid",
-                                        "threads_per_threadgroup",
-                                        "threadgroups_per_grid",
-                                        "threads_per_grid",
-                                        "thread_index_in_threadgroup",
-                                        "thread_index_in_simdgroup",
-                                        "simdgroup_index_in_threadgroup",
-                                        "simdgroups_per_threadgroup",
-                                        "threads_per_simdgroup"};
+constexpr std::string_view kPlaces[] = {
+    "thread_position_in_grid",        "thread_position_in_threadgroup",
+    "threadgroup_position_in_grid",   "threads_per_threadgroup",
+    "threadgroups_per_grid",          "threads_per_grid",
+    "thread_index_in_threadgroup",    "thread_index_in_simdgroup",
+    "simdgroup_index_in_threadgroup", "simdgroups_per_threadgroup",
+    "threads_per_simdgroup"};
 constexpr std::string_view kBarriers[] = {"threadgroup_barrier", "simdgroup_barrier", "simd_",
                                           "simdgroup_"};
 constexpr int kLastBufferIndex = 30;
@@ -146,14 +142,16 @@ class Translator {
       }
       const auto [other, is_new] = seen.emplace(p.attribute, p.name);
       if (!is_new) {
-        error(p.at, "'" + p.attribute + "' is used by '" + other->second + "' and '" + p.name + "'");
+        error(p.at,
+              "'" + p.attribute + "' is used by '" + other->second + "' and '" + p.name + "'");
       }
       if (index > kLastBufferIndex) error(p.at, "'" + p.attribute + "': the index is beyond 30");
       const bool is_device = find_word(p.declaration, "device", 0) != std::string::npos;
       const bool is_constant = find_word(p.declaration, "constant", 0) != std::string::npos;
       const bool is_group = find_word(p.declaration, "threadgroup", 0) != std::string::npos;
       if (kind == kBuffer && !is_device && !is_constant) {
-        error(p.at, "buffer parameter '" + p.name + "' must be in device or constant address space");
+        error(p.at,
+              "buffer parameter '" + p.name + "' must be in device or constant address space");
       }
       if (kind == kGroup && !is_group) {
         error(p.at, "parameter '" + p.name + "' must be in threadgroup address space");
@@ -253,8 +251,8 @@ class Translator {
     for (size_t i = 0; i < kernel.parameters.size(); ++i) {
       const Parameter& p = kernel.parameters[i];
       const auto [kind, index] = kind_of(p);
-      const std::string type = "metal_sim_parameter<" + std::to_string(i) + ", decltype(&" +
-                               kernel.name + ")>::type";
+      const std::string type =
+          "metal_sim_parameter<" + std::to_string(i) + ", decltype(&" + kernel.name + ")>::type";
       const std::string target = "metal_sim_target<" + type + ">";
       if (i) call += ", ";
       list += "{\"" + p.name + "\", " + std::to_string(static_cast<int>(kind)) + ", " +
@@ -279,16 +277,21 @@ class Translator {
     out += "extern \"C\" { extern const metal_sim_argument metal_sim_arguments_" + kernel.name +
            "[]; const metal_sim_argument metal_sim_arguments_" + kernel.name + "[] = {" + list +
            "{0, 0, 0, 0, 0, 0, 0}};\n"
-           "extern const uint __start_" + section + "[] __attribute__((weak, visibility(\"hidden\")));"
-           "\nextern const uint __stop_" + section + "[] __attribute__((weak, visibility(\"hidden\")));"
-           "\nextern const uint* const metal_sim_sizes_" + kernel.name +
-           "[]; const uint* const metal_sim_sizes_" + kernel.name + "[] = {__start_" + section +
-           ", __stop_" + section + "}; }\n";
+           "extern const uint __start_" +
+           section +
+           "[] __attribute__((weak, visibility(\"hidden\")));"
+           "\nextern const uint __stop_" +
+           section +
+           "[] __attribute__((weak, visibility(\"hidden\")));"
+           "\nextern const uint* const metal_sim_sizes_" +
+           kernel.name + "[]; const uint* const metal_sim_sizes_" + kernel.name + "[] = {__start_" +
+           section + ", __stop_" + section + "}; }\n";
   }
 
   void add_kernel_table(std::string& out) const {
-    out += "extern \"C\" { extern const char* const metal_sim_kernels[]; "
-           "const char* const metal_sim_kernels[] = {";
+    out +=
+        "extern \"C\" { extern const char* const metal_sim_kernels[]; "
+        "const char* const metal_sim_kernels[] = {";
     for (const KernelText& kernel : kernels_) out += "\"" + kernel.name + "\", ";
     out += "0}; }\n";
   }

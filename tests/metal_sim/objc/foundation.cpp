@@ -33,21 +33,18 @@ Object* make_array(Class*, Sel, Object* const* items, UInt count) {
 }
 
 void install_object() {
-  method(
-      "NSObject", "retain", +[](Object* self, Sel) { return retain(self); });
-  method(
-      "NSObject", "release", +[](Object* self, Sel) { release(self); });
-  method(
-      "NSObject", "autorelease", +[](Object* self, Sel) { return autorelease(self); });
+  method("NSObject", "retain", +[](Object* self, Sel) { return retain(self); });
+  method("NSObject", "release", +[](Object* self, Sel) { release(self); });
+  method("NSObject", "autorelease", +[](Object* self, Sel) { return autorelease(self); });
   method(
       "NSObject", "retainCount",
       +[](Object* self, Sel) { return static_cast<UInt>(self->retain_count.load()); });
   method(
-      "NSObject", "respondsToSelector:",
-      +[](Object* self, Sel, Sel wanted) { return responds(self, wanted); });
+      "NSObject",
+      "respondsToSelector:", +[](Object* self, Sel, Sel wanted) { return responds(self, wanted); });
   method(
-      "NSObject", "methodSignatureForSelector:",
-      +[](Object*, Sel, Sel) -> Object* { return nullptr; });
+      "NSObject",
+      "methodSignatureForSelector:", +[](Object*, Sel, Sel) -> Object* { return nullptr; });
   method(
       "NSObject", "description",
       +[](Object* self, Sel) -> Object* { return string_of("<" + self->isa->name + ">"); });
@@ -60,37 +57,33 @@ void install_pool() {
         self->depth = push_pool();
         return self;
       });
-  method(
-      "NSAutoreleasePool", "drain", +[](Object* self, Sel) { release(self); });
+  method("NSAutoreleasePool", "drain", +[](Object* self, Sel) { release(self); });
 }
 
 void install_strings() {
   class_method("NSString", "stringWithCString:encoding:", make_string);
   class_method(
-      "NSString", "stringWithUTF8String:",
-      +[](Class* self, Sel selector, const char* text) {
+      "NSString", "stringWithUTF8String:", +[](Class* self, Sel selector, const char* text) {
         return make_string(self, selector, text, 4);
       });
+  method("NSString", "UTF8String", +[](String* self, Sel) { return self->text.c_str(); });
   method(
-      "NSString", "UTF8String", +[](String* self, Sel) { return self->text.c_str(); });
+      "NSString", "length",
+      +[](String* self, Sel) { return static_cast<UInt>(self->text.size()); });
   method(
-      "NSString", "length", +[](String* self, Sel) { return static_cast<UInt>(self->text.size()); });
-  method(
-      "NSString", "isEqualToString:",
-      +[](String* self, Sel, String* other) { return other && self->text == other->text; });
+      "NSString", "isEqualToString:", +[](String* self, Sel, String* other) {
+        return other && self->text == other->text;
+      });
   method(
       "NSError", "localizedDescription", +[](Error* self, Sel) { return self->description.get(); });
-  method(
-      "NSError", "domain", +[](Error* self, Sel) { return self->domain.get(); });
-  method(
-      "NSError", "code", +[](Error* self, Sel) { return self->code; });
+  method("NSError", "domain", +[](Error* self, Sel) { return self->domain.get(); });
+  method("NSError", "code", +[](Error* self, Sel) { return self->code; });
 }
 
 void install_collections() {
   class_method(
-      "NSArray", "array", +[](Class*, Sel) -> Object* {
-        return autoreleased(make<Array>("NSArray"));
-      });
+      "NSArray", "array",
+      +[](Class*, Sel) -> Object* { return autoreleased(make<Array>("NSArray")); });
   class_method(
       "NSArray", "arrayWithObject:", +[](Class* self, Sel selector, Object* item) {
         return make_array(self, selector, &item, 1);
@@ -120,16 +113,15 @@ void install_system() {
         return info;
       });
   method(
-      "NSProcessInfo", "operatingSystemVersion", +[](Object*, Sel) {
-        return OperatingSystemVersion{settings().macos_major, 0, 0};
-      });
+      "NSProcessInfo", "operatingSystemVersion",
+      +[](Object*, Sel) { return OperatingSystemVersion{settings().macos_major, 0, 0}; });
   method(
       "NSProcessInfo", "operatingSystemVersionString", +[](Object*, Sel) -> Object* {
         return string_of("Version " + std::to_string(settings().macos_major) + ".0 (simulated)");
       });
   method(
-      "NSProcessInfo", "isOperatingSystemAtLeastVersion:",
-      +[](Object*, Sel, OperatingSystemVersion wanted) {
+      "NSProcessInfo",
+      "isOperatingSystemAtLeastVersion:", +[](Object*, Sel, OperatingSystemVersion wanted) {
         return wanted.major < settings().macos_major ||
                (wanted.major == settings().macos_major && wanted.minor == 0 && wanted.patch == 0);
       });

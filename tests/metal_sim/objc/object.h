@@ -131,8 +131,7 @@ template <class T>
 void plain_class(const char* name) {
   class_method(
       name, "alloc", +[](Class* self, Sel) -> Object* { return make<T>(self->name.c_str()); });
-  method(
-      name, "init", +[](Object* self, Sel) { return self; });
+  method(name, "init", +[](Object* self, Sel) { return self; });
 }
 
 }  // namespace metal_sim

@@ -127,8 +127,8 @@ extern "C" {
   }
   if (void* found = metal_sim::find_method(type, selector, of_class)) return found;
   metal_sim::fatal("%c[%s %s]: unrecognized selector sent to instance %p (macOS %d model)",
-                   of_class ? '+' : '-', type->name.c_str(), selector,
-                   static_cast<void*>(receiver), metal_sim::settings().macos_major);
+                   of_class ? '+' : '-', type->name.c_str(), selector, static_cast<void*>(receiver),
+                   metal_sim::settings().macos_major);
 }
 
 Sel sel_registerName(const char* name) { return metal_sim::intern(name); }
