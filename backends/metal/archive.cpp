@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "backends/metal/context.h"
+#include "core/base/cache_folder.h"
 #include "core/kernel/library.h"
 
 namespace dlk::metal {

@@ -191,6 +191,16 @@ std::string in_metal_words(std::string log) {
   return log;
 }
 
+/// The compiler's log where the address spaces or types of the translated file are wrong.
+std::string check_types(const std::string& source, const fs::path& log) {
+  const bool good =
+      run_program(Words{clang()} + kFlags +
+                      Words{"-DMETAL_SIM_CHECK", "-include-pch",
+                            (toolbox().folder / "check.pch").string(), "-fsyntax-only", source},
+                  log);
+  return good ? std::string() : in_metal_words(file_text(log));
+}
+
 /// Compiles `code` to the shared object `target`; returns the compiler's log where it fails.
 std::string build(const std::string& code, const fs::path& target) {
   const Toolbox& tools = toolbox();
@@ -199,19 +209,15 @@ std::string build(const std::string& code, const fs::path& target) {
                     library = stem.string() + ".so";
   const fs::path log = stem.string() + ".log";
   write_file(source, "using namespace metal;\n" + code);
-  const auto pch = [&](const char* name) {
-    return Words{"-include-pch", (tools.folder / name).string()};
-  };
-  std::string failure;
-  if (!run_program(Words{clang()} + kFlags + Words{"-DMETAL_SIM_CHECK"} + pch("check.pch") +
-                       Words{"-fsyntax-only", source},
-                   log) ||
-      !run_program(Words{clang()} + kFlags + tools.build_flags + pch("run.pch") +
-                       Words{"-c", source, "-o", object},
-                   log) ||
-      !run_program(
-          {"ld", "-shared", object, (tools.folder / "glue.o").string(), "-o", library, "-lm"},
-          log)) {
+  std::string failure = check_types(source, log);
+  if (failure.empty() &&
+      (!run_program(Words{clang()} + kFlags + tools.build_flags +
+                        Words{"-include-pch", (tools.folder / "run.pch").string(), "-c", source,
+                              "-o", object},
+                    log) ||
+       !run_program(
+           {"ld", "-shared", object, (tools.folder / "glue.o").string(), "-o", library, "-lm"},
+           log))) {
     failure = in_metal_words(file_text(log));
   }
   std::error_code ignored;
@@ -305,16 +311,26 @@ Module::~Module() {
   if (handle) ::dlclose(handle);
 }
 
-CompileResult compile_msl(const std::string& text, unsigned long language_version) {
-  CompileResult result;
+namespace {
+
+/// Preprocesses where needed and translates; what is wrong goes to `log`.
+Translation prepare(const std::string& text, unsigned long language_version, std::string& log) {
   std::string source = without_metal_includes(text);
   if (needs_preprocessor(source)) {
     toolbox();  // Makes the folder.
-    source = preprocess(source, result.log);
-    if (!result.log.empty()) return result;
+    source = preprocess(source, log);
+    if (!log.empty()) return {};
   }
-  const Translation translation = translate_msl(source, language_version);
-  result.log = translation.errors;
+  Translation translation = translate_msl(source, language_version);
+  log = translation.errors;
+  return translation;
+}
+
+}  // namespace
+
+CompileResult compile_msl(const std::string& text, unsigned long language_version) {
+  CompileResult result;
+  const Translation translation = prepare(text, language_version, result.log);
   if (!result.log.empty()) return result;
   const std::string key = hash_of(toolbox().key + translation.code);
   const fs::path path = cache_folder() / (key + ".so");
@@ -326,6 +342,20 @@ CompileResult compile_msl(const std::string& text, unsigned long language_versio
   if (!result.module) fatal("cannot load the compiled kernel: %s", ::dlerror());
   result.module->key = key;
   return result;
+}
+
+std::string check_msl(const std::string& text, unsigned long language_version) {
+  std::string log;
+  const Translation translation = prepare(text, language_version, log);
+  if (!log.empty()) return log;
+  toolbox();  // Makes the folder.
+  const fs::path stem = cache_folder() / ("check" + unique_suffix());
+  const std::string source = stem.string() + ".cpp";
+  write_file(source, "using namespace metal;\n" + translation.code);
+  log = check_types(source, stem.string() + ".log");
+  std::error_code ignored;
+  for (const char* ending : {".cpp", ".log"}) fs::remove(stem.string() + ending, ignored);
+  return log;
 }
 
 }  // namespace metal_sim

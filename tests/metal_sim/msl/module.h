@@ -58,4 +58,7 @@ struct CompileResult {
 /// Compiles MSL text; `language_version` as MTLLanguageVersion (major << 16 | minor).
 CompileResult compile_msl(const std::string& text, unsigned long language_version);
 
+/// Only looks whether Metal's compiler would take the text: the log of what it refuses, or "".
+std::string check_msl(const std::string& text, unsigned long language_version);
+
 }  // namespace metal_sim
