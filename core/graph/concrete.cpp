@@ -34,7 +34,7 @@ struct AttributeText {
   }
   std::string operator()(const HostTensor& tensor) const { return content_key(tensor); }
   std::string operator()(const std::shared_ptr<Graph>& graph) const {
-    return "graph@" + std::to_string(reinterpret_cast<uintptr_t>(graph.get()));
+    return "graph" + std::to_string(graph ? graph->serial() : 0);
   }
 };
 
@@ -127,6 +127,12 @@ std::string hashed_key(const std::string& text) {
                 static_cast<unsigned long long>(fnv1a(text, 14695981039346656037ull)),
                 static_cast<unsigned long long>(fnv1a(text, 1469598103934665603ull)));
   return name;
+}
+
+std::string leaf_key(const Graph& graph, ValueId id) {
+  const Value& value = graph.value(id);
+  return value.key.empty() ? "g" + std::to_string(graph.serial()) + ":" + std::to_string(id)
+                           : value.key;
 }
 
 std::string content_key(const HostTensor& tensor) {

@@ -70,6 +70,8 @@ struct ConcreteGraph {
 std::string attributes_key(const Attributes& attributes);
 /// A short stable name of a long key.
 std::string hashed_key(const std::string& text);
+/// Names a constant or variable of a graph in all plans of a model.
+std::string leaf_key(const Graph& graph, ValueId id);
 /// Key of a small tensor by its contents.
 std::string content_key(const HostTensor& tensor);
 

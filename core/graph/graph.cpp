@@ -1,6 +1,8 @@
 #include "core/graph/graph.h"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 
 #include "core/base/error.h"
 
@@ -12,7 +14,20 @@ std::string describe(const Node& node) {
   return "node '" + (node.name.empty() ? node.op : node.name) + "' (" + node.op + ")";
 }
 
+constexpr std::array<std::string_view, 4> kTypeNames{"tensor", "sequence", "optional",
+                                                     "optional_sequence"};
+
 }  // namespace
+
+std::string_view value_type_name(ValueType type) {
+  return kTypeNames.at(static_cast<size_t>(type));
+}
+
+std::optional<ValueType> parse_value_type(std::string_view name) {
+  const auto found = std::ranges::find(kTypeNames, name);
+  if (found == kTypeNames.end()) return std::nullopt;
+  return static_cast<ValueType>(found - kTypeNames.begin());
+}
 
 std::string Graph::unique_name(const std::string& wanted) {
   const std::string base = wanted.empty() ? "value" : wanted;
@@ -31,7 +46,8 @@ ValueId Graph::add_value(Value value) {
   return id;
 }
 
-ValueId Graph::add_input(const std::string& name, DType dtype, SymbolicShape shape) {
+ValueId Graph::add_input(const std::string& name, DType dtype, SymbolicShape shape,
+                         ValueType type) {
   if (name.empty() || by_name_.contains(name)) {
     throw_invalid("graph input '" + name + "': an input needs a name of its own");
   }
@@ -40,6 +56,7 @@ ValueId Graph::add_input(const std::string& name, DType dtype, SymbolicShape sha
   value.kind = ValueKind::kInput;
   value.dtype = dtype;
   value.shape = std::move(shape);
+  value.type = type;
   inputs_.push_back(add_value(std::move(value)));
   return inputs_.back();
 }
@@ -112,6 +129,24 @@ void Graph::assign(ValueId variable, ValueId new_value) {
     }
   }
   assignments_.push_back({variable, new_value});
+}
+
+void Graph::bind_input(ValueId input, const Value& leaf) {
+  Value& bound = mutable_value(input);
+  if (bound.kind != ValueKind::kInput) throw_invalid("'" + bound.name + "' is no input");
+  bound.kind = leaf.kind;
+  bound.dtype = leaf.data.dtype;
+  bound.shape.emplace();
+  for (const int64_t dim : leaf.data.shape) bound.shape->push_back(Dim::of(dim));
+  bound.data = leaf.data;
+  bound.trainable = leaf.trainable;
+  bound.key = leaf.key;
+  std::erase(inputs_, input);
+}
+
+uint64_t Graph::Serial::next() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
 }
 
 const Value& Graph::value(ValueId id) const {

@@ -31,13 +31,21 @@ using Attributes = std::map<std::string, Attribute>;
 
 enum class ValueKind : uint8_t { kInput, kConstant, kVariable, kResult };
 
+/// What an input or an output may be besides a tensor. An optional one may be absent.
+enum class ValueType : uint8_t { kTensor, kSequence, kOptional, kOptionalSequence };
+/// "tensor", "sequence", "optional", "optional_sequence".
+std::string_view value_type_name(ValueType type);
+std::optional<ValueType> parse_value_type(std::string_view name);
+
 struct Value {
   std::string name;  // unique in its graph
   ValueKind kind = ValueKind::kResult;
-  DType dtype = DType::kFloat32;       // of results: filled in by inference
-  std::optional<SymbolicShape> shape;  // of results: only once inferred or declared
-  HostTensor data;                     // of constants; of variables, the initial value
-  bool trainable = false;              // of variables
+  DType dtype = DType::kFloat32;        // of results: filled in by inference
+  std::optional<SymbolicShape> shape;   // of results: only once inferred or declared
+  ValueType type = ValueType::kTensor;  // as declared; `dtype` and `shape` are of the tensors
+  HostTensor data;                      // of constants; of variables, the initial value
+  std::string key;         // of leaves: names the contents in a model; "": by graph and id
+  bool trainable = false;  // of variables
   NodeId producer = kNoNode;
 };
 
@@ -65,13 +73,14 @@ struct ModelInfo {
 // Control flow: `If`, `Loop` and `Scan` hold subgraphs in attributes ("then_branch", "body", ...).
 // A subgraph sees nothing of its parent: outer values that it uses are extra inputs of the node,
 // after the operator's own, and extra inputs of each subgraph, after its own, in the same order.
-// `Loop` and `Scan` say in the int attribute "captured" how many there are; of an `If`, all inputs
-// but the condition are. What a subgraph's inputs declare is not relied on: the node's inputs say
-// it.
+// `Loop`, `Scan` and `SequenceMap` say in the int attribute "captured" how many there are; of an
+// `If`, all inputs but the condition are. What a subgraph's inputs declare is not relied on: the
+// node's inputs say it.
 
 class Graph {
  public:
-  ValueId add_input(const std::string& name, DType dtype, SymbolicShape shape);
+  ValueId add_input(const std::string& name, DType dtype, SymbolicShape shape,
+                    ValueType type = ValueType::kTensor);
   ValueId add_constant(const std::string& name, HostTensor data);
   ValueId add_variable(const std::string& name, HostTensor initial, bool trainable);
   /// Adds a node with `outputs` results named NAME, NAME:1, ... (or `output_names`). Names that are
@@ -83,6 +92,8 @@ class Graph {
                                 const std::vector<std::string>& output_names = {});
   void add_output(ValueId value, const std::string& name = {});
   void assign(ValueId variable, ValueId value);
+  /// Makes an input a constant or variable with the contents of `leaf`.
+  void bind_input(ValueId input, const Value& leaf);
 
   const std::vector<Value>& values() const { return values_; }
   const Value& value(ValueId id) const;
@@ -100,9 +111,23 @@ class Graph {
   /// Structural checks: ids in range, one producer a value, no cycle, outputs exist.
   void validate() const;
 
+  /// Different for every graph of the process, copies included.
+  uint64_t serial() const { return serial_.value; }
+
   ModelInfo info;
 
  private:
+  struct Serial {
+    uint64_t value = next();
+    Serial() = default;
+    Serial(const Serial&) : Serial() {}
+    Serial& operator=(const Serial&) {
+      value = next();
+      return *this;
+    }
+    static uint64_t next();
+  };
+
   std::string unique_name(const std::string& wanted);
   ValueId add_value(Value value);
 
@@ -112,6 +137,7 @@ class Graph {
   std::vector<std::string> output_names_;
   std::vector<Assignment> assignments_;
   std::map<std::string, ValueId> by_name_;
+  Serial serial_;
 };
 
 }  // namespace dlk

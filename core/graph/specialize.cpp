@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "core/graph/specializer.h"
+
 namespace dlk {
 
 namespace {
@@ -13,9 +15,32 @@ namespace {
   throw Error(error.code(), node.name + " (" + node.op + "): " + what);
 }
 
+constexpr int kMaxDepth = 64;  // of subgraphs
+
+/// Operators that the plan resolves: they have no schema.
+bool is_planned(const Node& node) {
+  static const std::set<std::string> names{"Constant",
+                                           "ConcatFromSequence",
+                                           "If",
+                                           "Loop",
+                                           "Optional",
+                                           "OptionalGetElement",
+                                           "OptionalHasElement",
+                                           "Scan",
+                                           "SequenceAt",
+                                           "SequenceConstruct",
+                                           "SequenceEmpty",
+                                           "SequenceErase",
+                                           "SequenceInsert",
+                                           "SequenceLength",
+                                           "SequenceMap",
+                                           "SplitToSequence"};
+  return node.domain.empty() && names.contains(node.op);
+}
+
 void collect_missing(const Graph& graph, std::set<std::string>& missing) {
   for (const Node& node : graph.nodes()) {
-    const bool known = node.op == "If" || node.op == "Constant" || find_op(node.op, node.domain);
+    const bool known = is_planned(node) || find_op(node.op, node.domain);
     if (!known) missing.insert(node.domain.empty() ? node.op : node.domain + "::" + node.op);
     for (const auto& [name, attribute] : node.attributes) {
       if (const auto* sub = std::get_if<std::shared_ptr<Graph>>(&attribute)) {
@@ -61,207 +86,184 @@ std::vector<bool> needed_nodes(const Graph& graph) {
   return needed;
 }
 
-class Specializer {
- public:
-  explicit Specializer(const SpecializeOptions& options) : options_(options) {}
+}  // namespace
 
-  Specialization run(const Graph& graph) {
-    std::vector<ValueId> ids(graph.values().size(), kNoValue);
-    for (const ValueId input : graph.inputs()) {
-      const Value& declared = graph.value(input);
-      const auto shape = options_.input_shapes.find(declared.name);
-      if (shape == options_.input_shapes.end()) {
-        throw_invalid("input '" + declared.name + "' has no shape");
+Specialization Specializer::run(const Graph& graph) {
+  Bounds bounds(graph.values().size());
+  for (const ValueId input : graph.inputs()) bind_input(graph.value(input), bounds[input]);
+  add_graph(graph, bounds);
+  Specialization result;
+  for (size_t i = 0; i < graph.outputs().size(); ++i) {
+    const Bound& bound = bounds[graph.outputs()[i]];
+    if (bound.is_tensor()) {
+      result.outputs.push_back({ValueSource::Kind::kPlanOutput, graph_.outputs.size(), 0, {}, {}});
+      graph_.outputs.push_back(bound.id);
+      graph_.output_names.push_back(graph.output_names()[i]);
+    } else {
+      result.outputs.push_back(source_of(bound, true));
+    }
+  }
+  add_assignments(graph, bounds);
+  settle_known_values();
+  result.graph = std::move(graph_);
+  result.used_values = std::move(used_values_);
+  result.loops = std::move(loops_);
+  if (rest_ && !(rest_->outputs().empty() && rest_->assignments().empty())) {
+    for (const auto& [id, source] : rest_inputs_) {
+      result.rest_inputs.emplace_back(rest_->value(id).name, source);
+    }
+    result.rest = std::move(rest_);
+  }
+  return result;
+}
+
+void Specializer::bind_input(const Value& declared, Bound& bound) {
+  InputForm form;
+  if (const auto found = options_.forms.find(declared.name); found != options_.forms.end()) {
+    form = found->second;
+  } else if (const auto shape = options_.input_shapes.find(declared.name);
+             shape != options_.input_shapes.end()) {
+    form.tensors.push_back({declared.dtype, shape->second});
+  } else {
+    throw_invalid("input '" + declared.name + "' has no shape");
+  }
+  const bool one = form.kind == InputForm::Kind::kTensor;
+  Bounds items;
+  for (size_t i = 0; i < form.tensors.size(); ++i) {
+    const std::string name = one ? declared.name : element_name(declared.name, i);
+    const auto& [dtype, shape] = form.tensors[i];
+    graph_.inputs.push_back(graph_.add_value({name, ValueKind::kInput, dtype, shape}));
+    items.push_back(Bound::tensor(graph_.inputs.back()));
+  }
+  if (form.kind == InputForm::Kind::kNone) {
+    bound = Bound::none();
+  } else {
+    bound = one ? items.at(0) : Bound::sequence(std::move(items));
+  }
+}
+
+void Specializer::add_leaf(const Graph& graph, ValueId id, Bounds& bounds) {
+  const Value& leaf = graph.value(id);
+  if (bounds[id].is_set() || leaf.kind == ValueKind::kResult) return;
+  if (leaf.kind == ValueKind::kInput) throw_invalid("input '" + leaf.name + "' is not bound");
+  ConcreteValue value{leaf.name, leaf.kind, leaf.data.dtype, leaf.data.shape};
+  if (leaf.kind == ValueKind::kConstant) value.known = leaf.data;
+  value.key = leaf_key(graph, id);
+  bounds[id] = Bound::tensor(graph_.add_value(std::move(value)));
+  if (leaf.kind == ValueKind::kVariable) {
+    variables_[bounds[id].id] = {leaf.data, leaf.trainable};
+  }
+}
+
+void Specializer::add_graph(const Graph& graph, Bounds& bounds) {
+  const std::vector<bool> needed = needed_nodes(graph);
+  for (const NodeId n : graph.topological_order()) {
+    if (!needed[n]) continue;
+    const Node& node = graph.nodes()[n];
+    Bounds inputs;
+    for (const ValueId input : node.inputs) {
+      if (input != kNoValue) add_leaf(graph, input, bounds);
+      inputs.push_back(input == kNoValue ? Bound{} : bounds[input]);
+    }
+    try {
+      const Bounds outputs = add_node(graph, n, inputs);
+      for (size_t i = 0; i < node.outputs.size(); ++i) {
+        if (node.outputs[i] != kNoValue) bounds[node.outputs[i]] = outputs.at(i);
       }
-      ConcreteValue value{declared.name, ValueKind::kInput, declared.dtype, shape->second};
-      ids[input] = graph_.add_value(std::move(value));
-      graph_.inputs.push_back(ids[input]);
+    } catch (const Error& error) {
+      rethrow_with_node(error, node);
     }
-    add_graph(graph, ids);
-    for (const ValueId output : graph.outputs()) graph_.outputs.push_back(ids[output]);
-    graph_.output_names = graph.output_names();
-    for (const Assignment& assignment : graph.assignments()) {
-      add_assignment(graph, assignment, ids);
-    }
-    settle_known_values();
-    return {std::move(graph_), std::move(used_values_)};
   }
+  for (const ValueId output : graph.outputs()) add_leaf(graph, output, bounds);
+}
 
- private:
-  class Infer;
-  class HostEval;
-
-  void add_leaf(const Graph& graph, ValueId id, std::vector<ValueId>& ids) {
-    const Value& leaf = graph.value(id);
-    if (ids[id] != kNoValue || leaf.kind == ValueKind::kResult) return;
-    ConcreteValue value{leaf.name, leaf.kind, leaf.data.dtype, leaf.data.shape};
-    if (leaf.kind == ValueKind::kInput) throw_invalid("input '" + leaf.name + "' is not bound");
-    if (leaf.kind == ValueKind::kConstant) value.known = leaf.data;
-    value.key = graph_key(graph) + std::to_string(id);
-    ids[id] = graph_.add_value(std::move(value));
+Bounds Specializer::add_node(const Graph& graph, NodeId id, const Bounds& inputs) {
+  const Node& node = graph.nodes()[id];
+  if (node.op == "Constant" && node.domain.empty()) {
+    const HostTensor data = constant_tensor(node);
+    ConcreteValue value{graph.value(node.outputs.at(0)).name, ValueKind::kConstant, data.dtype,
+                        data.shape, data};
+    value.key = "g" + std::to_string(graph.serial()) + ":n" + std::to_string(id);
+    return {Bound::tensor(graph_.add_value(std::move(value)))};
   }
-
-  static std::string graph_key(const Graph& graph) {
-    return "g" + std::to_string(reinterpret_cast<uintptr_t>(&graph)) + ":";
+  std::vector<std::string> names;
+  for (const ValueId output : node.outputs) {
+    names.push_back(output == kNoValue ? "" : graph.value(output).name);
   }
-
-  void add_assignment(const Graph& graph, const Assignment& assignment, std::vector<ValueId>& ids) {
-    add_leaf(graph, assignment.variable, ids);
-    add_leaf(graph, assignment.value, ids);
-    const ConcreteValue& variable = graph_.value(ids[assignment.variable]);
-    const ConcreteValue& value = graph_.value(ids[assignment.value]);
-    if (variable.shape != value.shape || variable.dtype != value.dtype) {
-      throw_invalid("variable '" + variable.name + "' of " + describe(variable) + " is assigned '" +
-                    value.name + "' of " + describe(value));
-    }
-    graph_.assignments.push_back({ids[assignment.variable], ids[assignment.value]});
+  try {
+    if (const Control control = find_control(node)) return (this->*control)(node, inputs);
+    return add_operator(node, inputs, names);
+  } catch (const MustWait&) {
+    return defer(node, inputs, names);
   }
+}
 
-  static std::string describe(const ConcreteValue& value) {
-    return std::string(dtype_name(value.dtype)) + " " + shape_string(value.shape);
+namespace {
+
+void check_arity(const OpSchema& schema, const Node& node) {
+  const NodeReader reader(node);
+  const auto inputs = static_cast<int>(node.inputs.size());
+  const auto outputs = static_cast<int>(node.outputs.size());
+  if (inputs < schema.min_inputs || (schema.max_inputs >= 0 && inputs > schema.max_inputs)) {
+    reader.fail("has " + std::to_string(inputs) + " inputs");
   }
-
-  /// Adds what `graph` needs; `ids` maps its values to concrete ones (inputs are bound already).
-  void add_graph(const Graph& graph, std::vector<ValueId>& ids) {
-    const std::vector<bool> needed = needed_nodes(graph);
-    for (const NodeId n : graph.topological_order()) {
-      if (!needed[n]) continue;
-      const Node& node = graph.nodes()[n];
-      for (const ValueId input : node.inputs) {
-        if (input != kNoValue) add_leaf(graph, input, ids);
-      }
-      try {
-        if (node.op == "Constant" && node.domain.empty()) {
-          const HostTensor data = constant_tensor(node);
-          ConcreteValue value{graph.value(node.outputs[0]).name,
-                              ValueKind::kConstant,
-                              data.dtype,
-                              data.shape,
-                              data,
-                              graph_key(graph) + "n" + std::to_string(n)};
-          ids[node.outputs[0]] = graph_.add_value(std::move(value));
-        } else if (node.op == "If" && node.domain.empty()) {
-          inline_branch(node, ids);
-        } else {
-          add_node(graph, node, ids);
-        }
-      } catch (const Error& error) {
-        rethrow_with_node(error, node);
-      }
-    }
-    for (const ValueId output : graph.outputs()) add_leaf(graph, output, ids);
+  if (outputs < schema.min_outputs || (schema.max_outputs >= 0 && outputs > schema.max_outputs)) {
+    reader.fail("has " + std::to_string(outputs) + " outputs");
   }
-
-  void inline_branch(const Node& node, std::vector<ValueId>& ids) {
-    const NodeReader reader(node);
-    if (node.inputs.empty() || node.inputs[0] == kNoValue) reader.fail("has no condition");
-    const auto condition = demand(ids[node.inputs[0]]);
-    if (!condition || condition->elements() != 1) {
-      reader.unsupported(
-          "its condition must be known before the run (one boolean: a constant, "
-          "shape arithmetic, or computed from a small input)");
-    }
-    const std::string name = condition->to_ints()[0] != 0 ? "then_branch" : "else_branch";
-    const auto found = node.attributes.find(name);
-    const auto* branch = found == node.attributes.end()
-                             ? nullptr
-                             : std::get_if<std::shared_ptr<Graph>>(&found->second);
-    if (!branch || !*branch) reader.fail("has no " + name);
-    const Graph& body = **branch;
-    if (body.inputs().size() != node.inputs.size() - 1 ||
-        body.outputs().size() < node.outputs.size()) {
-      reader.fail("its " + name + " does not fit its inputs and outputs");
-    }
-    std::vector<ValueId> inner(body.values().size(), kNoValue);
-    for (size_t i = 0; i < body.inputs().size(); ++i) {
-      const ValueId outer = node.inputs[i + 1];
-      inner[body.inputs()[i]] = outer == kNoValue ? kNoValue : ids[outer];
-    }
-    add_graph(body, inner);
-    for (size_t i = 0; i < node.outputs.size(); ++i) {
-      if (node.outputs[i] != kNoValue) ids[node.outputs[i]] = inner[body.outputs()[i]];
-    }
-    graph_.host_ops.push_back(node.name + " (If)");
+  for (int i = 0; i < schema.min_inputs; ++i) {
+    if (node.inputs[i] == kNoValue) reader.fail("input " + std::to_string(i) + " is missing");
   }
+}
 
-  void add_node(const Graph& graph, const Node& source, std::vector<ValueId>& ids) {
-    ConcreteNode node;
-    node.schema = find_op(source.op, source.domain);
-    if (!node.schema) throw_unsupported("operator " + source.op + " is not known");
-    node.node = source;
-    check_arity(*node.schema, source);
-    for (ValueId& id : node.node.inputs) {
-      if (id != kNoValue) id = ids[id];
-    }
-    for (ValueId& id : node.node.outputs) {
-      if (id == kNoValue) continue;
-      ConcreteValue value;
-      value.name = graph.value(id).name;
-      value.producer = static_cast<NodeId>(graph_.nodes.size());
-      const ValueId outer = id;
-      id = graph_.add_value(std::move(value));
-      ids[outer] = id;
-    }
-    graph_.nodes.push_back(std::move(node));
+}  // namespace
+
+Bounds Specializer::add_operator(const Node& source, const Bounds& inputs,
+                                 const std::vector<std::string>& names) {
+  ConcreteNode node;
+  node.schema = find_op(source.op, source.domain);
+  if (!node.schema) throw_unsupported("operator " + source.op + " is not known");
+  node.node = source;
+  node.node.inputs.clear();
+  node.node.outputs.assign(names.size(), kNoValue);
+  for (const Bound& input : inputs) {
+    if (input.is_later()) throw MustWait{};
+    if (input.is_sequence()) NodeReader(source).fail("takes tensors, not a sequence");
+    node.node.inputs.push_back(input.is_tensor() ? input.id : kNoValue);
+  }
+  check_arity(*node.schema, node.node);
+  std::vector<std::string> made = names;
+  if (node.schema->dynamic) {
+    made.resize(static_cast<size_t>(node.schema->max_outputs) + 1);
+    made.back() = source.name + ":counts";
+    node.node.outputs.assign(made.size(), kNoValue);
+  }
+  const size_t values = graph_.values.size();
+  for (size_t i = 0; i < made.size(); ++i) {
+    if (made[i].empty()) continue;
+    ConcreteValue value;
+    value.name = made[i];
+    value.producer = static_cast<NodeId>(graph_.nodes.size());
+    node.node.outputs[i] = graph_.add_value(std::move(value));
+  }
+  graph_.nodes.push_back(std::move(node));
+  blocked_ = false;
+  try {
     infer(graph_.nodes.size() - 1);
-    evaluate_if_shape_arithmetic(graph_.nodes.size() - 1);
+  } catch (const Error&) {
+    if (!blocked_) throw;
+    graph_.nodes.pop_back();
+    graph_.values.resize(values);
+    throw MustWait{};
   }
-
-  static void check_arity(const OpSchema& schema, const Node& node) {
-    const NodeReader reader(node);
-    const auto inputs = static_cast<int>(node.inputs.size());
-    const auto outputs = static_cast<int>(node.outputs.size());
-    if (inputs < schema.min_inputs || (schema.max_inputs >= 0 && inputs > schema.max_inputs)) {
-      reader.fail("has " + std::to_string(inputs) + " inputs");
-    }
-    if (outputs < schema.min_outputs || (schema.max_outputs >= 0 && outputs > schema.max_outputs)) {
-      reader.fail("has " + std::to_string(outputs) + " outputs");
-    }
-    for (int i = 0; i < schema.min_inputs; ++i) {
-      if (node.inputs[i] == kNoValue) reader.fail("input " + std::to_string(i) + " is missing");
-    }
+  evaluate_if_shape_arithmetic(graph_.nodes.size() - 1);
+  const ConcreteNode& added = graph_.nodes.back();
+  Bounds outputs;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const ValueId id = added.node.outputs[i];
+    outputs.push_back(id == kNoValue ? Bound{} : Bound::tensor(id));
   }
-
-  void infer(size_t n);
-  /// Runs host_eval if all that it needs is known; true if the outputs are known then.
-  bool evaluate(size_t n);
-  /// The value before the run, evaluating what it depends on; nullopt if it depends on the run.
-  std::optional<HostTensor> demand(ValueId id);
-
-  bool small_outputs(const ConcreteNode& node) const {
-    return std::all_of(node.node.outputs.begin(), node.node.outputs.end(), [&](ValueId id) {
-      return id == kNoValue || element_count(graph_.value(id).shape) <= kMaxHostElements;
-    });
-  }
-
-  void evaluate_if_shape_arithmetic(size_t n) {
-    const ConcreteNode& node = graph_.nodes[n];
-    if (!node.schema->host_eval || !small_outputs(node)) return;
-    for (const ValueId id : node.node.outputs) {
-      if (id != kNoValue && is_floating(graph_.value(id).dtype)) return;
-    }
-    evaluate(n);
-  }
-
-  /// Values that the host knows become constants; the nodes that made them go.
-  void settle_known_values() {
-    for (ConcreteValue& value : graph_.values) {
-      if (value.kind != ValueKind::kResult || !value.known) continue;
-      value.kind = ValueKind::kConstant;
-      value.key = content_key(*value.known);
-    }
-    graph_.remove_nodes([&](const ConcreteNode& node) {
-      return std::all_of(node.node.outputs.begin(), node.node.outputs.end(), [&](ValueId id) {
-        return id == kNoValue || graph_.value(id).is_constant();
-      });
-    });
-  }
-
-  const SpecializeOptions& options_;
-  ConcreteGraph graph_;
-  std::map<std::string, HostTensor> used_values_;
-  std::set<ValueId> unknowable_;
-};
+  return added.schema->dynamic ? cut_dynamic_outputs(added, outputs) : outputs;
+}
 
 class Specializer::Infer : public InferContext {
  public:
@@ -272,7 +274,10 @@ class Specializer::Infer : public InferContext {
   const Shape& shape(size_t input) const override { return value(input).shape; }
   std::optional<HostTensor> constant(size_t input) const override {
     if (!has_input(input)) return std::nullopt;
-    return specializer_.demand(node().inputs[input]);
+    const ValueId id = node().inputs[input];
+    auto value = specializer_.demand(id);
+    if (!value && specializer_.is_readable_later(id)) specializer_.blocked_ = true;
+    return value;
   }
   void set_output(size_t output, DType dtype, Shape shape) override {
     if (!has_output(output)) return;
@@ -295,7 +300,8 @@ class Specializer::Infer : public InferContext {
 
 class Specializer::HostEval : public HostEvalContext {
  public:
-  HostEval(ConcreteGraph& graph, const Node& node) : HostEvalContext(node), graph_(graph) {
+  HostEval(ConcreteGraph& graph, const Node& node, bool dynamic)
+      : HostEvalContext(node), graph_(graph), dynamic_(dynamic) {
     for (const ValueId id : node.inputs) {
       if (id == kNoValue) {
         inputs_.emplace_back();
@@ -316,6 +322,7 @@ class Specializer::HostEval : public HostEvalContext {
   void set_output(size_t i, HostTensor tensor) override {
     if (!has_output(i)) return;
     ConcreteValue& value = graph_.value(node().outputs[i]);
+    if (dynamic_ && tensor.dtype == value.dtype) value.shape = tensor.shape;
     if (tensor.shape != value.shape || tensor.dtype != value.dtype) {
       fail("host evaluation gave " + std::string(dtype_name(tensor.dtype)) + " " +
            shape_string(tensor.shape) + " for " + std::string(dtype_name(value.dtype)) + " " +
@@ -326,6 +333,7 @@ class Specializer::HostEval : public HostEvalContext {
 
  private:
   ConcreteGraph& graph_;
+  bool dynamic_;  // outputs may be smaller than inferred
   std::vector<HostTensor> inputs_;
 };
 
@@ -348,13 +356,49 @@ bool Specializer::evaluate(size_t n) {
       if (id != kNoValue && !graph_.value(id).known) return false;
     }
   }
-  HostEval context(graph_, node.node);
+  HostEval context(graph_, node.node, static_cast<bool>(node.schema->dynamic));
   node.schema->host_eval(context);
-  for (const ValueId id : node.node.outputs) {
+  const size_t own = node.node.outputs.size() - (node.schema->dynamic ? 1 : 0);
+  for (size_t i = 0; i < own; ++i) {
+    const ValueId id = node.node.outputs[i];
     if (id != kNoValue && !graph_.value(id).known) return false;
   }
   graph_.host_ops.push_back(node.node.name + " (" + node.node.op + ")");
   return true;
+}
+
+bool Specializer::small_outputs(const ConcreteNode& node) const {
+  return std::all_of(node.node.outputs.begin(), node.node.outputs.end(), [&](ValueId id) {
+    return id == kNoValue || element_count(graph_.value(id).shape) <= kMaxHostElements;
+  });
+}
+
+void Specializer::evaluate_if_shape_arithmetic(size_t n) {
+  const ConcreteNode& node = graph_.nodes[n];
+  if (!node.schema->host_eval || !small_outputs(node)) return;
+  for (const ValueId id : node.node.outputs) {
+    if (id != kNoValue && is_floating(graph_.value(id).dtype)) return;
+  }
+  evaluate(n);
+}
+
+bool Specializer::is_readable_later(ValueId id) const {
+  const ConcreteValue& value = graph_.value(id);
+  return value.kind == ValueKind::kResult && element_count(value.shape) <= kMaxHostElements;
+}
+
+/// Values that the host knows become constants; the nodes that made them go.
+void Specializer::settle_known_values() {
+  for (ConcreteValue& value : graph_.values) {
+    if (value.kind != ValueKind::kResult || !value.known) continue;
+    value.kind = ValueKind::kConstant;
+    value.key = content_key(*value.known);
+  }
+  graph_.remove_nodes([&](const ConcreteNode& node) {
+    return std::all_of(node.node.outputs.begin(), node.node.outputs.end(), [&](ValueId id) {
+      return id == kNoValue || graph_.value(id).is_constant();
+    });
+  });
 }
 
 std::optional<HostTensor> Specializer::demand(ValueId id) {
@@ -384,8 +428,6 @@ std::optional<HostTensor> Specializer::demand(ValueId id) {
   return std::nullopt;
 }
 
-}  // namespace
-
 void check_operators(const Graph& graph) {
   std::set<std::string> missing;
   collect_missing(graph, missing);
@@ -393,6 +435,10 @@ void check_operators(const Graph& graph) {
   std::string names;
   for (const std::string& name : missing) names += (names.empty() ? "" : ", ") + name;
   throw_unsupported("the graph uses operators that this build does not have: " + names);
+}
+
+std::string element_name(const std::string& input, size_t index) {
+  return input + "[" + std::to_string(index) + "]";
 }
 
 Specialization specialize(const Graph& graph, const SpecializeOptions& options) {

@@ -21,8 +21,9 @@ class Writer {
     out["inputs"] = Json::array();
     for (ValueId id : graph.inputs()) {
       const Value& v = graph.value(id);
-      out["inputs"].push_back(
-          {{"name", v.name}, {"dtype", dtype_name(v.dtype)}, {"shape", shape(v.shape)}});
+      Json input = {{"name", v.name}, {"dtype", dtype_name(v.dtype)}, {"shape", shape(v.shape)}};
+      if (v.type != ValueType::kTensor) input["type"] = value_type_name(v.type);
+      out["inputs"].push_back(std::move(input));
     }
     out["variables"] = Json::array();
     out["constants"] = Json::array();
@@ -130,7 +131,8 @@ class Reader {
         bad("the value name '" + name + "' is empty or used twice");
     };
     for (const Json& in : list(json, "inputs"))
-      define(text(in, "name"), graph.add_input(text(in, "name"), dtype(in), shape(in)));
+      define(text(in, "name"),
+             graph.add_input(text(in, "name"), dtype(in), shape(in), value_type(in)));
     for (const Json& v : list(json, "variables"))
       define(text(v, "name"), graph.add_variable(text(v, "name"), tensor(v), flag(v, "trainable")));
     for (const Json& c : list(json, "constants"))
@@ -201,6 +203,14 @@ class Reader {
     const std::string name = text(json, "dtype");
     const auto parsed = parse_dtype(name);
     if (!parsed) bad("unknown dtype '" + name + "'");
+    return *parsed;
+  }
+
+  ValueType value_type(const Json& json) const {
+    if (!json.contains("type")) return ValueType::kTensor;
+    const std::string name = text(json, "type");
+    const auto parsed = parse_value_type(name);
+    if (!parsed) bad("unknown type '" + name + "' of an input");
     return *parsed;
   }
 

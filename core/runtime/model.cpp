@@ -8,9 +8,6 @@ namespace dlk {
 
 namespace {
 
-/// Plans that are kept for input shapes that come again; the least recently used one goes first.
-constexpr size_t kMaxPlans = 64;
-
 std::string symbolic_string(const SymbolicShape& shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) {
@@ -48,7 +45,10 @@ void check_symbols(const Graph& graph, const RunInputs& inputs) {
   for (const ValueId id : graph.inputs()) {
     const Value& declared = graph.value(id);
     if (!declared.shape) continue;
-    const Shape& given = input_shape(inputs.at(declared.name));
+    const RunInput& input = inputs.at(declared.name);
+    if (std::holds_alternative<TensorList>(input) || std::holds_alternative<Absent>(input))
+      continue;
+    const Shape given = form_of(input).tensors.at(0).shape;
     for (size_t i = 0; i < given.size(); ++i) {
       const Dim& dim = (*declared.shape)[i];
       if (dim.is_static() || dim.symbol.empty()) continue;
@@ -62,43 +62,50 @@ void check_symbols(const Graph& graph, const RunInputs& inputs) {
   }
 }
 
-bool same_bytes(const HostTensor& a, const HostTensor& b) {
-  return a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.bytes(), b.bytes());
+void check_tensor(const Value& declared, const RunTensor& tensor,
+                  const std::shared_ptr<Device>& device) {
+  const DType given = tensor_dtype(tensor);
+  if (given != declared.dtype) {
+    throw_invalid("input '" + declared.name + "' is " + std::string(dtype_name(given)) +
+                  ", expected " + std::string(dtype_name(declared.dtype)));
+  }
+  if (const auto* host = std::get_if<HostTensor>(&tensor)) {
+    if (host->elements() > 0 && !host->data) {
+      throw_invalid("input '" + declared.name + "' has no data");
+    }
+    return;
+  }
+  if (std::get<DeviceTensor>(tensor).device != device) {
+    throw_invalid("input '" + declared.name + "' is a tensor of another device than " +
+                  device->caps().id);
+  }
 }
 
-HostTensor host_value(const RunInput& input) {
-  if (const auto* host = std::get_if<HostTensor>(&input)) return *host;
-  return std::get<DeviceTensor>(input).read();
-}
-
-bool plan_fits(const Plan& plan, const std::map<std::string, Shape>& shapes,
-               const RunInputs& inputs) {
-  if (plan.input_shapes() != shapes) return false;
-  return std::ranges::all_of(plan.used_values(), [&](const auto& used) {
-    return same_bytes(used.second, host_value(inputs.at(used.first)));
-  });
+/// Sequences and absent optionals where the graph declares them.
+void check_structure(const Value& declared, const RunInput& input) {
+  const bool sequence =
+      declared.type == ValueType::kSequence || declared.type == ValueType::kOptionalSequence;
+  const bool optional =
+      declared.type == ValueType::kOptional || declared.type == ValueType::kOptionalSequence;
+  if (std::holds_alternative<Absent>(input)) {
+    if (!optional) throw_invalid("input '" + declared.name + "' must not be absent");
+  } else if (std::holds_alternative<TensorList>(input) != sequence) {
+    throw_invalid("input '" + declared.name + "' is " +
+                  (sequence ? "a sequence of tensors, not one" : "a tensor, not a sequence"));
+  }
 }
 
 }  // namespace
 
-DType input_dtype(const RunInput& input) {
-  return std::visit([](const auto& tensor) { return tensor.dtype; }, input);
-}
-
-const Shape& input_shape(const RunInput& input) {
-  return std::visit([](const auto& tensor) -> const Shape& { return tensor.shape; }, input);
-}
-
-std::string stored_key(const Graph& graph, ValueId id) {
-  return "g" + std::to_string(reinterpret_cast<uintptr_t>(&graph)) + ":" + std::to_string(id);
-}
+std::string stored_key(const Graph& graph, ValueId id) { return leaf_key(graph, id); }
 
 ModelState::ModelState(Graph graph, std::shared_ptr<Device> device, CompileOptions options)
     : graph_(std::move(graph)),
       device_(std::move(device)),
       options_(std::move(options)),
       library_(KernelLibrary::of(device_)),
-      weights_(device_) {
+      weights_(device_),
+      stages_(std::shared_ptr<const Graph>(&graph_, [](const Graph*) {})) {
   graph_.validate();
   check_operators(graph_);
   const Caps& caps = device_->caps();
@@ -132,7 +139,7 @@ std::vector<InputInfo> ModelState::inputs() const {
   std::vector<InputInfo> infos;
   for (const ValueId id : graph_.inputs()) {
     const Value& value = graph_.value(id);
-    infos.push_back({value.name, value.dtype, value.shape.value_or(SymbolicShape{})});
+    infos.push_back({value.name, value.dtype, value.shape.value_or(SymbolicShape{}), value.type});
   }
   return infos;
 }
@@ -151,46 +158,34 @@ void ModelState::check_inputs(const RunInputs& inputs) const {
       throw_invalid("input '" + declared.name + "' is missing; the model's inputs are " +
                     names_of(graph_));
     }
-    const DType given = input_dtype(found->second);
-    if (given != declared.dtype) {
-      throw_invalid("input '" + declared.name + "' is " + std::string(dtype_name(given)) +
-                    ", expected " + std::string(dtype_name(declared.dtype)));
-    }
-    check_shape(declared, input_shape(found->second));
-    if (const auto* host = std::get_if<HostTensor>(&found->second)) {
-      if (host->elements() > 0 && !host->data) {
-        throw_invalid("input '" + declared.name + "' has no data");
-      }
-      continue;
-    }
-    const auto& tensor = std::get<DeviceTensor>(found->second);
-    if (tensor.device != device_) {
-      throw_invalid("input '" + declared.name + "' is a tensor of another device than " +
-                    device_->caps().id);
+    check_structure(declared, found->second);
+    if (const auto* list = std::get_if<TensorList>(&found->second)) {
+      for (const RunTensor& item : list->items) check_tensor(declared, item, device_);
+    } else if (!std::holds_alternative<Absent>(found->second)) {
+      check_tensor(declared, as_tensor(found->second), device_);
+      check_shape(declared, form_of(found->second).tensors.at(0).shape);
     }
   }
   check_symbols(graph_, inputs);
 }
 
-std::shared_ptr<const Plan> ModelState::plan_for(const RunInputs& inputs) {
-  check_inputs(inputs);
-  SpecializeOptions special;
-  for (const auto& [name, input] : inputs) special.input_shapes[name] = input_shape(input);
-  special.input_value = [&](const std::string& name) -> std::optional<HostTensor> {
-    return host_value(inputs.at(name));
-  };
+std::shared_ptr<Stage> ModelState::stage_for(StageTree& tree, StageInputs& inputs) {
   const std::lock_guard lock(mutex_);
-  for (auto entry = plans_.begin(); entry != plans_.end(); ++entry) {
-    if (!plan_fits(**entry, special.input_shapes, inputs)) continue;
-    plans_.splice(plans_.begin(), plans_, entry);  // most recent first
-    return plans_.front();
-  }
-  plans_.push_front(
-      Plan::build(graph_, device_, *library_, options_, special, weights_, host_cache_));
-  return plans_.front();
+  if (auto found = tree.find(inputs)) return found;
+  SpecializeOptions special;
+  special.forms = inputs.forms();
+  special.input_value = [&](const std::string& name) { return std::optional(inputs.host(name)); };
+  return tree.add(inputs, Plan::build(tree.graph(), device_, *library_, options_, special, weights_,
+                                      host_cache_));
 }
 
-PlanSummary ModelState::plan(const RunInputs& inputs) { return plan_for(inputs)->summary(); }
+PlanSummary ModelState::plan(const RunInputs& inputs) {
+  check_inputs(inputs);
+  StageInputs first(inputs);
+  const auto stage = stage_for(stages_, first);
+  if (stage->is_last()) return stage->plan->summary();
+  return summarize_stages(shared_from_this(), inputs);
+}
 
 std::unique_ptr<Session> ModelState::create_session() { return make_session(shared_from_this()); }
 

@@ -70,13 +70,23 @@ struct PlanSummary {
 };
 
 /// A tensor handed to a run: host memory (uploaded) or device memory (bound without a copy).
-using RunInput = std::variant<HostTensor, DeviceTensor>;
+using RunTensor = std::variant<HostTensor, DeviceTensor>;
+/// A sequence of tensors, for inputs and outputs that are one.
+struct TensorList {
+  std::vector<RunTensor> items;
+};
+/// An optional that holds nothing.
+struct Absent {};
+using RunInput = std::variant<HostTensor, DeviceTensor, TensorList, Absent>;
 using RunInputs = std::map<std::string, RunInput>;
+/// An output in host memory.
+using HostValue = std::variant<HostTensor, std::vector<HostTensor>, Absent>;
 
 struct InputInfo {
   std::string name;
   DType dtype;
   SymbolicShape shape;
+  ValueType type = ValueType::kTensor;
 };
 
 class Run;
@@ -94,7 +104,8 @@ class Model {
   virtual std::vector<InputInfo> inputs() const = 0;
   virtual std::vector<std::string> outputs() const = 0;
   /// The plan for these inputs (values matter only for the small tensors that shapes depend on).
-  /// Makes it, compiles its kernels and prepacks weights if it is new.
+  /// Makes it, compiles its kernels and prepacks weights if it is new. Where shapes depend on what
+  /// the run computes, all of the run but its last stage takes place, to learn them.
   virtual PlanSummary plan(const RunInputs& inputs) = 0;
   virtual std::unique_ptr<Session> create_session() = 0;
   /// The current value of a constant or variable, read back; a new one for a variable (same shape).
@@ -108,10 +119,13 @@ class Session {
  public:
   virtual ~Session() = default;
   /// Starts a run and returns at once; blocks only when `in_flight` runs are under way, until the
-  /// oldest is done. InvalidArgument for unknown or missing names, wrong dtypes, ranks and shapes.
+  /// oldest is done, and where shapes or control flow depend on what the run computes, until that
+  /// is read back. InvalidArgument for unknown or missing names, wrong dtypes, ranks and shapes.
   virtual std::shared_ptr<Run> run_async(const RunInputs& inputs) = 0;
-  /// run_async, wait, read all outputs.
+  /// run_async, wait, read all outputs. Unsupported where one is no tensor.
   virtual std::map<std::string, HostTensor> run(const RunInputs& inputs) = 0;
+  /// As `run`, for graphs whose outputs may be sequences or absent.
+  virtual std::map<std::string, HostValue> run_values(const RunInputs& inputs) = 0;
   /// As `run`, with device times: one {PlanStep, nanoseconds} a command.
   virtual std::vector<std::pair<PlanStep, double>> profile(const RunInputs& inputs) = 0;
   virtual void wait_all() = 0;
@@ -124,8 +138,9 @@ class Run {
   virtual void wait() = 0;
   virtual bool is_done() = 0;
   virtual void on_complete(std::function<void(std::exception_ptr)> callback) = 0;
-  virtual DeviceTensor output(const std::string& name) = 0;
-  virtual HostTensor read(const std::string& name) = 0;  // waits
+  virtual DeviceTensor output(const std::string& name) = 0;  // Unsupported if it is no tensor
+  virtual HostTensor read(const std::string& name) = 0;      // waits
+  virtual HostValue read_value(const std::string& name) = 0;
 };
 
 /// Output shapes with symbols: runs shape inference on several bindings of the input symbols and

@@ -1,11 +1,10 @@
 // What a model and its sessions share. Internal to the engine.
 #pragma once
 
-#include <list>
 #include <memory>
 #include <mutex>
 
-#include "core/runtime/plan.h"
+#include "core/runtime/stages.h"
 
 namespace dlk {
 
@@ -23,11 +22,14 @@ class ModelState : public Model, public std::enable_shared_from_this<ModelState>
   HostTensor read_variable(const std::string& name) override;
   void write_variable(const std::string& name, const HostTensor& value) override;
 
-  /// The plan for these inputs; checks names, dtypes and shapes first. Thread-safe.
-  std::shared_ptr<const Plan> plan_for(const RunInputs& inputs);
+  /// The whole graph as stages.
+  StageTree& stages() { return stages_; }
+  /// The stage of `tree` for these inputs, made if it is new. Thread-safe.
+  std::shared_ptr<Stage> stage_for(StageTree& tree, StageInputs& inputs);
+  /// Names, dtypes and shapes.
+  void check_inputs(const RunInputs& inputs) const;
 
  private:
-  void check_inputs(const RunInputs& inputs) const;
   const Value& stored_value(const std::string& name, ValueId& id) const;
 
   Graph graph_;
@@ -37,15 +39,14 @@ class ModelState : public Model, public std::enable_shared_from_this<ModelState>
   std::mutex mutex_;  // of what follows
   WeightStore weights_;
   HostCache host_cache_;
-  std::list<std::shared_ptr<const Plan>> plans_;
+  StageTree stages_;
 };
-
-/// Dtype and shape of a run's input.
-DType input_dtype(const RunInput& input);
-const Shape& input_shape(const RunInput& input);
 
 /// Key in the weight store of a constant or variable of the graph.
 std::string stored_key(const Graph& graph, ValueId id);
+
+/// The plan of a graph in several stages: runs all but the last.
+PlanSummary summarize_stages(std::shared_ptr<ModelState> model, const RunInputs& inputs);
 
 std::unique_ptr<Session> make_session(std::shared_ptr<ModelState> model);
 

@@ -25,6 +25,12 @@ void ensure_weights(const Lowered& lowered, WeightStore& weights) {
   }
 }
 
+/// Inputs that only a later stage reads are not bound.
+void drop_unused_inputs(ConcreteGraph& graph) {
+  const std::vector<int> uses = graph.use_counts();
+  std::erase_if(graph.inputs, [&](ValueId id) { return uses[id] == 0; });
+}
+
 }  // namespace
 
 uint64_t PlanTensor::size_bytes() const {
@@ -36,10 +42,9 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
                                         const SpecializeOptions& inputs, WeightStore& weights,
                                         HostCache& host_cache) {
   auto plan = std::make_shared<Plan>();
-  Specialization special = specialize(source, inputs);
-  ConcreteGraph& graph = special.graph;
-  plan->input_shapes_ = inputs.input_shapes;
-  plan->used_values_ = std::move(special.used_values);
+  plan->special_ = specialize(source, inputs);
+  ConcreteGraph graph = std::move(plan->special_.graph);
+  plan->special_.graph = {};
 
   LowerOptions lowering;
   lowering.caps = &device->caps();
@@ -48,9 +53,9 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
   lowering.has_weight = [&](const std::string& key) { return weights.has(key); };
   std::vector<Preparation> preparations = run_passes(
       graph, {options.dtype, options.fuse, device->caps().max_bindings}, lowering, host_cache);
-  for (size_t i = 0; i < graph.inputs.size(); ++i) {
-    plan->inputs_.push_back(
-        plan_tensor(graph, graph.inputs[i], source.value(source.inputs()[i]).name));
+  drop_unused_inputs(graph);
+  for (const ValueId input : graph.inputs) {
+    plan->inputs_.push_back(plan_tensor(graph, input, graph.value(input).name));
   }
   for (size_t i = 0; i < graph.outputs.size(); ++i) {
     plan->outputs_.push_back(plan_tensor(graph, graph.outputs[i], graph.output_names[i]));

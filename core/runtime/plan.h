@@ -1,5 +1,6 @@
 // A model's plan for one set of input shapes: the program, where its fixed storages are, and the
-// recordings' making. Immutable once built, shared by sessions. Internal to the engine.
+// recordings' making; and what comes after it, where shapes depend on what it computes. Immutable
+// once built, shared by sessions. Internal to the engine.
 #pragma once
 
 #include <map>
@@ -31,10 +32,11 @@ class Plan {
                                            const SpecializeOptions& inputs, WeightStore& weights,
                                            HostCache& host_cache);
 
-  const std::map<std::string, Shape>& input_shapes() const { return input_shapes_; }
   /// Input values that the plan was made for.
-  const std::map<std::string, HostTensor>& used_values() const { return used_values_; }
-  /// In slot order: the inputs, then the outputs.
+  const std::map<std::string, HostTensor>& used_values() const { return special_.used_values; }
+  /// What follows: loops, the rest of the graph, and where its outputs are. Its `graph` is empty.
+  const Specialization& special() const { return special_; }
+  /// In slot order: the inputs that the plan reads, then the outputs.
   const std::vector<PlanTensor>& inputs() const { return inputs_; }
   const std::vector<PlanTensor>& outputs() const { return outputs_; }
   const MemoryPlan& memory() const { return program_.memory; }
@@ -46,8 +48,7 @@ class Plan {
  private:
   void summarize(const ConcreteGraph& graph, uint64_t weight_bytes);
 
-  std::map<std::string, Shape> input_shapes_;
-  std::map<std::string, HostTensor> used_values_;
+  Specialization special_;
   std::vector<PlanTensor> inputs_, outputs_;
   Program program_;
   std::map<std::string, View> fixed_;  // weights and variables by key

@@ -96,7 +96,7 @@ void SessionCore::check_guards(const ActivationSet& set, const Submission& submi
 }
 
 View SessionCore::input_view(ActivationSet& set, size_t index, const PlanTensor& tensor,
-                             const RunInput& input) {
+                             const RunTensor& input) {
   const auto* given = std::get_if<DeviceTensor>(&input);
   // Kernels load vectors: a tensor at an odd place is copied to an aligned one.
   if (given && given->view.offset_bytes % kArenaAlignment == 0) return given->view;
@@ -121,9 +121,9 @@ View SessionCore::input_view(ActivationSet& set, size_t index, const PlanTensor&
   return {buffer, 0, bytes};
 }
 
-Submission SessionCore::submit(const RunInputs& inputs, bool profile) {
-  const auto plan = model_->plan_for(inputs);
-  const std::lock_guard lock(mutex_);
+Submission SessionCore::submit(const std::shared_ptr<const Plan>& plan, const StageInputs& inputs,
+                               RunTrace* trace) {
+  const bool profile = trace && trace->profile;
   ActivationSet& set = sets_[next_set_];
   next_set_ = (next_set_ + 1) % sets_.size();
   const Ticket before = set.last;
@@ -135,7 +135,7 @@ Submission SessionCore::submit(const RunInputs& inputs, bool profile) {
   std::vector<View> slots;
   for (size_t i = 0; i < plan->inputs().size(); ++i) {
     const PlanTensor& tensor = plan->inputs()[i];
-    slots.push_back(input_view(set, i, tensor, inputs.at(tensor.name)));
+    slots.push_back(input_view(set, i, tensor, inputs.tensor(tensor.name)));
   }
   Submission submission{plan, {}, {}};
   for (const PlanTensor& tensor : plan->outputs()) {
@@ -146,7 +146,26 @@ Submission SessionCore::submit(const RunInputs& inputs, bool profile) {
   submission.ticket = queue_->submit(recording, slots);
   set.last = last_ = submission.ticket;
   if (guards) check_guards(set, submission);
+  if (profile) {
+    queue_->wait(submission.ticket);
+    const std::vector<double> times = queue_->command_times_ns(submission.ticket);
+    const auto& steps = plan->summary().steps;
+    for (size_t i = 0; i < std::min(steps.size(), times.size()); ++i) {
+      trace->steps.emplace_back(steps[i], times[i]);
+    }
+  }
   return submission;
+}
+
+StagedRun SessionCore::start(const RunInputs& inputs, RunTrace* trace) {
+  model_->check_inputs(inputs);
+  StageInputs first(inputs);
+  model_->stage_for(model_->stages(), first);  // may take long: before others wait for the session
+  const std::lock_guard lock(mutex_);
+  StagedRun run;
+  run.outputs = run_stages(model_->stages(), inputs, trace);
+  run.ticket = last_;
+  return run;
 }
 
 void SessionCore::wait(Ticket ticket) {
@@ -164,18 +183,28 @@ void SessionCore::on_complete(Ticket ticket, std::function<void(std::exception_p
   queue_->on_complete(ticket, std::move(callback));
 }
 
-std::vector<double> SessionCore::times_ns(Ticket ticket) {
-  const std::lock_guard lock(mutex_);
-  return queue_->command_times_ns(ticket);
-}
-
-HostTensor SessionCore::read(const View& view, const PlanTensor& tensor) {
-  std::vector<std::byte> bytes(tensor.size_bytes());
+HostTensor SessionCore::read(const DeviceTensor& tensor) {
+  HostTensor host{tensor.dtype, tensor.shape, nullptr};
+  std::vector<std::byte> bytes(host.size_bytes());
   if (!bytes.empty()) {
     const std::lock_guard lock(mutex_);
-    queue_->wait(queue_->read({view.buffer, view.offset_bytes, bytes.size()}, bytes));
+    queue_->wait(queue_->read({tensor.view.buffer, tensor.view.offset_bytes, bytes.size()}, bytes));
   }
   return HostTensor::copy_of(tensor.dtype, tensor.shape, bytes);
+}
+
+HostValue SessionCore::read(const RunInput& value) {
+  if (std::holds_alternative<Absent>(value)) return Absent{};
+  const auto host = [&](const RunTensor& tensor) {
+    const auto* here = std::get_if<HostTensor>(&tensor);
+    return here ? *here : read(std::get<DeviceTensor>(tensor));
+  };
+  if (const auto* list = std::get_if<TensorList>(&value)) {
+    std::vector<HostTensor> items;
+    for (const RunTensor& item : list->items) items.push_back(host(item));
+    return items;
+  }
+  return host(as_tensor(value));
 }
 
 void SessionCore::wait_all() {
@@ -191,16 +220,24 @@ class SessionImpl : public Session {
       : core_(std::make_shared<SessionCore>(std::move(model))) {}
 
   std::shared_ptr<Run> run_async(const RunInputs& inputs) override {
-    return make_run(core_, core_->submit(inputs, false));
+    return make_run(core_, core_->start(inputs));
+  }
+
+  std::map<std::string, HostValue> run_values(const RunInputs& inputs) override {
+    const StagedRun run = core_->start(inputs);
+    core_->wait(run.ticket);
+    std::map<std::string, HostValue> outputs;
+    const auto names = core_->model()->outputs();
+    for (size_t i = 0; i < names.size(); ++i) outputs[names[i]] = core_->read(run.outputs[i]);
+    return outputs;
   }
 
   std::map<std::string, HostTensor> run(const RunInputs& inputs) override {
-    const Submission submission = core_->submit(inputs, false);
-    core_->wait(submission.ticket);
     std::map<std::string, HostTensor> outputs;
-    for (size_t i = 0; i < submission.outputs.size(); ++i) {
-      const PlanTensor& tensor = submission.plan->outputs()[i];
-      outputs[tensor.name] = core_->read(submission.outputs[i], tensor);
+    for (auto& [name, value] : run_values(inputs)) {
+      auto* tensor = std::get_if<HostTensor>(&value);
+      if (!tensor) throw_unsupported("output '" + name + "' is no tensor; use run_values");
+      outputs[name] = std::move(*tensor);
     }
     return outputs;
   }
@@ -210,15 +247,10 @@ class SessionImpl : public Session {
     if (!caps.timestamps) {
       throw_unsupported(caps.id + " cannot time single commands (timestamps)");
     }
-    const Submission submission = core_->submit(inputs, true);
-    core_->wait(submission.ticket);
-    const std::vector<double> times = core_->times_ns(submission.ticket);
-    std::vector<std::pair<PlanStep, double>> profile;
-    const auto& steps = submission.plan->summary().steps;
-    for (size_t i = 0; i < std::min(steps.size(), times.size()); ++i) {
-      profile.emplace_back(steps[i], times[i]);
-    }
-    return profile;
+    RunTrace trace;
+    trace.profile = true;
+    core_->start(inputs, &trace);
+    return std::move(trace.steps);
   }
 
   void wait_all() override { core_->wait_all(); }

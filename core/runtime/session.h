@@ -32,22 +32,39 @@ struct ActivationSet {
   Ticket last;
 };
 
+/// One plan handed to the queue.
 struct Submission {
   std::shared_ptr<const Plan> plan;
   Ticket ticket;
   std::vector<View> outputs;
 };
 
+/// A whole run: its outputs in the graph's order, and the ticket of its last command.
+struct StagedRun {
+  std::vector<RunInput> outputs;
+  Ticket ticket;
+};
+
+/// What a run tells about itself to who asks.
+struct RunTrace {
+  bool profile = false;    // times of each command: the run is waited for, stage by stage
+  bool dry_last = false;   // the last stage is planned only
+  bool all_stages = true;  // inside of loops: nothing is dry
+  PlanSummary summary;
+  std::vector<std::pair<PlanStep, double>> steps;
+};
+
 /// Shared by a session and its runs; the lock makes handles usable from other threads.
 class SessionCore {
  public:
   explicit SessionCore(std::shared_ptr<ModelState> model);
-  Submission submit(const RunInputs& inputs, bool profile);
+  /// Starts a run; `trace` may be null.
+  StagedRun start(const RunInputs& inputs, RunTrace* trace = nullptr);
   void wait(Ticket ticket);
   bool is_done(Ticket ticket);
   void on_complete(Ticket ticket, std::function<void(std::exception_ptr)> callback);
-  std::vector<double> times_ns(Ticket ticket);
-  HostTensor read(const View& view, const PlanTensor& tensor);
+  HostTensor read(const DeviceTensor& tensor);
+  HostValue read(const RunInput& value);
   void wait_all();
   const std::shared_ptr<ModelState>& model() const { return model_; }
 
@@ -59,7 +76,18 @@ class SessionCore {
   void fill_arena(const ActivationSet& set);
   void check_guards(const ActivationSet& set, const Submission& submission);
   View input_view(ActivationSet& set, size_t index, const PlanTensor& tensor,
-                  const RunInput& input);
+                  const RunTensor& input);
+  Submission submit(const std::shared_ptr<const Plan>& plan, const StageInputs& inputs,
+                    RunTrace* trace);
+
+  // Stages (staged_run.cpp).
+  struct StageResults;
+  std::vector<RunInput> run_stages(StageTree& tree, const RunInputs& inputs, RunTrace* trace);
+  RunInput resolve(const ValueSource& source, const StageResults& results);
+  std::vector<RunInput> run_loop(const LoopCall& call, StageTree& body, const StageResults& results,
+                                 RunTrace* trace);
+  RunTensor slice(const RunInput& input, int64_t index);
+  DeviceTensor stack(const LoopCall& call, std::vector<RunInput> parts, bool backwards);
 
   std::shared_ptr<ModelState> model_;
   std::recursive_mutex mutex_;
@@ -70,6 +98,6 @@ class SessionCore {
   Ticket last_;
 };
 
-std::shared_ptr<Run> make_run(std::shared_ptr<SessionCore> core, Submission submission);
+std::shared_ptr<Run> make_run(std::shared_ptr<SessionCore> core, StagedRun run);
 
 }  // namespace dlk

@@ -176,6 +176,9 @@ void bind_views(py::module_& m) {
             return array_from_tensor(v.value.data, false);
           },
           "of constants and variables: a read-only array that shares the memory")
+      .def_property_readonly(
+          "type", [](const ValueView& v) { return std::string(value_type_name(v.value.type)); },
+          "of inputs: \"tensor\", \"sequence\", \"optional\" or \"optional_sequence\"")
       .def_property_readonly("trainable", [](const ValueView& v) { return v.value.trainable; })
       .def_property_readonly("producer",
                              [](const ValueView& v) -> std::optional<NodeId> {
@@ -255,11 +258,15 @@ void bind_building(py::class_<Graph, std::shared_ptr<Graph>>& graph) {
   graph
       .def(
           "add_input",
-          [](Graph& g, const std::string& name, const std::string& dtype,
-             const py::sequence& shape) {
-            return g.add_input(name, dtype_of_name(dtype), shape_from_python(shape));
+          [](Graph& g, const std::string& name, const std::string& dtype, const py::sequence& shape,
+             const std::string& type) {
+            const auto parsed = parse_value_type(type);
+            if (!parsed) throw_invalid("unknown type '" + type + "' of input '" + name + "'");
+            return g.add_input(name, dtype_of_name(dtype), shape_from_python(shape), *parsed);
           },
-          py::arg("name"), py::arg("dtype"), py::arg("shape"))
+          py::arg("name"), py::arg("dtype"), py::arg("shape"), py::arg("type") = "tensor",
+          "type: \"tensor\", \"sequence\", \"optional\" or \"optional_sequence\"; dtype and shape "
+          "are of the tensors.")
       .def(
           "add_constant",
           [](Graph& g, const std::string& name, const py::object& array, const std::string& dtype) {

@@ -10,17 +10,37 @@ namespace {
 
 using Progress = std::function<void(const std::string&, size_t, size_t)>;
 
+RunTensor run_tensor(const py::handle& value) {
+  if (py::isinstance<DeviceTensor>(value)) return value.cast<DeviceTensor>();
+  return tensor_from_array(value);
+}
+
+RunInput run_input(const py::handle& value) {
+  if (value.is_none()) return Absent{};
+  if (!py::isinstance<py::list>(value)) {
+    return std::visit([](auto&& tensor) -> RunInput { return std::move(tensor); },
+                      run_tensor(value));
+  }
+  TensorList list;
+  for (py::handle item : value) list.items.push_back(run_tensor(item));
+  return list;
+}
+
 RunInputs run_inputs(const py::dict& inputs) {
   RunInputs converted;
-  for (auto item : inputs) {
-    auto name = item.first.cast<std::string>();
-    if (py::isinstance<DeviceTensor>(item.second)) {
-      converted.emplace(name, item.second.cast<DeviceTensor>());
-    } else {
-      converted.emplace(name, tensor_from_array(item.second));
-    }
-  }
+  for (auto item : inputs)
+    converted.emplace(item.first.cast<std::string>(), run_input(item.second));
   return converted;
+}
+
+py::object python_value(const HostValue& value) {
+  if (const auto* tensor = std::get_if<HostTensor>(&value)) return array_from_tensor(*tensor, true);
+  if (std::holds_alternative<Absent>(value)) return py::none();
+  py::list items;
+  for (const HostTensor& item : std::get<std::vector<HostTensor>>(value)) {
+    items.append(array_from_tensor(item, true));
+  }
+  return items;
 }
 
 std::shared_ptr<Model> make_model(const Graph& graph, std::shared_ptr<Device> device,
@@ -83,14 +103,16 @@ void bind_run(py::module_& m) {
       .def(
           "read",
           [](Run& r, const std::string& name) {
-            HostTensor tensor;
+            HostValue value;
             {
               py::gil_scoped_release release;
-              tensor = r.read(name);
+              value = r.read_value(name);
             }
-            return array_from_tensor(tensor, true);
+            return python_value(value);
           },
-          py::arg("name"), "Waits and returns an output in host memory.")
+          py::arg("name"),
+          "Waits and returns an output in host memory: an array, a list of arrays for a sequence, "
+          "None for an absent optional.")
       .def(
           "output", [](Run& r, const std::string& name) { return r.output(name); }, py::arg("name"),
           "An output in device memory, without a wait.")
@@ -131,15 +153,13 @@ void bind_session(py::module_& m) {
           "run",
           [](Session& s, const py::dict& inputs) {
             RunInputs converted = run_inputs(inputs);
-            std::map<std::string, HostTensor> outputs;
+            std::map<std::string, HostValue> outputs;
             {
               py::gil_scoped_release release;
-              outputs = s.run(converted);
+              outputs = s.run_values(converted);
             }
-            std::map<std::string, py::array> arrays;
-            for (const auto& [name, tensor] : outputs) {
-              arrays.emplace(name, array_from_tensor(tensor, true));
-            }
+            std::map<std::string, py::object> arrays;
+            for (const auto& [name, value] : outputs) arrays.emplace(name, python_value(value));
             return arrays;
           },
           py::arg("inputs"))
@@ -164,7 +184,9 @@ void bind_model(py::module_& m) {
       .def_readonly("name", &InputInfo::name)
       .def_property_readonly("dtype",
                              [](const InputInfo& i) { return std::string(dtype_name(i.dtype)); })
-      .def_property_readonly("shape", [](const InputInfo& i) { return shape_to_python(i.shape); });
+      .def_property_readonly("shape", [](const InputInfo& i) { return shape_to_python(i.shape); })
+      .def_property_readonly(
+          "type", [](const InputInfo& i) { return std::string(value_type_name(i.type)); });
   py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A graph with its weights on one device.")
       .def(py::init(&make_model), py::arg("graph"), py::arg("device"), py::arg("dtype") = "float32",
            py::arg("accumulate_fp16") = false, py::arg("fuse") = true,

@@ -205,10 +205,9 @@ def test_sparse_weights_and_sequences() -> None:
     with pytest.raises(ValueError, match="sparse"):
         load_graph(model)
     model = small_model()
-    model.graph.input[0].type.CopyFrom(
-        helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, [2]))
-    )
-    with pytest.raises(ValueError, match="no tensor"):
+    tensors = helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, [2]))
+    model.graph.input[0].type.CopyFrom(helper.make_sequence_type_proto(tensors))
+    with pytest.raises(ValueError, match="no sequences of sequences"):
         load_graph(model)
 
 

@@ -46,7 +46,7 @@ class Prepared(BackendRep):
         """The outputs, in order. NothingDispatched where the host computed numbers."""
         names = [value.name for value in self._graph.inputs]
         feeds = {
-            n: v if isinstance(v, list) else np.asarray(v)
+            n: np.asarray(v) if isinstance(v, np.generic) else v
             for n, v in zip(names, inputs, strict=False)
         }
         results = self._session.run(feeds)

@@ -13,12 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .custom import CustomNode, CustomOp
+from .explain import Explanation, explain
+
 if TYPE_CHECKING:
     import onnx
 
     from dlk import _core
 
-__all__ = ["load_graph"]
+__all__ = ["CustomNode", "CustomOp", "Explanation", "explain", "load_graph"]
 
 MAX_FILE_BYTES = 1 << 31  # protobuf's own limit
 
@@ -28,13 +31,15 @@ def load_graph(
     *,
     external_data: str | os.PathLike[str] | None = None,
     input_shapes: Mapping[str, Sequence[int | str | None]] | None = None,
+    custom_ops: Mapping[str, CustomOp] | None = None,
 ) -> _core.Graph:
     """Reads an ONNX model.
 
     `source` is a path, the bytes of a file, or a ModelProto. `external_data` is the folder that
     weights stored outside of the file lie in (by default the file's own); nothing outside of it is
     read. `input_shapes` replaces the declared shapes of inputs: numbers, names of open dimensions,
-    or None. Symbolic dimensions stay symbolic in the graph.
+    or None. Symbolic dimensions stay symbolic in the graph. `custom_ops` gives a graph for each
+    node of an operator that dlk does not know: {"DOMAIN::OPERATOR": function of a `CustomNode`}.
 
     Raises ValueError for damaged, hostile and too new files and for element types that dlk does
     not hold, FileNotFoundError for a path that is not there, ImportError without `onnx`.
@@ -71,7 +76,8 @@ def load_graph(
         model = parse_model(data, name)
     if not model.opset_import and model.ir_version >= 3:
         raise ValueError(f"{name} names no operator set; the file is truncated or damaged")
-    graph: _core.Graph = Builder(Graph, _local_functions(model), folder, model, has_operator).build(
+    builder = Builder(Graph, _local_functions(model), folder, model, has_operator, custom_ops)
+    graph: _core.Graph = builder.build(
         model.graph, opset_versions(model.opset_import), input_shapes or {}
     )
     graph.info.text = _info(model, name)

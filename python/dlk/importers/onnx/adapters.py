@@ -348,8 +348,30 @@ def _dft(node: Node, context: Context) -> Node:
     return node
 
 
-def _scan_8(node: Node, _context: Context) -> Node:
-    raise _fail(node, "Scan of opset 8 is not read; convert the model to opset 9 or later")
+def _scan_8(node: Node, context: Context) -> None:
+    """Opset 8: a batch axis before all others, and lengths of sequences."""
+    if node.input(0):
+        raise _fail(node, "sequence_lens of opset 8 is not read; convert the model to opset 9")
+    inputs, outputs = node.inputs[1:], node.outputs
+    scanned = int(node.attributes["num_scan_inputs"])
+    shape = context.shape(inputs[-1])
+    if not shape or shape[0] is None:
+        raise _fail(node, "the batch size of a Scan of opset 8 must be declared")
+    attributes = {k: v for k, v in node.attributes.items() if k != "directions"}
+    attributes["scan_input_directions"] = list(node.attributes.get("directions", [0] * scanned))
+    axis = context.constant(_ints([0]), f"{outputs[0]}/axis")
+    made: list[list[str]] = [[] for _ in outputs]
+    for item in range(shape[0]):
+        index = context.constant(_ints(item), f"{outputs[0]}/item")
+        given = [context.emit("Gather", [n, index], f"{n}/item", axis=0) for n in inputs]
+        names = [f"{name}/{item}" if name else "" for name in outputs]
+        context.emit("Scan", given, names, **attributes)
+        for rows, name in zip(made, names, strict=True):
+            if name:
+                rows.append(context.emit("Unsqueeze", [name, axis], f"{name}/row"))
+    for rows, name in zip(made, outputs, strict=True):
+        if name:
+            context.emit("Concat", rows, [name], axis=0)
 
 
 def _gemm(node: Node, _context: Context) -> Node:

@@ -15,6 +15,7 @@ import onnx
 from onnx import AttributeProto
 
 from .adapters import ALWAYS, NEWEST_OPSET, adapt, check_cast_targets
+from .custom import CustomNode, CustomOp, inline_graph
 from .definitions import definition
 from .node import Node, bound, decode_node, normal_domain
 from .tensors import DTYPE_NAMES, dtype_name, read_tensor
@@ -33,7 +34,7 @@ _ANY: Type = ("float32", None)  # undeclared; inference takes a subgraph's from 
 def read_dims(type_proto: onnx.TypeProto, what: str) -> Type:
     """Element type and shape of a tensor type; None as the shape where it declares no rank."""
     if type_proto.WhichOneof("value") != "tensor_type":
-        raise ValueError(f"{what} is no tensor; dlk has no sequence, map and optional types")
+        raise ValueError(f"{what} is no tensor")
     tensor = type_proto.tensor_type
     name = dtype_name(tensor.elem_type, what)
     if not tensor.HasField("shape"):
@@ -48,6 +49,23 @@ def read_dims(type_proto: onnx.TypeProto, what: str) -> Type:
         else:  # unnamed, or a negative number, which old exporters wrote for "any"
             dims.append(None)
     return name, dims
+
+
+def value_type(proto: onnx.TypeProto, what: str) -> tuple[str, onnx.TypeProto]:
+    """How a graph holds a value ("tensor", "sequence", "optional", "optional_sequence"), and the
+    type of its tensors."""
+    kind, inner = "tensor", proto
+    if inner.WhichOneof("value") == "optional_type":
+        kind, inner = "optional", inner.optional_type.elem_type
+    if inner.WhichOneof("value") == "sequence_type":
+        kind = "optional_sequence" if kind == "optional" else "sequence"
+        inner = inner.sequence_type.elem_type
+    if inner.WhichOneof("value") != "tensor_type":
+        raise ValueError(
+            f"{what} is neither a tensor nor an optional or a sequence of tensors; dlk has no "
+            "maps, no sparse tensors and no sequences of sequences"
+        )
+    return kind, inner
 
 
 def _is_plain_tensor(proto: onnx.TypeProto) -> bool:
@@ -142,12 +160,14 @@ class Builder:
         folder: Path | None,
         model: onnx.ModelProto | None = None,
         is_built: Callable[[str], bool] = lambda _: True,
+        custom_ops: Mapping[str, CustomOp] | None = None,
     ) -> None:
         self._graph_type = graph_type
         self._functions = functions
         self._folder = folder
         self._model = model
         self._is_built = is_built
+        self._custom_ops = dict(custom_ops or {})
         self._inferred: dict[str, Type] | None = None
 
     # Graphs and functions
@@ -173,7 +193,12 @@ class Builder:
         for value in proto.input:
             if value.name in scope.initializers:
                 continue  # IR versions before 4 listed weights as inputs too
-            name, dims = read_dims(value.type, f"input {value.name!r}")
+            kind, tensor_type = value_type(value.type, f"input {value.name!r}")
+            name, dims = read_dims(tensor_type, f"input {value.name!r}")
+            if kind != "tensor":
+                handle = graph.add_input(value.name, name, dims or [], kind)
+                scope.define(value.name, handle, "the graph")
+                continue
             if value.name in input_shapes:
                 dims = list(input_shapes[value.name])
             if dims is None:
@@ -303,6 +328,10 @@ class Builder:
             return
         if not any(node.outputs):
             raise ValueError(f"{node.label} has no outputs")
+        custom = self._custom_ops.get(f"{node.domain}::{node.op}")
+        if custom is not None:
+            self._custom(custom, node, scope)
+            return
         if node.domain == "" and node.op == "Constant":
             self._constant(node, scope)
             return
@@ -323,6 +352,31 @@ class Builder:
             node = adapted
             check_cast_targets(node)
         self.add_newest(node, scope)
+
+    def _custom(self, make: CustomOp, node: Node, scope: Scope) -> None:
+        """Asks who knows the operator for a graph and puts it in the node's place."""
+        present = [name for name in node.inputs if name]
+        values = [self.resolve(name, scope, node.label) for name in present]
+        request = CustomNode(
+            node.op,
+            node.domain,
+            scope.opsets.get(node.domain, 1),
+            node.name,
+            dict(node.attributes),
+            [self._type(name, scope) for name in present],
+            len(node.outputs),
+        )
+        part = make(request)
+        if len(part.inputs) != len(values) or len(part.outputs) < node.used_outputs():
+            raise ValueError(
+                f"{node.label}: the graph given for it has {len(part.inputs)} inputs and "
+                f"{len(part.outputs)} outputs; the node has {len(values)} and {len(node.outputs)}"
+            )
+        prefix = f"{scope.prefix}{node.name or node.op}/"
+        results = inline_graph(scope.graph, part, values, prefix)
+        for name, value in zip(node.outputs, results, strict=False):
+            if name:
+                scope.define(name, value, node.label)
 
     def add_newest(self, node: Node, scope: Scope) -> None:
         """Adds a node that is in its newest form."""

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 from onnx import AttributeProto
 
-from .tensors import read_tensor
+from .tensors import dtype_name, read_tensor
 
 
 @dataclass
@@ -130,10 +130,22 @@ def _decode_attribute(proto: AttributeProto, label: str, name: str, folder: Path
     if kind == AttributeProto.STRINGS:
         return [_text(s, label, name) for s in proto.strings]
     if kind == AttributeProto.TYPE_PROTO:
-        raise ValueError(f"{label}: dlk has no optional and sequence types (attribute {name!r})")
+        return type_text(proto.tp, f"{label}: attribute {name!r}")
     raise ValueError(
         f"{label}: attribute {name!r} is of a kind (number {kind}) that dlk does not read"
     )
+
+
+def type_text(proto: onnx.TypeProto, what: str) -> str:
+    """A type as ONNX writes it: "optional(seq(tensor(float32)))", with dlk's names of dtypes."""
+    kind = proto.WhichOneof("value")
+    if kind == "optional_type":
+        return f"optional({type_text(proto.optional_type.elem_type, what)})"
+    if kind == "sequence_type":
+        return f"seq({type_text(proto.sequence_type.elem_type, what)})"
+    if kind == "tensor_type":
+        return f"tensor({dtype_name(proto.tensor_type.elem_type, what)})"
+    raise ValueError(f"{what} is a type that dlk does not hold")
 
 
 _SCALARS = {

@@ -1,0 +1,1 @@
+"""Writers of other frameworks' files, one module a format."""
