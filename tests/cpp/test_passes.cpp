@@ -94,7 +94,9 @@ TEST_CASE("the branch that a condition chooses is inlined") {
   graph.add_output(graph.add_node("If", {condition, x}, branches)[0], "y");
   SpecializeOptions options;
   options.input_shapes = {{"x", {2}}, {"rate", {}}};
-  CHECK_THROWS_AS(specialize(graph, options), Error);  // the value of `rate` is needed
+  const Specialization waiting = specialize(graph, options);  // the value of `rate` is needed
+  REQUIRE(waiting.rest);
+  CHECK(waiting.rest->nodes().at(0).op == "If");
   for (const int64_t value : {8, 16}) {
     options.input_value = [&](const std::string&) {
       return HostTensor::from_ints(DType::kInt64, {}, {value});

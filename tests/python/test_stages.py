@@ -174,7 +174,7 @@ def test_sequences_and_optionals(device: Any, device_id: str, tmp_path: Any) -> 
     _core.save_dlk(_sequences(), path)
     graph = _core.load_dlk(path)
     assert [value.type for value in graph.inputs] == ["sequence", "optional", "tensor"]
-    model, session = _model(graph, device)
+    _, session = _model(graph, device)
     items = [np.arange(2, dtype=np.float32), np.ones(3, np.float32)]
     for at, extra in ((1, None), (0, np.float32(3)), (-1, None)):
         result = session.run({"items": items, "extra": extra, "at": np.array(at)})
