@@ -1,6 +1,5 @@
 // `accumulate_fp16`: sums of convolutions and matrix products are kept in float16. A sum of ones
 // tells: float16 cannot count beyond 2048, float32 can.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tests/cpp/engine_testing.h"
 
 using namespace dlk;

@@ -1,6 +1,5 @@
 // Weights of a mapped `.dlk` are used where they lie, on devices that can, and only where it is
 // safe.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <unistd.h>
 
 #include <cstring>

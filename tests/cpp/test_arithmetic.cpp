@@ -1,6 +1,5 @@
 // The arithmetic operators beyond single cases: kernels for GPUs and for CPU drivers agree, a new
 // batch size needs no new pipeline, and what cannot be computed is refused with its numbers.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <stdlib.h>
 
 #include "core/device/checked.h"

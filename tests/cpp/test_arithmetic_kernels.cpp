@@ -1,6 +1,5 @@
 // Every arithmetic kernel, in the variants that the operators ask for, parses, prints for each API
 // and compiles as Vulkan GLSL.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include "core/kernel/dialect.h"

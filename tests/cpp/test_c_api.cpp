@@ -1,5 +1,4 @@
 // dlk.h as a C program sees it: the checks of c_api.c on every device, and on an application's own.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <unistd.h>
 

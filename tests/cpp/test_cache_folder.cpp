@@ -1,5 +1,4 @@
 // The cache on disk: bounded, shared by processes, and harmless where it cannot be written.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/resource.h>

@@ -1,6 +1,5 @@
 // The checked device on the null backend: what can be foreseen is refused, by name, and nothing
 // else.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cstring>

@@ -1,5 +1,4 @@
 // Registry, arena, capabilities, completion thread, and the null backend.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cstdlib>

@@ -1,5 +1,4 @@
 // Parsing, errors with their positions, constant expressions, interfaces.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <algorithm>

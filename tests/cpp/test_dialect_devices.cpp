@@ -1,5 +1,4 @@
 // What the dialect says, run on every device: conversions, vectors, functions, locals, epilogues.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <cmath>
 #include <limits>
 #include <random>

@@ -1,5 +1,4 @@
 // What the printers write, in key fragments, and that glslang takes all of it.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <chrono>

@@ -1,5 +1,4 @@
 // The GEMM kernels, in all their variants, against double precision on the host.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <cmath>
 #include <random>
 

@@ -1,4 +1,3 @@
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "core/ops/op_util.h"
 #include "tests/cpp/engine_testing.h"
 

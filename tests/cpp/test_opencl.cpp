@@ -1,5 +1,4 @@
 // The OpenCL backend: what every device must do, and what is OpenCL's own.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "backends/opencl/caps.h"
 #include "backends/opencl/device.h"
 #include "backends/opencl/external.h"

@@ -1,6 +1,5 @@
 // The OpenCL backend on machines without a loader, and without a driver. The loader is opened once
 // a process, so each case runs in a child.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tests/cpp/missing_backend.h"
 
 using namespace dlk;

@@ -1,4 +1,3 @@
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "core/graph/passes.h"
 #include "core/graph/specialize.h"
 #include "core/kernel/library.h"

@@ -1,6 +1,5 @@
 // Defects put in on purpose, which guard words must catch: kernels that write outside of their
 // tensor, or read what nobody wrote.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "core/ops/op.h"
 #include "tests/cpp/engine_testing.h"
 

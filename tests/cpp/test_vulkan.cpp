@@ -1,5 +1,4 @@
 // The Vulkan backend through the device layer: what every backend must do, with kernels in GLSL.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <atomic>
 #include <chrono>
 #include <condition_variable>

@@ -1,6 +1,5 @@
 // The driver's pipeline cache on disk: written when the device is closed, given back to the driver
 // by the next one, and harmless when it is wrong.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cstdlib>

@@ -1,6 +1,5 @@
 // What the validation layer must catch: a barrier that is missing. Runs with
 // DLK_VULKAN_VALIDATION=1, which it sets itself before the process makes its one instance.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "tests/cpp/vulkan_testing.h"
 
 using namespace dlk;
