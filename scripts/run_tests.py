@@ -72,6 +72,7 @@ def lint() -> bool:
         command("mypy", "python/dlk"),
         command("clang-format", "--dry-run", "--Werror", *sources),
         command(PYTHON, "scripts/check_structure.py"),
+        command(PYTHON, "scripts/build_docs.py"),
     ]
     return all(results)
 

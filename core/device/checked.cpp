@@ -365,6 +365,7 @@ class CheckedDevice : public Device {
  public:
   explicit CheckedDevice(std::shared_ptr<Device> inner)
       : inner_(std::move(inner)), live_(std::make_shared<LiveSet>()), caps_(inner_->caps()) {
+    hide_features();
     const char* shapes = std::getenv("DLK_KERNEL_SHAPES");
     if (shapes == nullptr || std::string_view(shapes) != "gpu") return;
     caps_.is_cpu = false;
@@ -413,6 +414,18 @@ class CheckedDevice : public Device {
   }
 
  private:
+  void hide_features() {
+    const char* setting = std::getenv("DLK_HIDE_CAPS");
+    std::string_view names = setting ? setting : "";
+    while (!names.empty()) {
+      const std::string_view name = names.substr(0, names.find(','));
+      names.remove_prefix(std::min(name.size() + 1, names.size()));
+      if (!clear_flag(caps_, name)) {
+        throw_invalid("DLK_HIDE_CAPS: there is no feature '" + std::string(name) + "'");
+      }
+    }
+  }
+
   void check_code(const KernelCode& code) const {
     const std::string who = "kernel '" + code.name + "'";
     if (code.name.empty()) throw_invalid("compile: the kernel has no name");

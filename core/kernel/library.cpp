@@ -81,6 +81,7 @@ class Library : public KernelLibrary {
       std::shared_ptr<Kernel> kernel = build(request, key);
       const std::lock_guard lock(mutex_);
       ++stats_.pipelines;
+      built_.push_back(request);
       promise.set_value(kernel);
       return kernel;
     } catch (...) {
@@ -99,6 +100,11 @@ class Library : public KernelLibrary {
   KernelLibraryStats stats() const override {
     const std::lock_guard lock(mutex_);
     return stats_;
+  }
+
+  std::vector<KernelRequest> built() const override {
+    const std::lock_guard lock(mutex_);
+    return built_;
   }
 
  private:
@@ -143,6 +149,7 @@ class Library : public KernelLibrary {
   mutable std::mutex mutex_;
   std::map<std::string, KernelInterface> interfaces_;
   std::map<std::string, KernelFuture> kernels_;
+  std::vector<KernelRequest> built_;
   KernelLibraryStats stats_;
 };
 

@@ -34,6 +34,8 @@ class KernelLibrary {
       const std::vector<KernelRequest>& requests,
       const std::function<void(size_t, size_t)>& progress = {}) = 0;
   virtual KernelLibraryStats stats() const = 0;
+  /// The variants that were built or loaded, in order.
+  virtual std::vector<KernelRequest> built() const = 0;
 };
 
 }  // namespace dlk

@@ -160,6 +160,10 @@ void bind_kernels(py::module_& m) {
       },
       py::arg("device"),
       "Compiled variants of a device: pipelines, disk_hits, disk_misses, memory_hits.");
+  m.def(
+      "built_kernels",
+      [](const std::shared_ptr<Device>& device) { return KernelLibrary::of(device)->built(); },
+      py::arg("device"), "The variants that were built or loaded on a device, in order.");
 }
 
 }  // namespace dlk::python

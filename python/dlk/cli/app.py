@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dlk import __version__
-from dlk.cli import bench, classify, convert, devices, info, kernels, parity
+from dlk.cli import bench, classify, convert, devices, info, kernels, parity, profile
 from dlk.cli import run as run_command
 from dlk.errors import USER_ERRORS, describe
 
@@ -52,6 +52,7 @@ app.command("run")(run_command.run)
 app.command("convert")(convert.convert)
 app.command("info")(info.info)
 app.command("bench")(bench.bench)
+app.command("profile")(profile.profile)
 app.command("parity")(parity.parity)
 app.command("kernels")(kernels.kernels)
 
