@@ -47,9 +47,9 @@ def install(for_tests: bool) -> dict[str, str]:
         requirements += ["-r", str(ROOT / "scripts" / "requirements-test.txt")]
     pip(requirements, "Python packages")
     path = {"PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(VENV)}
-    options = [option for define in build.pop("defines", "").split() for option in ("-C", define)]
-    pip(["--no-build-isolation", "-v", "-C", "build-dir=build/python", *options, str(ROOT)],
-        "build dlk", {**path, **build})  # fmt: skip
+    # Variables, because pip's option for them is newer than the pip of Debian 12.
+    build["SKBUILD_BUILD_DIR"] = "build/python"
+    pip(["--no-build-isolation", "-v", str(ROOT)], "build dlk", {**path, **build})
     remember(runtime)
     return {**path, **build, **runtime}
 
@@ -126,7 +126,7 @@ def substitutes(missing: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         library = root / "lib" / (sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu")
         build = {"CMAKE_PREFIX_PATH": str(root), "CPATH": str(root / "include")}
         if f"lib{version}-dev" in names:
-            build["defines"] = f"cmake.define.Python_INCLUDE_DIR={root / 'include' / version}"
+            build["SKBUILD_CMAKE_DEFINE"] = f"Python_INCLUDE_DIR={root / 'include' / version}"
         if "ocl-icd-libopencl1" in names:
             runtime["DLK_OPENCL_LIBRARY"] = str(library / "libOpenCL.so.1")
         if "libvulkan1" in names:
@@ -139,7 +139,7 @@ def substitutes(missing: list[str]) -> tuple[dict[str, str], dict[str, str]]:
             runtime["DLK_OPENCL_LIBRARY"] = str(loader)
         if not Path("/usr/include/vulkan/vulkan.h").exists():
             say("no Vulkan headers: this build of dlk has OpenCL only")
-            build["defines"] = "cmake.define.DLK_ENABLE_VULKAN=OFF"
+            build["SKBUILD_CMAKE_DEFINE"] = "DLK_ENABLE_VULKAN=OFF"
     if "pocl-opencl-icd" in missing:
         runtime["OCL_ICD_VENDORS"] = str(pypi_driver())
     if "mesa-vulkan-drivers" in missing:
