@@ -13,6 +13,15 @@ ConcreteNode copy_node(const std::string& name) {
   return node;
 }
 
+/// Refused here and not when it is allocated: by then there would be a command for each part of it.
+void check_size(const Storage& storage, const Caps& caps) {
+  if (storage.size_bytes <= caps.max_buffer_bytes) return;
+  throw Error(ErrorCode::kOutOfMemory,
+              "'" + storage.name + "' needs " + std::to_string(storage.size_bytes) +
+                  " bytes; one buffer of " + caps.id + " has at most " +
+                  std::to_string(caps.max_buffer_bytes) + ": use smaller inputs");
+}
+
 /// Outputs that are not their slot's storage already are copied there.
 void copy_outputs(const LowerState& state, Lowered& lowered) {
   const ConcreteGraph& graph = state.graph;
@@ -25,6 +34,7 @@ void copy_outputs(const LowerState& state, Lowered& lowered) {
     slot.index = static_cast<uint32_t>(i);
     slot.name = graph.output_names[i];
     slot.size_bytes = static_cast<uint64_t>(view.elements()) * dtype_size(view.dtype);
+    check_size(slot, *state.options.caps);
     TensorView target{static_cast<int32_t>(lowered.storages.size()), view.dtype, view.shape,
                       contiguous_strides(view.shape), 0};
     lowered.storages.push_back(std::move(slot));
@@ -62,6 +72,11 @@ Lowered lower_graph(const ConcreteGraph& graph, Layout layout, const LowerOption
   Lowered lowered;
   lowered.storages = std::move(layout.storages);
   const LowerState state{graph, layout.views, options};
+  for (const Storage& storage : lowered.storages) {
+    const bool planned =
+        storage.kind == StorageKind::kArena || storage.kind == StorageKind::kOutput;
+    if (planned) check_size(storage, *options.caps);
+  }
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     if (layout.in_place_of_kernel[n]) continue;
     const ConcreteNode& node = graph.nodes[n];

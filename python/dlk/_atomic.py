@@ -29,6 +29,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary = folder / target.name
         yield temporary
         os.replace(temporary, target)
+    except OSError as error:
+        if error.filename is None:  # a full disk: write() does not know the file's name
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -202,7 +202,7 @@ def in_flight(device_id: str) -> Row:
 
 
 def parity(device_id: str) -> Row:
-    from tests.parity.expectations import unsupported_reason, xfail_reason
+    from tests.parity.expectations import refusal_reason, xfail_reason
     from tests.parity.passport import measure
 
     entries = measure(device(device_id))
@@ -211,7 +211,7 @@ def parity(device_id: str) -> Row:
         e["case"]
         for e in entries
         if (e["status"] == "failed" and not xfail_reason(caps, e["case"]))
-        or (e["status"] == "unsupported" and not unsupported_reason(caps, e["case"]))
+        or (e["status"] == "unsupported" and not refusal_reason(caps, e["reason"]))
     ]
     return f"{len(bad)} of {len(entries)}", "0", not bad and bool(entries)
 

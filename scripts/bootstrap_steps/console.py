@@ -64,7 +64,7 @@ def run(command: list[str], title: str, log: Path, env: dict[str, str] | None = 
     """Runs a command with a bar from its ``[n/m]`` lines; its output goes to the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: list[str] = []
-    with log.open("a", encoding="utf-8") as file:
+    with log.open("a", buffering=1, encoding="utf-8") as file:
         file.write(f"\n$ {' '.join(command)}\n")
         stage = Stage(title)
         try:

@@ -14,7 +14,14 @@ from .harness import load_cases, run_variant, variants
 
 
 def entry(
-    device_id: str, op: str, dtype: str, case_id: str, relative: float, ulp: float, status: str
+    device_id: str,
+    op: str,
+    dtype: str,
+    case_id: str,
+    relative: float,
+    ulp: float,
+    status: str,
+    reason: str = "",
 ) -> dict[str, Any]:
     """One result of one variant: `status` is passed, failed, xfailed or unsupported."""
     return {
@@ -25,6 +32,7 @@ def entry(
         "relative": relative,
         "ulp": ulp,
         "status": status,
+        "reason": reason,
     }
 
 
@@ -34,31 +42,32 @@ def build(entries: Iterable[dict[str, Any]], devices: Iterable[dict[str, Any]]) 
 
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for e in entries:
-        cell = (
-            table.setdefault(e["device"], {})
-            .setdefault(e["op"], {})
-            .setdefault(
-                e["dtype"],
-                {
-                    "cases": 0,
-                    "failed": 0,
-                    "unsupported": 0,
-                    "relative": 0.0,
-                    "ulp": 0.0,
-                    "worst": "",
-                },
-            )
-        )
+        by_dtype = table.setdefault(e["device"], {}).setdefault(e["op"], {})
+        cell = by_dtype.setdefault(e["dtype"], _empty_cell())
         cell["cases"] += 1
         cell["failed"] += e["status"] in ("failed", "xfailed")
         cell["unsupported"] += e["status"] == "unsupported"
-        if e["status"] == "passed" and e["relative"] >= cell["relative"]:
+        if e["status"] != "passed":
+            cell["problems"].append({"case": e["case"], "reason": e["reason"]})
+        elif e["relative"] >= cell["relative"]:
             cell.update(relative=e["relative"], ulp=max(e["ulp"], cell["ulp"]), worst=e["case"])
     return {
         "dlk": dlk.__version__,
         "date": datetime.date.today().isoformat(),
         "devices": list(devices),
         "forward": table,
+    }
+
+
+def _empty_cell() -> dict[str, Any]:
+    return {
+        "cases": 0,
+        "failed": 0,
+        "unsupported": 0,
+        "relative": 0.0,
+        "ulp": 0.0,
+        "worst": "",
+        "problems": [],
     }
 
 
@@ -78,17 +87,23 @@ def measure(
 
 
 def measure_one(c: Case, variant: Any, device: Any) -> dict[str, Any]:
+    """Runs one variant. Whatever goes wrong is part of the result: other variants still count."""
     relative = ulp = 0.0
+    status, reason = "failed", ""
     try:
         outcome = run_variant(variant, device)
-        relative, ulp = outcome.relative, outcome.ulp
-        good = not outcome.problem and relative <= c.tolerance_for(variant.dtype).bound
-        status = "passed" if good else "failed"
+        bound = c.tolerance_for(variant.dtype).bound
         if outcome.problem:
-            relative = ulp = 0.0
-    except NotImplementedError:
-        status = "unsupported"
-    return entry(device.id, c.op, variant.dtype, variant.id, relative, ulp, status)
+            reason = outcome.problem
+        elif outcome.relative > bound:
+            reason = f"error {outcome.relative:.2g}, allowed are {bound:.2g}"
+        else:
+            status, relative, ulp = "passed", outcome.relative, outcome.ulp
+    except NotImplementedError as error:
+        status, reason = "unsupported", str(error)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    return entry(device.id, c.op, variant.dtype, variant.id, relative, ulp, status, reason)
 
 
 def write(passport: dict[str, Any], path: Path) -> None:
@@ -130,6 +145,13 @@ def to_html(passport: dict[str, Any]) -> str:
     )
 
 
+def _details(cell: dict[str, Any]) -> str:
+    lines = "".join(
+        f"<li>{html.escape(p['case'])}: {html.escape(p['reason'])}" for p in cell["problems"][:20]
+    )
+    return f"<details><summary>why</summary><ul>{lines}</ul></details>"
+
+
 def _total(table: dict[str, dict[str, Any]]) -> str:
     cells = [cell for dtypes in table.values() for cell in dtypes.values()]
     text = f"{len(table)} operators, {sum(c['cases'] for c in cells)} cases"
@@ -143,9 +165,9 @@ def _cell(cell: dict[str, Any] | None) -> str:
     if cell is None:
         return "<td class=unsupported>no case</td>"
     if cell["failed"]:
-        return f"<td class=failed>{cell['failed']} of {cell['cases']} failed</td>"
+        return f"<td class=failed>{cell['failed']} of {cell['cases']} failed{_details(cell)}</td>"
     if cell["unsupported"] == cell["cases"]:
-        return "<td class=unsupported>unsupported</td>"
+        return f"<td class=unsupported>unsupported{_details(cell)}</td>"
     if cell["relative"] == 0.0:
         return f"<td>equal in {cell['cases']}</td>"
     return f"<td>{cell['relative']:.1e} ({cell['ulp']:.1f} ulp) in {cell['cases']}</td>"

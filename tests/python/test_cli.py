@@ -14,52 +14,8 @@ import pytest
 from dlk import _core
 from dlk.cli import main
 
-from .nets import classifier, dense, dense_reference, png, relative_error, save_onnx
-
-
-class Outcome:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        assert len(self.out.splitlines()) == 1
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs the command line in this process."""
-
-    def run(*words: object) -> Outcome:
-        with pytest.raises(SystemExit) as stopped:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        code = stopped.value.code
-        return Outcome(0 if code is None else int(code), out, err)
-
-    return run
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Path:
-    """A folder with a model of each kind, inputs and a photograph."""
-    _core.save_dlk(dense(), str(tmp_path / "dense.dlk"))
-    _core.save_dlk(classifier(), str(tmp_path / "colours.dlk"))
-    save_onnx(tmp_path / "dense.onnx")
-    np.savez(tmp_path / "x.npz", x=np.ones((2, 6), np.float32))
-    (tmp_path / "red.png").write_bytes(png())
-    return tmp_path
-
-
-def fails(outcome: Outcome, *words: str) -> None:
-    """One line on stderr that has these words, exit code 2, nothing on stdout."""
-    assert outcome.code == 2, outcome.err
-    assert outcome.out == ""
-    assert "Traceback" not in outcome.err
-    assert len(outcome.err.strip().splitlines()) == 1, outcome.err
-    for word in words:
-        assert word in outcome.err
+from .command import fails
+from .nets import dense_reference, relative_error
 
 
 def test_devices(call: Any, device_id: str) -> None:

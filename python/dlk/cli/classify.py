@@ -9,7 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from dlk import _progress
-from dlk.cli.common import DeviceOption, DtypeOption, JsonOption, load_model, print_json
+from dlk.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    WeightsOption,
+    load_model,
+    print_json,
+)
 
 __all__ = ["classify"]
 
@@ -21,6 +28,7 @@ def classify(
     model: Annotated[
         str, typer.Option("--model", metavar="NAME|PATH", help="A zoo network or a model file.")
     ] = DEFAULT_MODEL,
+    weights: WeightsOption = "",
     device: DeviceOption = "",
     dtype: DtypeOption = "float32",
     top: Annotated[int, typer.Option("--top", min=1, help="How many labels.")] = 5,
@@ -31,7 +39,7 @@ def classify(
 
     picture = images.load_image(image)
     with _progress.shown():
-        network = load_model(model, device, dtype)
+        network = load_model(model, device, dtype, weights)
         info = network.graph.info
         if not info.preprocessing:
             raise ValueError(

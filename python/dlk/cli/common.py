@@ -14,6 +14,7 @@ __all__ = [
     "DeviceOption",
     "DtypeOption",
     "JsonOption",
+    "WeightsOption",
     "check_dtype",
     "load_model",
     "print_json",
@@ -32,6 +33,15 @@ DeviceOption = Annotated[
 DtypeOption = Annotated[
     str, typer.Option("--dtype", metavar="DTYPE", help="Storage type: float32 or float16.")
 ]
+WeightsOption = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        metavar="PATH",
+        help="Weights for a zoo network: a state dict (.pth, .safetensors), or random.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
 
 _DTYPES = {"float32": "float32", "fp32": "float32", "f32": "float32",
@@ -45,12 +55,12 @@ def check_dtype(name: str) -> str:
     return _DTYPES[name.lower()]
 
 
-def load_model(source: str, device: str, dtype: str) -> Any:
+def load_model(source: str, device: str, dtype: str, weights: str = "") -> Any:
     """A model on a device; the device is looked for first, because that is quick."""
     import dlk
 
     where = dlk.Device(device)
-    return dlk.load(source, where, check_dtype(dtype))
+    return dlk.load(source, where, check_dtype(dtype), weights=weights or None)
 
 
 def print_json(value: Any) -> None:

@@ -9,7 +9,14 @@ import typer
 
 import dlk
 from dlk import _core, _progress
-from dlk.cli.common import DeviceOption, DtypeOption, JsonOption, check_dtype, print_json
+from dlk.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    WeightsOption,
+    check_dtype,
+    print_json,
+)
 from dlk.sources import load_graph
 
 __all__ = ["convert"]
@@ -18,6 +25,7 @@ __all__ = ["convert"]
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="A model file or a zoo network.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.dlk", help="The file to write.")],
+    weights: WeightsOption = "",
     device: DeviceOption = "",
     dtype: DtypeOption = "float32",
     json: JsonOption = False,
@@ -27,7 +35,7 @@ def convert(
         raise ValueError(f"{target}: end the name with .dlk")
     check_dtype(dtype)
     with _progress.shown():
-        graph = load_graph(source)
+        graph = load_graph(source, weights or None)
         graph.validate()
         if device:
             dlk.Model(graph, device, check_dtype(dtype)).plan()

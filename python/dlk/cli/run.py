@@ -11,7 +11,14 @@ import typer
 
 from dlk import _progress
 from dlk._atomic import atomic_path
-from dlk.cli.common import DeviceOption, DtypeOption, JsonOption, load_model, print_json
+from dlk.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    WeightsOption,
+    load_model,
+    print_json,
+)
 
 __all__ = ["run"]
 
@@ -24,6 +31,7 @@ def run(
     output: Annotated[
         Path, typer.Option("--output", metavar="Y.npz", help="Arrays under the output names.")
     ],
+    weights: WeightsOption = "",
     device: DeviceOption = "",
     dtype: DtypeOption = "float32",
     json: JsonOption = False,
@@ -33,7 +41,7 @@ def run(
 
     feeds = read_arrays(input)
     with _progress.shown():
-        network = load_model(model, device, dtype)
+        network = load_model(model, device, dtype, weights)
         plan = network.plan(feeds)
         start = time.perf_counter()
         results = network.run(feeds)
