@@ -86,11 +86,13 @@ def unpack(names: list[str]) -> Path:
     if plan.returncode:
         raise Failure(f"cannot fetch {', '.join(names)}: {plan.stderr.strip()[-300:]}")
     needed = [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst ")]
-    needed = [name for name in needed if not list(DEPS.glob(f"{name}_*.deb"))]
+    needed = [name for name in needed if not (DEPS / f"{name}.unpacked").exists()]
     if needed:
         command = ["sh", "-c", 'cd "$1"; shift; exec "$@"', "sh", str(DEPS), *apt, "download"]
         run([*command, *needed], f"Debian packages, unpacked ({len(needed)})", LOG)
     for name in needed:
         for package in DEPS.glob(f"{name}_*.deb"):
             subprocess.run(["dpkg", "-x", str(package), str(DEPS)], check=True)
+            package.unlink()
+        (DEPS / f"{name}.unpacked").touch()
     return DEPS

@@ -1,4 +1,4 @@
-"""Drivers that are unpacked in a folder: how loaders find them, and how they find their libraries."""
+"""Unpacked drivers: how loaders find them, and how they find their own libraries."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ def find_neighbours(library: Path, patchelf: str) -> None:
 def opencl_folder(driver: Path) -> Path:
     """A folder for OCL_ICD_VENDORS: this driver beside those of the system."""
     VENDORS.mkdir(parents=True, exist_ok=True)
+    for stale in VENDORS.glob("*.icd"):
+        stale.unlink()
     for file in Path("/etc/OpenCL/vendors").glob("*.icd"):
         (VENDORS / file.name).write_bytes(file.read_bytes())
     (VENDORS / "dlk-pocl.icd").write_text(f"{driver}\n")

