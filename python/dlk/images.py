@@ -180,8 +180,9 @@ def prepare(
     if steps.color == "BGR":
         pixels = pixels[:, :, ::-1]
     low, high = steps.range
-    scaled = pixels * np.float32((high - low) / 255.0) + np.float32(low)
-    result = (scaled - np.asarray(steps.mean, np.float32)) / np.asarray(steps.std, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever uses the result sees infinities
+        scaled = pixels * np.float32((high - low) / 255.0) + np.float32(low)
+        result = (scaled - np.asarray(steps.mean, np.float32)) / np.asarray(steps.std, np.float32)
     if steps.layout == "NCHW":
         result = result.transpose(2, 0, 1)
     return np.ascontiguousarray(result[None]).astype(dtype)
