@@ -94,7 +94,7 @@ Caps read_caps(MTL::Device* device, const std::string& backend, size_t index) {
   const Probed probed = probed_once(device);
   caps.subgroup_size = probed.subgroup_size;
   caps.subgroup_arithmetic = probed.subgroup_size != 0;
-  caps.cooperative_matrix = probed.simdgroup_matrix;
+  caps.simdgroup_matrix = probed.simdgroup_matrix;
   return caps;
 }
 

@@ -25,7 +25,8 @@ constexpr Flag kFlags[] = {DLK_FLAG(is_cpu),
                            DLK_FLAG(cooperative_matrix),
                            DLK_FLAG(timeline_semaphore),
                            DLK_FLAG(host_import),
-                           DLK_FLAG(timestamps)};
+                           DLK_FLAG(timestamps),
+                           DLK_FLAG(simdgroup_matrix)};
 #undef DLK_FLAG
 
 }  // namespace

@@ -69,6 +69,8 @@ class KernelSources {
   uint64_t hash() const;
   /// The interface of a variant; InvalidArgument for unknown kernels, constants and types.
   KernelInterface interface_of(const KernelRequest& request) const;
+  /// True where the kernel has gang tiles, which a device may lower in several ways.
+  bool has_tiles(const KernelRequest& request) const;
   /// Prints a variant: OpenCL C, GLSL (not yet SPIR-V) or MSL text with its calling convention.
   KernelCode print(const KernelRequest& request, KernelFormat format, const Caps& caps) const;
 

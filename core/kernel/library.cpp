@@ -109,6 +109,23 @@ class Library : public KernelLibrary {
 
  private:
   std::shared_ptr<Kernel> build(const KernelRequest& request, const std::string& key) {
+    if (device_->caps().simdgroup_matrix && request.lowering == "plain" &&
+        sources_.has_tiles(request)) {
+      // The same tiles on matrix units; what they do not take stays as it is.
+      KernelRequest faster = request;
+      faster.lowering = "simdgroup";
+      try {
+        return build_one(faster, faster.key());
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::kCompileFailed && error.code() != ErrorCode::kUnsupported) {
+          throw;
+        }
+      }
+    }
+    return build_one(request, key);
+  }
+
+  std::shared_ptr<Kernel> build_one(const KernelRequest& request, const std::string& key) {
     if (format_ == KernelFormat::kNone) return device_->compile(interface_only(request));
     const std::string disk_key =
         key_prefix_ + key + (request.source.empty() ? "" : "|source=" + request.source);

@@ -152,7 +152,10 @@ std::string Printer::glsl_text(bool params_in_buffer) {
 
 std::string Printer::msl_text() {
   const std::vector<BufferVar> buffers = bound_buffers();
-  std::string text = "#include <metal_stdlib>\n#include <metal_atomic>\nusing namespace metal;\n";
+  const bool uses_simdgroups = !variant_.tiles.empty() && variant_.request->lowering == "simdgroup";
+  std::string text = "#include <metal_stdlib>\n#include <metal_atomic>\n";
+  if (uses_simdgroups) text += "#include <metal_simdgroup_matrix>\n";
+  text += "using namespace metal;\n";
   if (uses_bf16_vector_) text += with_width(target_.bf16_vector, variant_.vector_width);
   const auto& params = variant_.interface.params;
   if (!params.empty()) {
@@ -181,7 +184,13 @@ std::string Printer::msl_text() {
   text +=
       "    uint3 dlk_local [[thread_position_in_threadgroup]],\n"
       "    uint3 dlk_group [[threadgroup_position_in_grid]],\n"
-      "    uint3 dlk_groups [[threadgroups_per_grid]]) {\n";
+      "    uint3 dlk_groups [[threadgroups_per_grid]]";
+  if (uses_simdgroups) {
+    text +=
+        ",\n    uint dlk_simdgroup [[simdgroup_index_in_threadgroup]],\n"
+        "    uint dlk_lane [[thread_index_in_simdgroup]]";
+  }
+  text += ") {\n";
   return text + indented(local_arrays()) + body_ + "}\n";
 }
 

@@ -135,6 +135,9 @@ KernelCode Printer::print(const Caps& caps) {
   code.param_bytes = variant_.interface.param_bytes;
   code.group_size = variant_.interface.group_size;
   code.local_bytes = variant_.interface.local_bytes;
+  if (!variant_.tiles.empty()) {
+    code.required_subgroup_size = tile_lowering(variant_.request->lowering).subgroup_size();
+  }
   print_body();
   check_caps(caps);  // the body may have named double or long
   switch (target_.lang) {

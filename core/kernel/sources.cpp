@@ -159,6 +159,14 @@ KernelInterface KernelSources::interface_of(const KernelRequest& request) const 
   });
 }
 
+bool KernelSources::has_tiles(const KernelRequest& request) const {
+  return impl_->with_kernel(request, [](const KernelDecl& kernel, const Impl&) {
+    return std::any_of(
+        kernel.decls.begin(), kernel.decls.end(),
+        [](const dialect::HeaderDecl& decl) { return decl.kind == dialect::DeclKind::kAcc; });
+  });
+}
+
 KernelCode KernelSources::print(const KernelRequest& request, KernelFormat format,
                                 const Caps& caps) const {
   return impl_->with_kernel(request, [&](const KernelDecl& kernel, const Impl& functions) {

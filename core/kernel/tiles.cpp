@@ -434,7 +434,8 @@ void PlainLowering::each(Printer& printer, const Stmt* stmt) const {
 const TileLowering& tile_lowering(const std::string& name) {
   static const PlainLowering plain;
   if (name == "plain") return plain;
-  if (name == "coopmat" || name == "ptx" || name == "simdgroup") {
+  if (name == "simdgroup") return simdgroup_tiles();
+  if (name == "coopmat" || name == "ptx") {
     throw_unsupported("the tile lowering '" + name + "' is not built in; use 'plain'");
   }
   throw_invalid("there is no tile lowering '" + name +

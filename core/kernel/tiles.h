@@ -3,6 +3,7 @@
 // memory and a TM x TN micro-tile of the accumulator in the registers of each work-item.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -25,9 +26,12 @@ class TileLowering {
   /// One statement that is a tile_* call.
   virtual void call(Printer& printer, const Expr* expr) const = 0;
   virtual void each(Printer& printer, const Stmt* stmt) const = 0;
+  /// What KernelCode::required_subgroup_size becomes.
+  virtual uint32_t subgroup_size() const { return 0; }
 };
 
 /// Unsupported for a lowering that this build does not have.
 const TileLowering& tile_lowering(const std::string& name);
+const TileLowering& simdgroup_tiles();  // tiles_simdgroup.cpp
 
 }  // namespace dlk::dialect
