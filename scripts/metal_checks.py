@@ -3,10 +3,12 @@
 
     python scripts/metal_checks.py types    # for macOS, iOS and tvOS, against Apple's metal-cpp
     python scripts/metal_checks.py link     # a Mach-O for arm64 macOS, and what it imports
+    python scripts/metal_checks.py msl      # every kernel's text, and texts that must be refused
 
 ``link`` fails where the binary imports a library or a symbol, or the backend sends a selector, that
 ``tests/metal_checks/allowed_macos13.txt`` does not list, and where the list has one too many.
-Needs PyPI's ``ziglang``, which carries clang, libc++ and Darwin's C headers.
+Needs PyPI's ``ziglang``, which carries clang, libc++ and Darwin's C headers. ``msl`` needs the
+package dlk and ``metal_msl_check`` of a build with DLK_METAL_SIM (``--tool`` says where).
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ WARNINGS = [
     "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Werror",
 ]  # fmt: skip
 
+TOOL = Path("build/tests/metal_sim/metal_msl_check")
 JOBS = os.cpu_count() or 2
 
 
@@ -265,23 +268,78 @@ def check_link(headers: Path) -> str:
     )
 
 
+def emitted_texts(folder: Path) -> list[Path]:
+    """Every kernel of the library as MSL: storage types, and tiles on simdgroup matrices."""
+    from dlk import _core
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    seen: set[str] = set()
+    files = []
+    for name in _core.kernel_names():
+        for dtype in ("float32", "float16", "bfloat16"):
+            for lowering in ("plain", "simdgroup"):
+                types = {} if dtype == "float32" else {"T": dtype}
+                try:
+                    request = _core.KernelRequest(name, types=types, lowering=lowering)
+                    text = _core.print_kernel(request, "msl")["code"]
+                except (NotImplementedError, ValueError):
+                    continue  # no type T, float64, or tiles that the lowering does not take
+                except _core.Error as error:
+                    if lowering == "plain":
+                        raise Refused(f"{name} in {dtype}: {error}") from error
+                    continue
+                if text in seen:
+                    continue
+                seen.add(text)
+                files.append(folder / f"{name}.{dtype}.{lowering}.metal")
+                files[-1].write_text(text, encoding="utf-8")
+    return files
+
+
+def check_msl(tool: Path) -> str:
+    """Every emitted text is taken, and each text that Metal's compiler would refuse is refused.
+
+    Raises:
+        Refused: with the tool's words.
+    """
+    if not tool.exists():
+        raise Refused(f"{tool} is not there: build with -DDLK_METAL_SIM=ON")
+    files = emitted_texts(BUILD / "msl")
+    parts = [files[i::JOBS] for i in range(JOBS)]
+
+    def check(part: list[Path]) -> None:
+        run([str(tool), *map(str, part)], "emitted MSL")
+
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        list(pool.map(check, filter(None, parts)))
+    bad = sorted((CHECKS / "badmsl").glob("*.metal"))
+    taken = [
+        path.name for path in bad
+        if subprocess.run([str(tool), str(path)], capture_output=True).returncode == 0
+    ]  # fmt: skip
+    if taken:
+        raise Refused(f"not refused: {', '.join(taken)}")
+    return f"{len(files)} emitted texts are taken, {len(bad)} bad ones refused"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", nargs="+", choices=("types", "link"))
+    parser.add_argument("what", nargs="+", choices=("types", "link", "msl"))
+    parser.add_argument("--tool", type=Path, default=ROOT / TOOL, help="metal_msl_check")
     chosen = parser.parse_args()
-    checks = {"types": check_types, "link": check_link}
+    checks = {
+        "types": lambda: check_types(provide(BUILD / "metal_cpp")),
+        "link": lambda: check_link(provide(BUILD / "metal_cpp")),
+        "msl": lambda: check_msl(chosen.tool),
+    }
     failed = 0
-    try:
-        headers = provide(BUILD / "metal_cpp")
-    except RuntimeError as error:
-        print(error)
-        return 1
     for name in chosen.what:
         try:
-            print(f"{name}: {checks[name](headers)}", flush=True)
-        except Refused as refused:
+            print(f"{name}: {checks[name]()}", flush=True)
+        except RuntimeError as refused:
             print(f"{name}: {refused}", flush=True)
             failed += 1
     return 1 if failed else 0

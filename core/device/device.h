@@ -62,10 +62,10 @@ struct Caps {
   bool int16_storage = false;
   bool subgroup_arithmetic = false;
   bool cooperative_matrix = false;
-  bool simdgroup_matrix = false;  // Metal's 8 x 8 matrices, shown to work by a probe
   bool timeline_semaphore = false;
-  bool host_import = false;  // Device::adopt works
-  bool timestamps = false;   // per-command times (Device::record with profile)
+  bool host_import = false;       // Device::adopt works
+  bool timestamps = false;        // per-command times (Device::record with profile)
+  bool simdgroup_matrix = false;  // Metal's 8 x 8 matrices, shown to work by a probe
 };
 
 /// The names and values of the boolean fields of Caps, in order.
