@@ -1,5 +1,6 @@
 #include "tests/metal_sim/msl/translate.h"
 
+#include <algorithm>
 #include <array>
 #include <cctype>
 #include <map>
@@ -40,6 +41,7 @@ class Translator {
 
   Translation run() {
     check_words();
+    check_address_spaces();
     for (size_t at = 0; (at = find_word(text_, "kernel", at)) != std::string::npos;) {
       at = read_kernel(at);
     }
@@ -77,6 +79,37 @@ class Translator {
     if (at != std::string::npos && language_version_ < 0x30001) {
       error(at, "unknown type name 'bfloat' (it needs language version 3.1)");
     }
+  }
+
+  /// Every pointer and reference names its address space: clang would take one that does not.
+  void check_address_spaces() {
+    for (size_t at = 0; at < text_.size(); ++at) {
+      if (!is_word(text_[at]) || (at > 0 && is_word(text_[at - 1]))) continue;
+      const std::string_view word = word_at(text_, at);
+      if (!is_scalar_type(word) && !is_vector_type(word)) continue;
+      const size_t next = skip_space(text_, at + word.size());
+      if (next >= text_.size() || (text_[next] != '*' && text_[next] != '&')) continue;
+      std::string_view before = word_before(at);
+      if (before == "const")
+        before = word_before(static_cast<size_t>(before.data() - text_.data()));
+      if (before != "device" && before != "constant" && before != "threadgroup" &&
+          before != "thread" && before != "volatile") {
+        error(at, "a pointer or reference to '" + std::string(word) + "' has no address space");
+      }
+    }
+  }
+
+  std::string_view word_before(size_t at) const {
+    while (at > 0 && std::isspace(static_cast<unsigned char>(text_[at - 1]))) --at;
+    const size_t end = at;
+    while (at > 0 && is_word(text_[at - 1])) --at;
+    return std::string_view(text_).substr(at, end - at);
+  }
+
+  static bool is_scalar_type(std::string_view word) {
+    constexpr std::string_view kTypes[] = {"bool", "char",  "uchar", "short", "ushort", "int",
+                                           "uint", "float", "half",  "long",  "ulong",  "bfloat"};
+    return std::find(std::begin(kTypes), std::end(kTypes), word) != std::end(kTypes);
   }
 
   /// A helper function of the kernel may hold the barrier: the whole text counts.
