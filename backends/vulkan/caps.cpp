@@ -81,6 +81,9 @@ struct PropertyChain {
     if (device.api_version >= VK_API_VERSION_1_2 || device.has("VK_KHR_driver_properties")) {
       add(driver, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES);
     }
+    if (device.api_version >= VK_API_VERSION_1_2) {
+      add(float_controls, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES);
+    }
     if (device.api_version >= VK_API_VERSION_1_3 || device.has("VK_KHR_maintenance4")) {
       add(maintenance4, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES);
     }
@@ -109,6 +112,7 @@ struct PropertyChain {
   VkPhysicalDeviceSubgroupProperties subgroup{};
   VkPhysicalDeviceMaintenance3Properties maintenance3{};
   VkPhysicalDeviceDriverProperties driver{};
+  VkPhysicalDeviceFloatControlsProperties float_controls{};
   VkPhysicalDeviceMaintenance4Properties maintenance4{};
   VkPhysicalDeviceSubgroupSizeControlProperties subgroup_size{};
   VkPhysicalDeviceExternalMemoryHostPropertiesEXT host{};
@@ -361,6 +365,7 @@ bool describe_device(const Instance& instance, VkPhysicalDevice handle,
   fill_identity(out, chain);
   fill_limits(out, chain);
   fill_features(out);
+  out.preserves_nan = chain.float_controls.shaderSignedZeroInfNanPreserveFloat32 == VK_TRUE;
   read_matrix_shapes(instance, out);
   return true;
 }

@@ -40,7 +40,8 @@ struct PhysicalDevice {
   VkPhysicalDeviceProperties properties{};
   VkPhysicalDeviceMemoryProperties memory{};
   std::array<uint8_t, VK_UUID_SIZE> uuid{};
-  VulkanFeatures features;  // supported; of a wrapped device: enabled
+  VulkanFeatures features;     // supported; of a wrapped device: enabled
+  bool preserves_nan = false;  // 32-bit arithmetic can be told to keep NaN
   uint32_t queue_family = 0;
   uint32_t queue_count = 1;
   uint32_t timestamp_bits = 0;

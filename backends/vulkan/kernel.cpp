@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "backends/vulkan/float_controls.h"
 #include "backends/vulkan/result.h"
 
 namespace dlk::vulkan {
@@ -85,9 +86,10 @@ uint32_t VulkanKernel::block_bytes() const {
 VkShaderModule VulkanKernel::make_module() {
   std::vector<uint32_t> words(code_.code.size() / 4);
   std::memcpy(words.data(), code_.code.data(), code_.code.size());
+  if (context_->physical().preserves_nan) words = with_nan_preserved(words);
   VkShaderModuleCreateInfo info{};
   info.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO;
-  info.codeSize = code_.code.size();
+  info.codeSize = words.size() * sizeof(uint32_t);
   info.pCode = words.data();
   VkShaderModule module = VK_NULL_HANDLE;
   const VkResult result =
