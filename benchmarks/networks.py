@@ -51,6 +51,14 @@ def median_ms(action: Any, seconds: float = 3.0, least: int = 5) -> float:
     return statistics.median(times)
 
 
+def cpu_ms(action: Any, runs: int = 5) -> float:
+    """Processor time of a run, all threads: what a busy machine does not stretch."""
+    start = time.process_time()
+    for _ in range(runs):
+        action()
+    return (time.process_time() - start) * 1e3 / runs
+
+
 def run_network(name: str, chosen: argparse.Namespace) -> list[dict[str, Any]]:
     graph = dlk.zoo.build(name, weights="random")
     size = graph.inputs[0].shape[1:]
@@ -61,7 +69,7 @@ def run_network(name: str, chosen: argparse.Namespace) -> list[dict[str, Any]]:
         if peer == "onnxruntime":
             run = peers.onnxruntime_cpu(graph, batch, chosen.threads)
             reference = run()
-            row.update(dtype="float32", median_ms=median_ms(run))
+            row.update(dtype="float32", median_ms=median_ms(run), cpu_ms=cpu_ms(run))
         else:
             mode = peer.removeprefix("torch-")
             torch = peers.TorchGpu(name, graph, batch, mode)
@@ -86,6 +94,7 @@ def run_dlk(graph: Any, batch: Any, device: str, dtype: str, reference: Any) -> 
         feeds = {next(iter(model.inputs)): batch}
         result = measure(model, feeds, batch=len(batch)).to_dict()
         got = next(iter(model.run(feeds).values()))
+        row["cpu_ms"] = cpu_ms(lambda: model.run(feeds))
         plan = model.plan(feeds)
         row.update({k: result[k] for k in ("median_ms", "device_ms", "pipelined_ms", "runs")})
         row.update(dispatches=plan.dispatches, pipelines=plan.pipelines)
@@ -105,6 +114,7 @@ def machine() -> dict[str, Any]:
         "command": " ".join(["python", *sys.argv]),
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
+        "load": [round(load, 1) for load in os.getloadavg()],
         "devices": [
             {"id": d.id, "name": d.name, "driver": d.caps["driver"]} for d in dlk.devices()
         ],
@@ -121,7 +131,7 @@ def machine() -> dict[str, Any]:
 
 def markdown(result: dict[str, Any]) -> str:
     columns = ("network", "engine", "dtype", "batch", "median_ms", "device_ms", "pipelined_ms",
-               "dispatches", "pipelines", "relative_error", "error")  # fmt: skip
+               "cpu_ms", "dispatches", "pipelines", "relative_error", "error")  # fmt: skip
 
     def cell(row: dict[str, Any], key: str) -> str:
         value = row.get(key, "")
@@ -130,7 +140,8 @@ def markdown(result: dict[str, Any]) -> str:
         return str(value).replace("|", "/").replace("\n", " ")
 
     lines = [f"# Networks, {result['machine']['date']}", "",
-             f"GPU: {result['machine']['gpu'] or 'none'}; {result['machine']['cpus']} CPUs; "
+             f"GPU: {result['machine']['gpu'] or 'none'}; {result['machine']['cpus']} CPUs, "
+             f"load average {result['machine']['load'][0]} at the start; "
              + "; ".join(f"{d['id']}: {d['name']} ({d['driver']})"
                          for d in result["machine"]["devices"]),
              "", f"`{result['machine']['command']}`", "",

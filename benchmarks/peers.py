@@ -6,8 +6,10 @@ ONNX file that onnxruntime reads is written from the graph itself, whose operato
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,8 +136,14 @@ class TorchGpu:
 
 
 def _torchvision(name: str) -> Any:
+    """The network of torchvision, or where it has none the twin that the tests compare with."""
     import torchvision
 
+    if not hasattr(torchvision.models, name):
+        sys.path.append(str(Path(__file__).resolve().parents[1]))
+        from tests.models.twins import TWINS
+
+        return TWINS[name](1000)
     options: dict[str, Any] = {"weights": None}
     if name == "inception_v3":
         options.update(aux_logits=False, init_weights=False, transform_input=False)

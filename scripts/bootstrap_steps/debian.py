@@ -60,7 +60,8 @@ def install_packages(prefix: list[str], names: list[str]) -> None:
     if unknown:
         say(f"this system has no package {', '.join(unknown)}; going on without")
     names = [name for name in names if name in found]
-    run([*prefix, *env, "apt-get", "install", "-y", "--no-install-recommends", *names],
+    wait = "DPkg::Lock::Timeout=600"  # a fresh machine is often busy with its first upgrade
+    run([*prefix, *env, "apt-get", "-o", wait, "install", "-y", "--no-install-recommends", *names],
         f"Debian packages ({len(names)})", LOG)  # fmt: skip
 
 
