@@ -12,14 +12,12 @@ other failure of the engine raises ``dlk.Error``.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from dlk._core import CompileError, DeviceLostError, Error, __version__
-
+TYPE_CHECKING = False  # as type checkers know it; `typing` itself takes a while to load
 if TYPE_CHECKING:
+    from typing import Any
+
     from dlk import bench, images, importers, nn, plot, zoo
-    from dlk._core import Graph
+    from dlk._core import CompileError, DeviceLostError, Error, Graph, __version__
     from dlk.device import Device, devices
     from dlk.model import Model, Profile, Run, load
     from dlk.tensor import Tensor, from_dlpack
@@ -46,22 +44,28 @@ __all__ = [
     "zoo",
 ]
 
-# Loaded when they are first used: `import dlk` itself loads neither NumPy nor these modules.
+# Loaded when they are first used: `import dlk` itself loads neither the engine nor NumPy.
 _HOMES = {
+    "CompileError": "dlk._core",
     "Device": "dlk.device",
+    "DeviceLostError": "dlk._core",
     "devices": "dlk.device",
+    "Error": "dlk._core",
     "Graph": "dlk._core",
     "Model": "dlk.model",
     "Profile": "dlk.model",
     "Run": "dlk.model",
     "load": "dlk.model",
     "Tensor": "dlk.tensor",
+    "__version__": "dlk._core",
     "from_dlpack": "dlk.tensor",
 }
-_SUBMODULES = frozenset({"bench", "images", "importers", "nn", "plot", "zoo"})
+_SUBMODULES = frozenset({"_core", "bench", "images", "importers", "nn", "plot", "zoo"})
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
     elif name in _SUBMODULES:
