@@ -155,10 +155,10 @@ class Allowed:
 
 def text_stub(library: str, symbols: list[str]) -> str:
     names = ", ".join(sorted(symbols))
+    exports = f"exports:\n  - targets: [ arm64-macos ]\n    symbols: [ {names} ]\n"
     return (
         "--- !tapi-tbd\ntbd-version: 4\ntargets: [ arm64-macos ]\n"
-        f"install-name: '{library}'\nexports:\n"
-        f"  - targets: [ arm64-macos ]\n    symbols: [ {names} ]\n...\n"
+        f"install-name: '{library}'\n{exports if names else ''}...\n"
     )
 
 

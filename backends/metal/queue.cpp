@@ -9,7 +9,7 @@ namespace dlk::metal {
 namespace {
 
 // More unfinished command buffers than this block whoever asks for one.
-constexpr NS::UInteger kMostCommandBuffers = 1024;
+constexpr NS::UInteger kMostCommandBuffers = 256;
 // Larger uploads to memory that the host can write wait for the queue instead of being copied
 // twice.
 constexpr size_t kStagingLimit = size_t{16} << 20;
@@ -85,6 +85,7 @@ void MetalQueue::encode_transfer(MTL::CommandBuffer* commands, MTL::Buffer* from
     blit->copyFromBuffer(from, from_offset, to, to_offset, size_bytes);
     blit->endEncoding();
   } else {
+    context_->utility(Utility::kCopyBytes);  // built before the encoder is open
     MTL::ComputeCommandEncoder* encoder = new_encoder(commands);
     encode_copy(*context_, encoder, from, from_offset, to, to_offset, size_bytes);
     encoder->endEncoding();
@@ -133,7 +134,13 @@ Ticket MetalQueue::submit(const std::shared_ptr<Recording>& recording,
     work.progress->times_ns.resize(ours.size());
     profiles_[work.ticket] = work.progress;
     if (profiles_.size() > kKeptProfiles) profiles_.erase(profiles_.begin());
-    submit_profiled(ours, slots, work.progress, work.ticket);
+    try {
+      submit_profiled(ours, slots, work.progress, work.ticket);
+    } catch (...) {
+      // What was committed before the failure still uses the recording and the slots.
+      wait_until_done(*shared_, *work.progress);
+      throw;
+    }
   } else {
     MTL::CommandBuffer* commands = new_commands();
     if (ours.size() != 0) {

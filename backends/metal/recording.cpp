@@ -40,6 +40,8 @@ MetalRecording::MetalRecording(std::shared_ptr<Context> context, const CommandLi
     } else if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
       steps_.emplace_back().copy_bytes = size_of(copy->source);
       steps_.back().arguments = {argument(copy->source), argument(copy->destination)};
+      // Built here: nothing may fail while an encoder is open.
+      context_->utility(Utility::kCopyWords);
     } else {
       steps_.push_back(fill(std::get<FillCommand>(command.op)));
     }
