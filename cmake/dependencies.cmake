@@ -39,10 +39,11 @@ else()
   message(STATUS "dlk: no glslang; Vulkan kernels cannot be compiled in this build")
 endif()
 
-# nlohmann-json (header only): the system's or the pip package's.
+# nlohmann-json (header only): the system's or the pip package's. Public on this internal target for
+# the fuzzers; libdlk passes nothing on.
 find_package(nlohmann_json CONFIG QUIET)
 if(nlohmann_json_FOUND)
-  target_link_libraries(dlk_objects PRIVATE nlohmann_json::nlohmann_json)
+  target_link_libraries(dlk_objects PUBLIC nlohmann_json::nlohmann_json)
 else()
   if(Python3_FOUND)
     execute_process(
@@ -53,5 +54,5 @@ else()
   if(NOT DLK_JSON_INCLUDE)
     message(FATAL_ERROR "nlohmann/json.hpp not found: pip install nlohmann-json, or install nlohmann-json3-dev")
   endif()
-  target_include_directories(dlk_objects SYSTEM PRIVATE "${DLK_JSON_INCLUDE}")
+  target_include_directories(dlk_objects SYSTEM PUBLIC "${DLK_JSON_INCLUDE}")
 endif()

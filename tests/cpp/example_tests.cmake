@@ -24,7 +24,7 @@ foreach(language c cpp)
   endforeach()
   # What is wrong is said in one line.
   add_test(NAME example_${language}_wrong
-    COMMAND classify_${language} "${example_data}/green.ppm" "${example_data}/green.ppm")
+    COMMAND classify_${language} "${example_data}/green.ppm" "${example_data}/green.ppm" null)
   set_tests_properties(example_${language}_wrong PROPERTIES FIXTURES_REQUIRED example_data
     PASS_REGULAR_EXPRESSION "error: .*is no dlk model")
 endforeach()

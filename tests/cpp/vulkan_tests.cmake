@@ -1,5 +1,8 @@
 # The Vulkan tests once more: under the validation layer with synchronization validation, on fences
 # instead of a timeline semaphore, and with device memory that the host cannot map.
+if(NOT DLK_ENABLE_VULKAN)
+  return()
+endif()
 function(dlk_vulkan_test name)
   add_test(NAME ${name} COMMAND test_vulkan)
   set_tests_properties(${name} PROPERTIES ENVIRONMENT "${ARGN}")
