@@ -19,10 +19,14 @@ def bench(
         str, typer.Argument(metavar="MODEL|zoo:NAME|op:NAME", help="What to measure.")
     ],
     weights: Annotated[
-        str, typer.Option("--weights", help='"random": a zoo network without its weights.')
+        str, typer.Option("--weights", metavar="random", help="A zoo network without its weights.")
     ] = "",
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Size of the first axis.")] = 1,
-    runs: Annotated[int, typer.Option("--runs", min=0, help="Timed runs; 0: about 3 s.")] = 0,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="Size of the first axis.")
+    ] = 1,
+    runs: Annotated[
+        int, typer.Option("--runs", metavar="N", min=0, help="Timed runs; 0: about 3 s.")
+    ] = 0,
     device: DeviceOption = "",
     dtype: DtypeOption = "float32",
     json: JsonOption = False,

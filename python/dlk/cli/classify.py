@@ -31,10 +31,13 @@ def classify(
     weights: WeightsOption = "",
     device: DeviceOption = "",
     dtype: DtypeOption = "float32",
-    top: Annotated[int, typer.Option("--top", min=1, help="How many labels.")] = 5,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="How many labels.")] = 5,
     json: JsonOption = False,
 ) -> None:
-    """Say what is in a photograph: the most likely labels, with probabilities."""
+    """Say what is in a photograph.
+
+    Prints the most likely labels with their probabilities, the device and the time of one run.
+    """
     from dlk import images
 
     picture = images.load_image(image)

@@ -12,7 +12,7 @@ import typer
 
 import dlk
 from dlk import _core, _progress
-from dlk.cli.common import DeviceOption, JsonOption, check_dtype, print_json, print_table
+from dlk.cli.common import JsonOption, print_json, print_table
 
 __all__ = ["parity", "suite"]
 
@@ -33,23 +33,29 @@ def suite(module: str) -> ModuleType:
 
 
 def parity(
-    device: DeviceOption = "",
+    device: Annotated[
+        str,
+        typer.Option("--device", metavar="DEVICE", help="Only this device; default: all."),
+    ] = "",
     dtype: Annotated[
         str, typer.Option("--dtype", metavar="DTYPE", help="Only this dtype; default: all.")
     ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Leave out the slow cases.")] = False,
-    op: Annotated[str, typer.Option("--op", help="Only this operator.")] = "",
+    op: Annotated[str, typer.Option("--op", metavar="NAME", help="Only this operator.")] = "",
     output: Annotated[
-        Path | None, typer.Option("--output", help="Also write the passport (JSON and .html).")
+        Path | None,
+        typer.Option(
+            "--output", metavar="P.json", help="Also write the passport (JSON and .html)."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare every operator on every device with NumPy in float64: the parity passport.
+    """Check every operator against NumPy in float64.
 
-    Exits with 1 when a case fails.
+    The result is the parity passport: the worst error of each operator and dtype on each device,
+    relative to the largest number and in units of the last place. Exits with 1 when a case fails.
     """
     harness, passport = suite("harness"), suite("passport")
-    wanted = check_dtype(dtype) if dtype else ""
     ids = [_core.open_device(device).id] if device else [d["id"] for d in _core.list_devices()]
     if not ids:
         raise ValueError("no device; `dlk devices` says why")
@@ -58,7 +64,7 @@ def parity(
         for c in harness.load_cases().values()
         if not (quick and c.slow) and (not op or c.op == op)
     ]
-    variants = [v for v in harness.variants(iter(cases)) if not wanted or v.dtype == wanted]
+    variants = [v for v in harness.variants(iter(cases)) if dtype in ("", v.dtype)]
     if not variants:
         raise ValueError("no case fits --op and --dtype")
     entries: list[dict[str, Any]] = []
@@ -80,12 +86,25 @@ def parity(
 
 
 def _print(result: dict[str, Any]) -> None:
-    rows = [
-        (device, op, dtype, cell["cases"], cell["failed"], f"{cell['relative']:.1e}",
-         f"{cell['ulp']:.1f}")
-        for device, operators in result["forward"].items()
-        for op, dtypes in operators.items()
-        for dtype, cell in dtypes.items()
-    ]  # fmt: skip
-    titles = ("device", "operator", "dtype", "cases", "failed", "worst relative", "worst ulp")
-    print_table(titles, rows, "lllrrrr")
+    rows, problems = [], []
+    for device, operators in result["forward"].items():
+        for op, dtypes in operators.items():
+            for dtype, cell in dtypes.items():
+                good = cell["cases"] - cell["failed"] - cell["unsupported"]
+                error = (f"{cell['relative']:.1e}", f"{cell['ulp']:.1f}") if good else ("", "")
+                rows.append((device, op, dtype, good, cell["failed"] or "",
+                             cell["unsupported"] or "", *error))  # fmt: skip
+                if cell["failed"]:
+                    problems += [f"{device}  {p['case']}: {p['reason']}" for p in cell["problems"]]
+    titles = ("device", "operator", "dtype", "right", "failed", "unsupported", "worst relative",
+              "worst ulp")  # fmt: skip
+    print_table(titles, rows, "lllrrrrr")
+    for line in problems[:20]:
+        print(line)
+    for device, operators in result["forward"].items():
+        cells = [cell for dtypes in operators.values() for cell in dtypes.values()]
+        print(
+            f"{device}: {len(operators)} operators, {sum(c['cases'] for c in cells)} cases, "
+            f"{sum(c['failed'] for c in cells)} failed, "
+            f"{sum(c['unsupported'] for c in cells)} unsupported"
+        )

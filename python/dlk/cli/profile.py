@@ -21,8 +21,12 @@ def profile(
         Path | None,
         typer.Option("--input", metavar="X.npz", help="Arrays under the input names, not noise."),
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Size of the first axis.")] = 1,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many commands to list.")] = 30,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="Size of the first axis.")
+    ] = 1,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="How many commands to list.")
+    ] = 30,
     trace: Annotated[
         Path | None,
         typer.Option("--trace", metavar="T.json", help="Write a trace for Perfetto."),
@@ -35,9 +39,10 @@ def profile(
     dtype: DtypeOption = "float32",
     json: JsonOption = False,
 ) -> None:
-    """Show where the time of one run goes, command by command, measured on the device.
+    """Show where the time of one run goes.
 
-    Zoo networks are profiled with random weights: nothing is fetched.
+    Each command is measured on the device. Zoo networks are profiled with random weights: nothing
+    is fetched.
     """
     import dlk
     from dlk.sources import load_structure

@@ -92,8 +92,8 @@ def _pretrained(
 ) -> Mapping[str, np.ndarray]:
     if entry.weights is None:
         raise ValueError(
-            f"{entry.name} has no pretrained weights to fetch; give weights=PATH of a state dict, "
-            f'or weights="random". With weights: {", ".join(names(pretrained=True))}'
+            f"{entry.name} has no pretrained weights to fetch; as weights, give the path of a "
+            f'state dict, or "random". Networks with weights: {", ".join(names(pretrained=True))}'
         )
     if num_classes not in (None, entry.num_classes):
         raise ValueError(
