@@ -2,6 +2,7 @@
 """What can be proved of the Metal backend without Apple's tools; run by ``run_tests.py``.
 
     python scripts/metal_checks.py types    # for macOS, iOS and tvOS, against Apple's metal-cpp
+    python scripts/metal_checks.py engine   # the engine against libc++ and Darwin's C headers
     python scripts/metal_checks.py link     # a Mach-O for arm64 macOS, and what it imports
     python scripts/metal_checks.py msl      # every kernel's text, and texts that must be refused
 
@@ -92,32 +93,48 @@ def engine_sources() -> list[Path]:
     return [*found, ROOT / "core" / "kernel" / "disk_cache.cpp"]
 
 
-def check_types(headers: Path) -> str:
-    """Every file of the backend, for every Apple system, with warnings as errors.
+def syntax_only(jobs: list[tuple[str, Path]], flags: list[str]) -> None:
+    """Compiles (target, source) pairs without code, in parallel.
 
     Raises:
         Refused: with the compiler's words.
     """
     zig = zig_folder()
-    flags = [
-        "-x", "c++", "-std=c++20", "-fblocks", "-fsyntax-only", "-nostdlibinc", *WARNINGS,
+    common = [
+        "-x", "c++", "-std=c++20", "-fblocks", "-fsyntax-only", "-nostdlibinc",
         *(f"-D_LIBCPP_{name}={value}" for name, value in LIBCXX.items()),
-        "-I.", "-isystem", str(zig / "lib/libcxx/include"), "-isystem", str(zig / "lib/include"),
+        "-I.", "-Icore/include",
+        "-isystem", str(zig / "lib/libcxx/include"), "-isystem", str(zig / "lib/include"),
         "-isystem", str(CHECKS / "stubs/macos"),
-        "-isystem", str(zig / "lib/libc/include/any-darwin-any"),
-        "-isystem", str(headers), version(),
+        "-isystem", str(zig / "lib/libc/include/any-darwin-any"), version(), *flags,
     ]  # fmt: skip
 
     def check(job: tuple[str, Path]) -> None:
         target, source = job
         name = source.relative_to(ROOT)
-        run([str(zig / "zig"), "clang", f"--target={target}", *flags, str(name)],
+        run([str(zig / "zig"), "clang", f"--target={target}", *common, str(name)],
             f"{name} for {target}")  # fmt: skip
 
-    jobs = [(target, source) for target in TARGETS for source in backend_sources()]
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
         list(pool.map(check, jobs))
+
+
+def check_types(headers: Path) -> str:
+    """Every file of the backend, for every Apple system, with warnings as errors."""
+    jobs = [(target, source) for target in TARGETS for source in backend_sources()]
+    syntax_only(jobs, [*WARNINGS, "-isystem", str(headers)])
     return f"{len(backend_sources())} files for {', '.join(TARGETS)}"
+
+
+def check_engine() -> str:
+    """The engine itself for one Apple system: another C++ library than Linux's."""
+    sources = sorted((ROOT / "core").rglob("*.cpp"))
+    found = importlib.util.find_spec("nlohmann_json")
+    json = Path(found.submodule_search_locations[0]) if found else Path("/usr/include")
+    folder = json / "include" if found else json
+    syntax_only([(TARGETS[0], source) for source in sources],
+                ["-Wall", "-Wextra", "-isystem", str(folder)])  # fmt: skip
+    return f"{len(sources)} files for {TARGETS[0]}"
 
 
 class Allowed:
@@ -327,11 +344,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", nargs="+", choices=("types", "link", "msl"))
+    parser.add_argument("what", nargs="+", choices=("types", "engine", "link", "msl"))
     parser.add_argument("--tool", type=Path, default=ROOT / TOOL, help="metal_msl_check")
     chosen = parser.parse_args()
     checks = {
         "types": lambda: check_types(provide(BUILD / "metal_cpp")),
+        "engine": check_engine,
         "link": lambda: check_link(provide(BUILD / "metal_cpp")),
         "msl": lambda: check_msl(chosen.tool),
     }
