@@ -1,6 +1,5 @@
 // The Metal backend on whatever speaks Metal: the system's (`metal`) or the simulator
 // (`metal-sim`, in builds with DLK_METAL_SIM and with DLK_ENABLE_METAL_SIM=1).
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cmath>

@@ -1,6 +1,5 @@
 // A dlk device on an application's own Metal objects, and events that order both. The test plays
 // the application: it sends Objective-C messages by itself. Does nothing in builds without Metal.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <thread>

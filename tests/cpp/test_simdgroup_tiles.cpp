@@ -1,6 +1,5 @@
 // Gang tiles on Metal's simdgroup matrices: what is printed, what is refused, and that a device
 // that has them uses them, with the results of the plain lowering.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cmath>
