@@ -151,7 +151,7 @@ STEPS: dict[str, tuple[Callable[[], bool], bool | None]] = {
     "python": (python_tests, False),
     "sanitizers": (sanitizers, None),
     "fuzz": (fuzz, None),
-    "threads": (threads, None),
+    "threads": (threads, True),
     "aarch64": (aarch64, True),
     "metal": (metal_ladder, True),
 }

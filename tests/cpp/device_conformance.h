@@ -527,9 +527,9 @@ inline void check_conformance(const std::shared_ptr<Device>& device, const Compi
       {"profile", check_profile},
       {"host memory", check_host_memory},
   };
-  for (const auto& [name, check] : checks) {
-    INFO("conformance: ", std::string(name), " on ", device->caps().id);
-    check(f);
+  for (const auto& check : checks) {
+    INFO("conformance: ", std::string(check.first), " on ", device->caps().id);
+    check.second(f);
   }
 }
 
