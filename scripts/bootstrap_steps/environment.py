@@ -165,7 +165,7 @@ def from_pypi(missing: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         driver = next(site_packages().glob("*/.libs/libpocl*.so*"), None)
         if driver is None:
             raise Failure(f"PyPI's {PYPI_DRIVER} holds no driver for this machine")
-        runtime["OCL_ICD_VENDORS"] = str(drivers.opencl_folder(driver))
+        runtime["OCL_ICD_VENDORS"] = drivers.opencl_folder(driver)
     runtime["DLK_REQUIRE"] = "opencl"
     return build, runtime
 
