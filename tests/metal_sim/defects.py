@@ -46,7 +46,9 @@ class Build:
         self.commands = {entry["output"]: entry for entry in json.loads(listing)}
         self.probes = [name for name in PROBES if name in self.commands]
         if not self.probes:
-            raise CannotTryError(f"{folder} has no metal_sim_probe: configure with DLK_METAL_SIM=ON")
+            raise CannotTryError(
+                f"{folder} has no metal_sim_probe: configure with DLK_METAL_SIM=ON"
+            )
 
     def ninja(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -65,6 +67,15 @@ class Build:
                 output = line.split(":")[0]
             elif os.path.normpath(self.folder / line.strip()) in wanted:
                 found.add(output)
+        # What clang compiles by custom commands has its dependencies in files of its own.
+        for name in self.commands:
+            listing = self.folder / (name + ".d")
+            if name.startswith("metal_objects/") and listing.exists():
+                moved = re.match(r"cd (\S+) && ", self.commands[name]["command"])
+                base = Path(moved[1]) if moved else self.folder
+                needs = listing.read_text().replace("\\\n", " ").split()
+                if wanted & {os.path.normpath(base / need) for need in needs}:
+                    found.add(name)
         return {name for name in found if name in self.commands}
 
 
@@ -126,10 +137,10 @@ class Overlay:
         target = self.folder / "objects" / (hashlib.md5(output.encode()).hexdigest() + ".o")
         target.parent.mkdir(exist_ok=True)
         original = os.path.normpath(Path(entry["directory"]) / entry["file"])
-        command = entry["command"].split(" && /")[0] if " -MF " in entry["command"] else ""
-        command = re.sub(r"^cd \S+ && ", "", command.split(" && ")[-1] if command else "")
-        if not command:
+        steps = [step for step in entry["command"].split(" && ") if " -c " in step]
+        if len(steps) != 1:
             raise CannotTryError(f"no compile command for {output}")
+        command = steps[0]
         words = shlex.split(command)
         if original.startswith(str(ROOT)):
             patched = self.folder / os.path.relpath(original, ROOT)
