@@ -1,5 +1,5 @@
-// What the generated wrapper of a kernel uses: its parameters' types, by the kernel's own type. Read
-// after metal_stdlib.h.
+// What the generated wrapper of a kernel uses: its parameters' types, by the kernel's own type.
+// Read after metal_stdlib.h.
 #pragma once
 
 struct metal_sim_argument {
