@@ -201,6 +201,16 @@ def test_loaders_that_are_missing(files: Path) -> None:
         fails(program(*words, device, **nowhere), "/nowhere", "install")
 
 
+def test_a_broken_installation(tmp_path: Path) -> None:
+    """The engine's library, or a package that dlk needs, cannot be loaded."""
+    (tmp_path / "typer.py").write_text("raise ImportError('no typer here')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from dlk.cli import main; main([])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=60
+    )
+    fails(Outcome(done.returncode, done.stdout, done.stderr), "no typer here", "install")
+
+
 def test_a_kernel_that_does_not_compile(
     call: Any, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
