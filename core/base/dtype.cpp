@@ -78,6 +78,7 @@ double decode(const SmallFloat& f, uint32_t code) {
 
 /// The code of a magnitude, rounded to nearest even.
 uint32_t encode(const SmallFloat& f, double magnitude) {
+  if (magnitude == 0) return 0;
   if (magnitude > 2 * decode(f, f.largest)) return 0xffffu;
   int exponent = 0;
   std::frexp(magnitude, &exponent);

@@ -122,8 +122,8 @@ void Printer::need_vector_storage(const BufferVar& buffer, uint32_t at) {
 }
 
 Value Printer::load_vector(const BufferVar& buffer, const std::string& index, uint32_t at) {
-  need_vector_storage(buffer, at);
   if (variant_.vector_width == 1) return load(buffer, index);
+  need_vector_storage(buffer, at);
   const std::string place = element(buffer, index, kVectorBlock);
   const std::string pointer = safe_name(buffer.name);
   Placeholders with;
@@ -136,8 +136,8 @@ Value Printer::load_vector(const BufferVar& buffer, const std::string& index, ui
 
 std::string Printer::store_vector(const BufferVar& buffer, const std::string& index,
                                   const Value& value, uint32_t at) {
-  need_vector_storage(buffer, at);
   if (variant_.vector_width == 1) return store(buffer, index, value, at);
+  need_vector_storage(buffer, at);
   if (buffer.dtype == DType::kBFloat16) uses_bf16_vector_ = true;
   const std::string place = element(buffer, index, kVectorBlock);
   const std::string pointer = safe_name(buffer.name);

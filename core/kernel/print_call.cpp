@@ -158,6 +158,10 @@ Value Printer::cast(const Expr* expr, Base to) {
 Value Printer::function_call(const Expr* expr, const Function& function) {
   want_args(expr, function.params.size());
   std::vector<Value> args;
+  if (variant_.wide && is_math(function.unit) && !is_math(context_.unit)) {
+    for (const Expr* arg : expr->args) args.push_back(expression(arg));
+    return math_call(function.name, std::move(args), expr->at);
+  }
   for (size_t i = 0; i < expr->args.size(); ++i) {
     const FunctionParam& param = function.params[i];
     const auto base = base_of_type(param.type);
@@ -176,6 +180,17 @@ Value Printer::math_call(std::string_view name, std::vector<Value> args, uint32_
   if (function == nullptr || function->params.size() != args.size()) {
     throw_unsupported("the function '" + std::string(name) + "' is missing in the library 'math'" +
                       " (kernels/math.k), and " + std::string(target_.name) + " has none");
+  }
+  const bool narrows = variant_.wide && std::any_of(args.begin(), args.end(), [](const Value& v) {
+                         return v.base == Base::kDouble;
+                       });
+  if (narrows) {  // accurate to float32
+    for (Value& arg : args) {
+      if (arg.base == Base::kDouble) arg = converted_to(std::move(arg), Base::kFloat, at);
+    }
+    Value result = math_call(name, std::move(args), at);
+    return result.base == Base::kFloat ? converted_to(std::move(result), Base::kDouble, at)
+                                       : result;
   }
   if (std::any_of(args.begin(), args.end(), [](const Value& v) {
         return v.base == Base::kDouble || lane_base(v.base) == Base::kHalf;
@@ -280,11 +295,13 @@ Value Printer::epilogue_call(const Expr* expr) {
     fail(expr->at, "an epilogue needs the header line 'epilogue', and stands in a kernel");
   }
   want_args(expr, 3);
-  Value x = coerce(expression(expr->args[0], Base::kFloat), Base::kFloat, expr->args[0]->at);
+  const Base real = float_base();
+  Value x = coerce(expression(expr->args[0], real), real, expr->args[0]->at);
   const std::string i = operand(coerce(expression(expr->args[1]), Base::kUint, expr->args[1]->at));
   const std::string c = operand(coerce(expression(expr->args[2]), Base::kUint, expr->args[2]->at));
   const Epilogue& epilogue = variant_.request->epilogue;
   if (epilogue.expression.empty()) return x;
+  if (real != Base::kFloat) throw_unsupported("kernels that compute in double have no epilogue");
   emit_epilogue();
   std::string text = "dlk_epilogue(" + x.text;
   for (size_t k = 0; k < epilogue.operands.size(); ++k) {

@@ -24,12 +24,12 @@ bool is_float_base(Base base) {
 std::optional<Base> Printer::base_of_type(std::string_view name) const {
   const auto declared = variant_.types.find(name);
   if (declared != variant_.types.end()) return compute_base(declared->second);
-  if (name == "float") return Base::kFloat;
+  if (name == "float") return float_base();
   if (name == "uint") return Base::kUint;
   if (name == "int") return Base::kInt;
   if (name == "bool") return Base::kBool;
   if (name == "fvec") return vector_base();
-  if (name == "afloat") return variant_.half_sums ? Base::kHalf : Base::kFloat;
+  if (name == "afloat") return variant_.half_sums ? Base::kHalf : float_base();
   if (name == "avec") {
     if (!variant_.half_sums) return vector_base();
     return variant_.vector_width == 1 ? Base::kHalf : Base::kHalfVec;
@@ -207,7 +207,7 @@ Value Printer::expression(const Expr* expr, Base hint) {
       if (text.ends_with(".")) text += "0";
       Value value = value_of(text + "f", Base::kFloat);
       value.float_literal = true;
-      return value;
+      return coerce(std::move(value), float_base(), expr->at);
     }
     case ExprKind::kName:
       return named(expr);

@@ -293,8 +293,10 @@ std::string Printer::local_arrays() const {
     if (!local.exists) continue;
     const bool is_vector = local_is_vector(local.name);
     const uint32_t width = variant_.vector_width;
-    const std::string type_name =
-        is_vector ? type(Base::kVec) : std::string(param_type(local.kind));
+    const std::string type_name = is_vector ? type(Base::kVec)
+                                  : local.kind == 'f' && variant_.wide
+                                      ? type(Base::kDouble)
+                                      : std::string(param_type(local.kind));
     const uint32_t size = is_vector ? (local.size + width - 1) / width : local.size;
     text += std::string(target_.local_qualifier) + type_name + " " + safe_name(local.name) + "[" +
             number(size) + "]" + std::string(target_.local_alignment) + ";\n";

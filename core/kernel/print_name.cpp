@@ -40,7 +40,11 @@ Value Printer::named(const Expr* expr) {
     Value value =
         value_of(std::string(name == "NAN" ? target_.nan : target_.infinity), Base::kFloat);
     value.float_literal = true;
-    return value;
+    if (float_base() == Base::kFloat) return value;
+    Value wide = converted_to(std::move(value), float_base(), expr->at);
+    wide.text = "(" + wide.text + ")";
+    wide.simple = true;
+    return wide;
   }
   constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kFloats = {
       {{"FLT_MAX", "3.402823466e+38f"},
@@ -51,7 +55,11 @@ Value Printer::named(const Expr* expr) {
     if (name != spelled) continue;
     Value value = value_of(std::string(text), Base::kFloat);
     value.float_literal = true;
-    return value;
+    if (float_base() == Base::kFloat) return value;
+    Value wide = converted_to(std::move(value), float_base(), expr->at);
+    wide.text = "(" + wide.text + ")";
+    wide.simple = true;
+    return wide;
   }
   if (name == "INT_MAX") return known(Base::kFlex, INT32_MAX);
   if (name == "INT_MIN") return known(Base::kFlex, INT32_MIN);
@@ -81,7 +89,8 @@ Value Printer::named(const Expr* expr) {
           target_.lang == Lang::kOpenCL ? safe_name(name) : "dlk_params.p_" + std::string(name);
       Value value = value_of(printed, base);
       value.rank = param.is_array ? 1 : 0;
-      return value;
+      const bool widens = base == Base::kFloat && !param.is_array;
+      return widens ? converted_to(std::move(value), float_base(), expr->at) : value;
     }
     for (const LocalVar& local : variant_.locals) {
       if (local.name == name) fail(expr->at, "a local array is used with an index: L[i]");
@@ -113,7 +122,7 @@ Value Printer::index(const Expr* expr) {
     for (const LocalVar& local : variant_.locals) {
       if (local.name != array->text) continue;
       const LocalVar& found = local_named(array);
-      const Base base = found.kind == 'f'   ? Base::kFloat
+      const Base base = found.kind == 'f'   ? float_base()
                         : found.kind == 'i' ? Base::kInt
                                             : Base::kUint;
       const std::string printed = safe_name(found.name);
@@ -135,12 +144,16 @@ Value Printer::index(const Expr* expr) {
         fail(at->at, "the index " + std::to_string(where.value) + " is outside of '" +
                          std::string(param.name) + "[" + std::to_string(param.count) + "]'");
       }
+      const Base wanted = base.base == Base::kFloat ? float_base() : base.base;
       if (target_.lang == Lang::kOpenCL && where.is_const) {
-        return value_of("dlk_p_" + std::string(param.name) + "_" + std::to_string(where.value),
-                        base.base);
+        return converted_to(
+            value_of("dlk_p_" + std::string(param.name) + "_" + std::to_string(where.value),
+                     base.base),
+            wanted, at->at);
       }
       indexed_params_.insert(param.name);
-      return value_of(base.text + "[" + subscript(at) + "]", base.base);
+      return converted_to(value_of(base.text + "[" + subscript(at) + "]", base.base), wanted,
+                          at->at);
     }
   }
   Value base = expression(array);

@@ -101,7 +101,12 @@ class Printer : private ConstNames {
   std::optional<bool> exists(std::string_view name) const override { return variant_.exists(name); }
 
   // print_expr.cpp
-  Base vector_base() const { return variant_.vector_width == 1 ? Base::kFloat : Base::kVec; }
+  /// What `float` is here: double in a WIDE kernel and its functions, but not in those of `math`.
+  Base float_base() const {
+    return variant_.wide && !is_math(context_.unit) ? Base::kDouble : Base::kFloat;
+  }
+  static bool is_math(const Unit* unit) { return unit != nullptr && unit->library == "math"; }
+  Base vector_base() const { return variant_.vector_width == 1 ? float_base() : Base::kVec; }
   Value splat(const std::string& scalar, Base vector) const;
   std::optional<Base> base_of_type(std::string_view name) const;
   Base type_named(std::string_view name, uint32_t at);

@@ -104,7 +104,16 @@ class VariantBuilder {
                                           ? found->second
                                           : evaluate(source_, decl.value, variant_);
     }
+    const auto wide = variant_.constants.find("WIDE");
+    variant_.wide = wide != variant_.constants.end() && wide->second != 0;
+    if (variant_.wide && request_.constants.count(std::string(kVectorWidth)) == 0) {
+      variant_.constants[kVectorWidth] = 1;
+    }
     const int64_t width = variant_.constants[kVectorWidth];
+    if (variant_.wide && width != 1) {
+      throw_invalid("the kernel '" + std::string(decl_.name) +
+                    "' computes in double: VW must be 1");
+    }
     if (width != 1 && width != 2 && width != 4 && width != 8 && width != 16) {
       throw_invalid("VW of the kernel '" + std::string(decl_.name) + "' is " +
                     std::to_string(width) + ", and must be 1, 2, 4, 8 or 16");

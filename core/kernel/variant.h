@@ -56,6 +56,7 @@ struct Variant : ConstNames {
   std::vector<std::string> epilogue_names;  // "E0", "e0", ... of the operands
   KernelInterface interface;
   uint32_t vector_width = 4;
+  bool wide = false;       // WIDE: float, fvec and afloat are double
   bool half_sums = false;  // ACC16: afloat and avec are of float16
 
   std::optional<int64_t> constant(std::string_view name) const override;

@@ -228,7 +228,7 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
   if (p.y.elements() == 0) return;
   for (const TensorView* view : {&p.x, &p.y, &p.weight}) require_32bit(ctx, *view);
   const ConvSizes s = sizes_of(p);
-  const bool planar = p.window.rank() <= 2;
+  const bool planar = p.window.rank() <= 2 && p.x.dtype != DType::kFloat64;
   if (planar && s.cg == 1 && s.kg == 1) {
     const int64_t width = depthwise_width(ctx, p);
     if (width > 1) return lower_depthwise(ctx, p, width);

@@ -130,7 +130,8 @@ void lower(LowerContext& ctx) {
   p.cg = p.x.shape[1] / p.groups;
   p.kg = weight.shape[1];
   const int64_t fewest = ctx.caps().vector_width / 2;
-  const bool blocks = p.window.rank() <= 2 && p.kg >= fewest;
+  const bool narrow = p.x.dtype != DType::kFloat64;
+  const bool blocks = narrow && p.window.rank() <= 2 && p.kg >= fewest;
   return blocks ? lower_block(ctx, p) : lower_direct(ctx, p);
 }
 

@@ -44,8 +44,9 @@ Shape spatial(const Shape& values, size_t first, size_t count) {
 
 void lower_grid_sample(LowerContext& context) {
   const TensorView &x = context.input(0), &grid = context.input(1), &y = context.output(0);
-  if (!is_floating(x.dtype) || x.dtype == DType::kFloat64) {
-    context.unsupported("type " + std::string(dtype_name(x.dtype)) + "; use float32 or float16");
+  require_compute(context, x.dtype);
+  if (!is_floating(x.dtype)) {
+    context.unsupported("type " + std::string(dtype_name(x.dtype)) + "; use a floating type");
   }
   const size_t space = x.shape.size() - 2;
   KernelRequest request;

@@ -11,7 +11,7 @@ namespace dlk {
 namespace {
 
 void check_dtypes(InferContext& ctx) {
-  require_arithmetic_dtype(ctx, 0);
+  if (!is_integer(ctx.dtype(0))) require_arithmetic_dtype(ctx, 0);
   if (ctx.dtype(1) != ctx.dtype(0)) {
     ctx.fail("the operands are " + std::string(dtype_name(ctx.dtype(0))) + " and " +
              std::string(dtype_name(ctx.dtype(1))) + "; they must be of one dtype");
@@ -93,6 +93,13 @@ GemmShape gemm_shape(const NodeReader& node, const Shape& a, const Shape& b) {
 void infer_gemm(InferContext& ctx) {
   check_dtypes(ctx);
   const GemmShape g = gemm_shape(ctx, ctx.shape(0), ctx.shape(1));
+  if (is_integer(ctx.dtype(0))) {
+    for (const double factor : {ctx.attr_float("alpha", 1.0), ctx.attr_float("beta", 1.0)}) {
+      if (factor != static_cast<double>(static_cast<int32_t>(factor))) {
+        ctx.unsupported("integers with alpha or beta that are no integers");
+      }
+    }
+  }
   const Shape y{g.m, g.n};
   if (ctx.has_input(2) && broadcast_shapes(ctx.shape(2), y) != y) {
     ctx.fail("C " + shape_string(ctx.shape(2)) + " cannot be broadcast to " + shape_string(y));

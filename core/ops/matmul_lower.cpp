@@ -47,7 +47,7 @@ bool shares_b(const MatrixProblem& p) {
 
 // The product as a convolution with packed weights; false where the problem is not of that kind.
 bool lower_packed(LowerContext& ctx, const MatrixProblem& p) {
-  if (!ctx.is_weight(p.b_input) || p.alpha != 1.0) return false;
+  if (!ctx.is_weight(p.b_input) || p.alpha != 1.0 || p.a.dtype == DType::kFloat64) return false;
   if (!shares_b(p) || !is_row_of_n(p) || (p.c && p.beta != 1.0)) return false;
   const TensorView a = drop_axis(p.a, p.a.rank() - 1), y = drop_axis(p.y, p.y.rank() - 1);
   const LoopNest rows = collapse(y.shape, {a.strides, y.strides});
@@ -94,7 +94,7 @@ std::optional<LoopNest> single_batch(const MatrixProblem& p) {
 bool lower_tiles(LowerContext& ctx, const MatrixProblem& p) {
   const std::optional<LoopNest> batch = single_batch(p);
   const Caps& caps = ctx.caps();
-  if (caps.is_cpu || p.c || !batch) return false;
+  if (caps.is_cpu || p.c || !batch || p.a.dtype == DType::kFloat64) return false;
   const size_t m = p.a.shape.size() - 2, n = m + 1;
   constexpr int64_t kTile = 64, kWidth = 4;
   const int64_t rows = p.a.shape[m], columns = p.b.shape[n], inner = p.a.shape[n];
@@ -145,8 +145,10 @@ void lower_blocks(LowerContext& ctx, const MatrixProblem& p) {
   }
   if (p.c) strides.push_back(without_matrix_axes(*p.c).strides);
   const LoopNest batch = collapse(without_matrix_axes(p.y).shape, strides);
+  const bool doubles = p.a.dtype == DType::kFloat64;  // which have no vectors
   const bool wide = caps.is_cpu && caps.vector_width >= 16;
-  const int64_t width = caps.vector_width, tile = caps.is_cpu ? 8 : 4, vectors = wide ? 1 : 2;
+  const int64_t width = doubles ? 1 : caps.vector_width, tile = caps.is_cpu ? 8 : 4;
+  const int64_t vectors = doubles ? 4 : wide ? 1 : 2;
   const int64_t group = caps.is_cpu ? std::max<int64_t>(1, caps.subgroup_size) : kLinearGroup;
   bool vector_b = p.b.offset % width == 0 && p.b.strides[n] == 1 && p.b.strides[m] % width == 0;
   for (const int64_t step : batch.strides[1]) vector_b = vector_b && step % width == 0;
@@ -185,9 +187,49 @@ void lower_blocks(LowerContext& ctx, const MatrixProblem& p) {
                ctx.linear_groups(ceil_div(total, group)));
 }
 
+/// Integers: one item a result, in the arithmetic of their type.
+void lower_integers(LowerContext& ctx, const MatrixProblem& p) {
+  require_compute(ctx, p.a.dtype);
+  const size_t m = p.a.shape.size() - 2, n = m + 1;
+  std::vector<Shape> strides;
+  for (const TensorView* view : {&p.a, &p.b, &p.y}) {
+    strides.push_back(without_matrix_axes(*view).strides);
+  }
+  strides.push_back(p.c ? without_matrix_axes(*p.c).strides : strides[0]);
+  const LoopNest batch = collapse(without_matrix_axes(p.y).shape, strides);
+  KernelRequest request;
+  request.name = "matmul_integer";
+  request.types = {{"T", p.a.dtype}};
+  request.constants = {{"ND", batch.rank()}, {"HAS_C", p.c ? 1 : 0}};
+  std::vector<TensorView> views{p.a, p.b};
+  if (p.c) views.push_back(*p.c);
+  views.push_back(p.y);
+  dispatch_linear(ctx, std::move(request), views,
+                  {{"m", p.a.shape[m]},
+                   {"n", p.b.shape[n]},
+                   {"k", p.a.shape[n]},
+                   {"a_m", p.a.strides[m]},
+                   {"a_k", p.a.strides[n]},
+                   {"b_k", p.b.strides[m]},
+                   {"b_n", p.b.strides[n]},
+                   {"c_m", p.c ? p.c->strides[m] : 0},
+                   {"c_n", p.c ? p.c->strides[n] : 0},
+                   {"y_m", p.y.strides[m]},
+                   {"y_n", p.y.strides[n]},
+                   {"alpha", static_cast<int64_t>(p.alpha)},
+                   {"beta", static_cast<int64_t>(p.beta)},
+                   {"dims", batch.dims},
+                   {"as", batch.strides[0]},
+                   {"bs", batch.strides[1]},
+                   {"ys", batch.strides[2]},
+                   {"cs", batch.strides[3]}},
+                  p.y.elements());
+}
+
 }  // namespace
 
 void lower_matrix_product(LowerContext& ctx, const MatrixProblem& p) {
+  if (is_integer(p.a.dtype)) return lower_integers(ctx, p);
   require_float_storage(ctx, p.a.dtype);
   if (p.y.elements() == 0) return;
   for (const TensorView* view : {&p.a, &p.y}) require_32bit(ctx, *view);

@@ -64,8 +64,9 @@ void lower_batch(LowerContext& ctx) {
   auto [mean, variance] = dense_pair(ctx, ctx.input(3), ctx.input(4));
   if (ctx.attr_int("training_mode", 0) != 0) {
     const int64_t channels = x.shape[1];
-    mean = ctx.workspace(DType::kFloat32, {channels});
-    variance = ctx.workspace(DType::kFloat32, {channels});
+    const DType statistics = accumulator_dtype(x.dtype);
+    mean = ctx.workspace(statistics, {channels});
+    variance = ctx.workspace(statistics, {channels});
     std::vector<int64_t> order{1, 0};
     for (int64_t i = 2; i < x.rank(); ++i) order.push_back(i);
     const TensorView rows = permute_view(x, order);

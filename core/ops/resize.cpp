@@ -213,10 +213,12 @@ void dispatch_axis(LowerContext& context, const Resampling& resampling, size_t a
 void lower_interpolation(LowerContext& context, const Resampling& resampling) {
   TensorView from = context.input(0);
   const TensorView& to = context.output(0);
-  if (from.dtype == DType::kFloat64 || from.dtype == DType::kBool || dtype_size(from.dtype) == 8) {
+  if (from.dtype == DType::kBool || (is_integer(from.dtype) && dtype_size(from.dtype) == 8)) {
     context.unsupported("interpolation of " + std::string(dtype_name(from.dtype)) +
                         "; use float32");
   }
+  require_compute(context, from.dtype);
+  const bool wide = from.dtype == DType::kFloat64;
   std::vector<size_t> axes;
   for (size_t d = 0; d < resampling.maps.size(); ++d) {
     const bool filtered = context.attr_int("antialias", 0) != 0 && resampling.maps[d].scale < 1;
@@ -234,7 +236,8 @@ void lower_interpolation(LowerContext& context, const Resampling& resampling) {
     }
     Shape shape = from.shape;
     shape[axes[i]] = to.shape[axes[i]];
-    const TensorView next = workspace_like(context, DType::kFloat32, shape, to);
+    const TensorView next =
+        workspace_like(context, wide ? DType::kFloat64 : DType::kFloat32, shape, to);
     dispatch_axis(context, resampling, axes[i], from, next);
     from = next;
   }

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/ops/op_util.h"
+#include "core/ops/sorting.h"
 
 namespace dlk {
 namespace {
@@ -67,6 +68,43 @@ void dispatch_pass(LowerContext& context, const Pass& pass) {
   dispatch_linear(context, request, operands, std::move(params), nest.size() * length);
 }
 
+/// Many of a long row: the whole row is sorted, which is cheaper than counting.
+void lower_sorted(LowerContext& context, const TensorView& input, int64_t axis, int64_t k) {
+  std::vector<int64_t> to_last = all_axes(input.rank());
+  to_last.erase(to_last.begin() + axis);
+  to_last.push_back(axis);
+  TensorView keys = context.contiguous(permute_view(input, to_last));
+  const int64_t n = keys.shape.back(), rows = keys.elements() / n;
+  const Shape last = [&] {
+    Shape shape = keys.shape;
+    shape.back() = k;
+    return shape;
+  }();
+  keys.shape = {rows, n, 1};
+  keys.strides = contiguous_strides(keys.shape);
+  const bool largest = context.attr_int("largest", 1) != 0;
+  const TensorView order = sorted_indices(context, keys, largest);
+  const TensorView values = context.workspace(input.dtype, last);
+  const TensorView places = context.workspace(DType::kInt64, last);
+  KernelRequest request;
+  request.name = "take_sorted";
+  const TensorView raw = raw_view(keys, context.caps());
+  request.types = {{"T", raw.dtype}};
+  request.constants = {{"PARTS", raw.rank() > keys.rank() ? 2 : 1}};
+  dispatch_linear(context, request,
+                  {raw, order, raw_view(values, context.caps()), word_view(places)},
+                  {{"n", n}, {"width", order.shape[1]}, {"k", k}}, rows * k);
+  std::vector<int64_t> back = all_axes(input.rank());
+  back.pop_back();
+  back.insert(back.begin() + axis, input.rank() - 1);
+  for (size_t i = 0; i < 2; ++i) {
+    if (!context.has_output(i)) continue;
+    TensorView output = context.output(i);
+    if (i == 0) output.dtype = input.dtype;
+    context.copy(permute_view(i == 0 ? values : places, back), output);
+  }
+}
+
 void lower_topk(LowerContext& context) {
   TensorView input = context.input(0);
   require_compute(context, input.dtype);
@@ -79,6 +117,9 @@ void lower_topk(LowerContext& context) {
   pass.candidates = input;
   Shape shape = input.shape;
   constexpr int64_t kChunk = 1024;
+  if (shape[a] > 4 * kChunk && pass.k * 4 > kChunk) {
+    return lower_sorted(context, input, pass.axis, pass.k);
+  }
   while (shape[a] > 4 * kChunk && pass.k * 4 <= kChunk) {
     const int64_t chunks = ceil_div(shape[a], kChunk);
     const int64_t last = shape[a] - (chunks - 1) * kChunk;

@@ -208,14 +208,15 @@ void require_float_storage(const LowerContext& ctx, DType dtype) {
     if (!ctx.caps().int16_storage) ctx.unsupported(what + " needs int16_storage");
     return;
   }
-  ctx.unsupported(what + " is not implemented; float32, float16 and bfloat16 are");
+  if (dtype == DType::kFloat64) return require_compute(ctx, dtype);
+  ctx.unsupported(what + " is not implemented; floating point types are");
 }
 
 void require_arithmetic_dtype(const InferContext& ctx, size_t input) {
   const DType dtype = ctx.dtype(input);
-  if (dtype == DType::kFloat32 || dtype == DType::kFloat16 || dtype == DType::kBFloat16) return;
+  if (is_floating(dtype)) return;
   ctx.unsupported("input " + std::to_string(input) + " is " + std::string(dtype_name(dtype)) +
-                  "; float32, float16 and bfloat16 are implemented");
+                  "; floating point types are implemented");
 }
 
 void require_32bit(const LowerContext& ctx, const TensorView& view) {
@@ -232,7 +233,7 @@ void require_32bit(const LowerContext& ctx, const TensorView& view) {
 
 bool vectors_along(const TensorView& view, int64_t axis, int64_t width) {
   const auto along = static_cast<size_t>(axis);
-  if (view.offset % width != 0) return false;
+  if (view.offset % width != 0 || (view.dtype == DType::kFloat64 && width > 1)) return false;
   if (view.strides[along] != 1 || view.shape[along] % width != 0) return false;
   for (size_t i = 0; i < view.shape.size(); ++i) {
     if (i != along && view.shape[i] > 1 && view.strides[i] % width != 0) return false;

@@ -220,6 +220,25 @@ case(
 )
 
 
+for largest, k in ((1, 700), (0, 5000)):
+    case(
+        Case(
+            op="TopK",
+            name=f"many_of_long_rows_{largest}",
+            inputs=lambda rng, k=k: {
+                "x": rng.integers(-900, 900, (2, 5000, 2)).astype(np.float64),
+                "k": ints(k),
+            },
+            attributes={"axis": 1, "largest": largest},
+            constants=("k",),
+            outputs=2,
+            oracle=lambda x, _, k=k, g=largest: top_k(x, k, 1, bool(g)),
+            dtypes=("float32",),
+            exact=True,
+        )
+    )
+
+
 def _typed(values_and_places: tuple[Array, Array], dtype: np.dtype[Any]) -> tuple[Array, Array]:
     values, places = values_and_places
     return values.astype(dtype), places

@@ -17,6 +17,7 @@ from onnx import AttributeProto
 from .adapters import ALWAYS, NEWEST_OPSET, adapt, check_cast_targets
 from .custom import CustomNode, CustomOp, inline_graph
 from .definitions import definition
+from .ml import replace
 from .node import Node, bound, decode_node, normal_domain
 from .tensors import DTYPE_NAMES, dtype_name, read_tensor
 
@@ -334,6 +335,8 @@ class Builder:
             return
         if node.domain == "" and node.op == "Constant":
             self._constant(node, scope)
+            return
+        if replace(node, _NodeContext(self, scope, node)):
             return
         if node.domain == "":
             for name in node.inputs:
