@@ -110,6 +110,29 @@ def test_kernels(call: Any, device_id: str, tmp_path: Path) -> None:
     assert call("kernels").out.split() == answer["kernels"]
 
 
+def test_kernels_of_a_model(call: Any, files: Path, device_id: str, tmp_path: Path) -> None:
+    answer = call("kernels", "--emit", tmp_path / "k", "--model", files / "dense.dlk",
+                  "--device", device_id, "--json").json()  # fmt: skip
+    index = json.loads((tmp_path / "k" / "index.json").read_text())
+    assert index == answer["variants"]
+    assert len(index) >= 1
+    for stem, key in index.items():
+        assert stem.rsplit("-", 1)[0] == key.split("|")[0].split("@")[0]
+        assert list((tmp_path / "k").glob(f"{stem}.*.json"))
+
+
+def test_profile(call: Any, files: Path, device_id: str) -> None:
+    trace = files / "trace.json"
+    words = ("profile", files / "dense.dlk", "--device", device_id, "--batch", 3)
+    answer = call(*words, "--trace", trace, "--json").json()
+    assert answer["device"] == device_id
+    assert answer["total_ms"] == pytest.approx(sum(answer["by_op"].values()))
+    assert {e["name"] for e in json.loads(trace.read_text())["traceEvents"]} >= {
+        step["node"] for step in answer["steps"]
+    }
+    assert "by operation" in call(*words, "--input", files / "x.npz").out
+
+
 def test_errors_are_one_line(call: Any, files: Path, tmp_path: Path) -> None:
     run = ("run", files / "dense.dlk", "--output", files / "y.npz", "--input")
     fails(call("classify", files / "missing.png"), "missing.png")
