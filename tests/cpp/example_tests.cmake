@@ -3,6 +3,10 @@
 if(NOT DLK_BUILD_EXAMPLES)
   add_subdirectory("${PROJECT_SOURCE_DIR}/examples" "${PROJECT_BINARY_DIR}/examples")
 endif()
+if(DLK_SANITIZE)
+  # clang gives programs that it links as C only half of the sanitizer's runtime.
+  set_target_properties(classify_c PROPERTIES LINKER_LANGUAGE CXX)
+endif()
 add_executable(make_example_data "${CMAKE_CURRENT_LIST_DIR}/make_example_data.cpp")
 target_link_libraries(make_example_data PRIVATE dlk_objects)
 dlk_warnings(make_example_data)

@@ -37,7 +37,8 @@ typedef enum dlk_status {
   DLK_OUT_OF_MEMORY = 3,
   DLK_COMPILE_FAILED = 4,
   DLK_DEVICE_LOST = 5,
-  DLK_INTERNAL_ERROR = 6
+  DLK_INTERNAL_ERROR = 6,
+  DLK_STATUS_MAX = 0x7fffffff /* no status: every int is a value of the type, also in C++ */
 } dlk_status;
 
 typedef enum dlk_dtype {
@@ -53,7 +54,8 @@ typedef enum dlk_dtype {
   DLK_UINT16 = 9,
   DLK_UINT32 = 10,
   DLK_UINT64 = 11,
-  DLK_BOOL = 12
+  DLK_BOOL = 12,
+  DLK_DTYPE_MAX = 0x7fffffff /* no dtype */
 } dlk_dtype;
 
 typedef struct dlk_device dlk_device;
