@@ -16,11 +16,12 @@ namespace dlk::testing {
 /// One device of each live backend; those that DLK_REQUIRE names must be there.
 inline std::vector<std::shared_ptr<Device>> test_devices() {
   std::vector<std::shared_ptr<Device>> devices;
-  const char* required = std::getenv("DLK_REQUIRE");
-  for (const std::string name : {"opencl", "vulkan"}) {
+  const char* list = std::getenv("DLK_REQUIRE");
+  const std::string required = "," + std::string(list ? list : "") + ",";
+  for (const std::string name : {"opencl", "vulkan", "metal", "metal-sim"}) {
     Backend* backend = find_backend(name);
     const bool there = backend && !backend->enumerate().empty();
-    if (!there && required && std::string(required).find(name) != std::string::npos) {
+    if (!there && required.find("," + name + ",") != std::string::npos) {
       FAIL("DLK_REQUIRE names " << name << ", which is not there");
     }
     if (there) devices.push_back(open_device(name));

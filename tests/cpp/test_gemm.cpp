@@ -140,7 +140,7 @@ void with_bias(KernelRequest& request) {
   request.epilogue.operands = {{EpilogueOperand::Kind::kChannel, DType::kFloat32}};
 }
 
-const char* const kBackends[] = {"opencl", "vulkan"};
+const char* const kBackends[] = {"opencl", "vulkan", "metal", "metal-sim"};
 
 const Problem kProblems[] = {{1, 1, 1, 1}, {65, 33, 17, 2}, {64, 64, 64, 1}, {7, 130, 40, 1}};
 

@@ -1,0 +1,23 @@
+# The Metal tests on the simulator: on the GPUs that it can play, an older system, and with threads
+# in another order.
+if(DLK_METAL_SIM)
+  function(dlk_metal_test name program)
+    if(NOT TEST ${name})
+      add_test(NAME ${name} COMMAND ${program})
+    endif()
+    set_tests_properties(${name} PROPERTIES LABELS metal
+      ENVIRONMENT "DLK_ENABLE_METAL_SIM=1;DLK_REQUIRE=metal-sim;${ARGN}")
+  endfunction()
+  dlk_metal_test(metal test_metal)
+  dlk_metal_test(metal_external test_metal_external)
+  dlk_metal_test(simdgroup_tiles test_simdgroup_tiles)
+  foreach(profile apple9 paravirtual discrete)
+    dlk_metal_test(metal_${profile} test_metal METAL_SIM_PROFILE=${profile})
+    dlk_metal_test(simdgroup_tiles_${profile} test_simdgroup_tiles METAL_SIM_PROFILE=${profile})
+  endforeach()
+  foreach(test dialect_devices gemm model)
+    dlk_metal_test(metal_${test} test_${test})
+  endforeach()
+  dlk_metal_test(metal_macos13 test_metal METAL_SIM_MACOS=13)
+  dlk_metal_test(metal_random test_metal METAL_SIM_ORDER=random)
+endif()
