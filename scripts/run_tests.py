@@ -22,6 +22,8 @@ PYTHON = sys.executable
 JOBS = str(os.cpu_count() or 2)
 
 CMAKE_ARGUMENTS = ["-G", "Ninja", "-DDLK_BUILD_TESTS=ON", "-DDLK_WERROR=ON"]
+# The simulated Metal is built once, with all the rest; it is nobody's device unless asked for.
+METAL_SIM = ["-DDLK_METAL_SIM=ON"] if os.environ.get("CI") == "true" else []
 
 
 def command(*arguments: str, env: dict[str, str] | None = None, timeout: int = 1800) -> bool:
@@ -48,7 +50,7 @@ def ctest(folder: str, *options: str, env: dict[str, str] | None = None) -> bool
 
 
 def unit_tests() -> bool:
-    return build("build/tests") and ctest("build/tests")
+    return build("build/tests", *METAL_SIM) and ctest("build/tests", "-LE", "metal")
 
 
 def python_tests() -> bool:
@@ -145,6 +147,44 @@ def metal_ladder() -> bool:
     return command(PYTHON, "scripts/metal_checks.py", "types", "link")
 
 
+# Node tests that run on the simulator too: the operators that networks of pictures are made of, and
+# those whose kernels share memory in a group. All of them would take twice the step's budget.
+METAL_NODES = (
+    "(conv or gemm or matmul or softmax or pool or batchnorm or normalization or relu or clip or "
+    "sigmoid or add or mul or concat or reshape or transpose or reduce or argmax or topk or "
+    "gather or cumsum or resize or pad or slice) "
+    "and not (expanded or string or sequence or optional)"
+)
+
+
+def metal_sim() -> bool:
+    """The Metal backend on the simulator: its own tests, parity, node tests, and the demo."""
+    report = ROOT / "build" / "metal_sim_report.txt"
+    report.unlink(missing_ok=True)
+    env = {
+        "DLK_ENABLE_METAL_SIM": "1", "DLK_REQUIRE": "opencl,vulkan,metal-sim",
+        "DLK_TEST_DEVICES": "metal-sim:0", "METAL_SIM_REPORT": str(report), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    pytest = [PYTHON, "-m", "pytest", "-q", "-n", JOBS, "--dist", "worksteal"]
+    passport = os.environ.get("DLK_PASSPORT", "build/passport.json")
+    results = [
+        build("build/tests", "-DDLK_METAL_SIM=ON"),
+        command(*pytest, "tests/parity", "--passport", "build/passport-metal.json", env=env),
+        command(*pytest, "tests/onnx_nodes", "-k", METAL_NODES, env=env),
+        command(*pytest, "tests/models/test_real_networks.py", "-k", "efficientnet_lite0", env=env),
+        command(PYTHON, "-m", "dlk", "classify", "examples/images/coffee.png", "--device",
+                "metal-sim", env=env),
+    ]  # fmt: skip
+    if report.exists():
+        print(f"the simulator reports:\n{report.read_text()[:5000]}", flush=True)
+        results.append(False)
+    if (ROOT / passport).exists():
+        merge = [PYTHON, "-m", "tests.parity.passport", passport, "build/passport-metal.json"]
+        results.append(command(*merge))
+    results.append(ctest("build/tests", "-L", "metal", "-j", JOBS))
+    return all(results)
+
+
 STEPS: dict[str, tuple[Callable[[], bool], bool | None]] = {
     "lint": (lint, True),
     "unit": (unit_tests, False),
@@ -154,6 +194,7 @@ STEPS: dict[str, tuple[Callable[[], bool], bool | None]] = {
     "threads": (threads, True),
     "aarch64": (aarch64, True),
     "metal": (metal_ladder, True),
+    "metal-sim": (metal_sim, True),
 }
 """Name: what it runs; True: in CI only, False: always, None: only when asked for by name."""
 

@@ -25,6 +25,13 @@ struct Candidate {
   Caps caps;
 };
 
+/// Held while drivers are asked and devices are opened: not every driver survives being initialized
+/// by two threads at once. Recursive: a backend may stand on another one's device.
+std::recursive_mutex& drivers() {
+  static std::recursive_mutex mutex;
+  return mutex;
+}
+
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -32,6 +39,7 @@ std::string lower(std::string text) {
 }
 
 std::vector<Candidate> visible_devices() {
+  const std::lock_guard lock(drivers());
   std::vector<Candidate> found;
   for (const auto& backend : backends()) {
     if (backend->hidden()) continue;
@@ -120,6 +128,8 @@ std::vector<Caps> list_devices() {
 }
 
 std::shared_ptr<Device> open_device(const std::string& spec, bool checked) {
+  // Two threads that ask for one device get one device.
+  const std::lock_guard lock(drivers());
   std::string wanted = spec;
   std::string source = "device '" + spec + "'";
   if (wanted.empty()) {
@@ -140,11 +150,7 @@ std::shared_ptr<Device> open_device(const std::string& spec, bool checked) {
     if (!found) throw_no_device(source + " is not there");
   }
 
-  // Held while opening, so that two threads that ask for one device get one device. Recursive: a
-  // backend may stand on another one's device.
-  static std::recursive_mutex mutex;
   static std::map<std::string, std::weak_ptr<Device>> open_raw, open_checked;
-  const std::lock_guard lock(mutex);
   const std::string id = found->backend->name() + ":" + std::to_string(found->index);
   auto device = open_raw[id].lock();
   if (!device) {

@@ -17,7 +17,7 @@ RUNTIME_PACKAGES = ("pocl-opencl-icd", "ocl-icd-libopencl1", "mesa-vulkan-driver
 BUILD_PACKAGES = ("g++", "opencl-c-headers", "libvulkan-dev", "python3-dev", "python3-venv")
 TEST_PACKAGES = (
     "vulkan-validationlayers", "oclgrind", "doctest-dev", "cmake", "ninja-build",
-    "clang", "libclang-rt-dev", "g++-aarch64-linux-gnu", "qemu-user",
+    "clang", "clang-19", "libclang-rt-dev", "g++-aarch64-linux-gnu", "qemu-user",
 )  # fmt: skip
 LOG = ROOT / "build" / "bootstrap.log"
 

@@ -33,7 +33,7 @@ def unpacked(
     if "libvulkan1" in names:
         variables["DLK_VULKAN_LIBRARY"] = str(library / "libvulkan.so.1")
     if "pocl-opencl-icd" in names:
-        variables["OCL_ICD_VENDORS"] = str(opencl_folder(next(library.glob("libpocl.so.*.*"))))
+        variables["OCL_ICD_VENDORS"] = opencl_folder(next(library.glob("libpocl.so.*.*")))
     if "mesa-vulkan-drivers" in names:
         files = vulkan_driver_files(library, vulkan_files)
         variables["VK_DRIVER_FILES"] = variables["VK_ICD_FILENAMES"] = files
@@ -53,7 +53,7 @@ def find_neighbours(library: Path, patchelf: str) -> None:
         subprocess.run([patchelf, "--set-rpath", "$ORIGIN", str(file)], check=True)
 
 
-def opencl_folder(driver: Path) -> Path:
+def opencl_folder(driver: Path) -> str:
     """A folder for OCL_ICD_VENDORS: this driver beside those of the system."""
     VENDORS.mkdir(parents=True, exist_ok=True)
     for stale in VENDORS.glob("*.icd"):
@@ -61,7 +61,7 @@ def opencl_folder(driver: Path) -> Path:
     for file in Path("/etc/OpenCL/vendors").glob("*.icd"):
         (VENDORS / file.name).write_bytes(file.read_bytes())
     (VENDORS / "dlk-pocl.icd").write_text(f"{driver}\n")
-    return VENDORS
+    return f"{VENDORS}/"  # some loaders put the file's name right behind it
 
 
 def vulkan_driver_files(library: Path, folder: Path) -> str:

@@ -54,9 +54,16 @@ def build(entries: Iterable[dict[str, Any]], devices: Iterable[dict[str, Any]]) 
     return {
         "dlk": dlk.__version__,
         "date": datetime.date.today().isoformat(),
-        "devices": list(devices),
+        "devices": [{**d, "simulated": "(simulated)" in str(d["name"])} for d in devices],
         "forward": table,
     }
+
+
+def merge(passports: list[dict[str, Any]]) -> dict[str, Any]:
+    """One passport with the devices of all; of a device that several have, the last counts."""
+    devices = {d["id"]: d for passport in passports for d in passport["devices"]}
+    table = {name: cells for passport in passports for name, cells in passport["forward"].items()}
+    return {**passports[-1], "devices": list(devices.values()), "forward": table}
 
 
 def _empty_cell() -> dict[str, Any]:
@@ -124,6 +131,7 @@ def to_html(passport: dict[str, Any]) -> str:
     names = {
         d["id"]: f"{html.escape(str(d['id']))}<br><small>{html.escape(str(d['name']))}<br>"
         f"{html.escape(str(d['driver']))}</small>"
+        + ("<br><b>simulated</b>" if d.get("simulated") else "")
         for d in passport["devices"]
     }
     head = "".join(f"<th>{names.get(d, html.escape(d))}</th>" for d in devices)
@@ -171,3 +179,15 @@ def _cell(cell: dict[str, Any] | None) -> str:
     if cell["relative"] == 0.0:
         return f"<td>equal in {cell['cases']}</td>"
     return f"<td>{cell['relative']:.1e} ({cell['ulp']:.1f} ulp) in {cell['cases']}</td>"
+
+
+def main() -> None:
+    """`passport.py PATH MORE...`: adds the devices of the other passports to PATH."""
+    import sys
+
+    paths = [Path(name) for name in sys.argv[1:]]
+    write(merge([json.loads(path.read_text(encoding="utf-8")) for path in paths]), paths[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import dlk
 import numpy as np
 import pytest
 from dlk import _core
+
+from tests.subprocesses import environment
 
 DTYPES = ["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool"]
 
@@ -27,6 +32,28 @@ def test_short_names(device_id: str) -> None:
     if index == "0":
         assert dlk.Device(backend).id == device_id
     assert dlk.Device(f"name:{dlk.Device(device_id).name}").name == dlk.Device(device_id).name
+
+
+def test_first_use_by_several_threads(device_id: str) -> None:
+    """Drivers are initialized by one thread at a time."""
+    code = (
+        "import threading\n"
+        "from dlk import _core\n"
+        "gate, found = threading.Barrier(6), []\n"
+        "def work():\n"
+        "    gate.wait()\n"
+        f"    found.append(_core.open_device({device_id!r}).id)\n"
+        "    assert _core.list_devices()\n"
+        "threads = [threading.Thread(target=work) for _ in range(6)]\n"
+        "[t.start() for t in threads]\n"
+        "[t.join() for t in threads]\n"
+        f"assert found == [{device_id!r}] * 6, found\n"
+    )
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_environment_names_the_default(device_id: str, monkeypatch: pytest.MonkeyPatch) -> None:

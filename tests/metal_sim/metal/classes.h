@@ -149,7 +149,8 @@ struct CommandQueue : DeviceObject {
   std::condition_variable changed;
   std::deque<std::function<void()>> work;
   bool stopping = false;
-  ScopeSet observed;  // scopes that the CPU knows to have completed
+  bool failed = false;  // of the worker: an injected fault stopped the queue
+  ScopeSet observed;    // scopes that the CPU knows to have completed
   UInt max_buffers = 64;
   void dispose() override;
 };

@@ -39,11 +39,17 @@ void call_handlers(std::vector<void*>& blocks, CommandBuffer* buffer) {
   blocks.clear();
 }
 
+/// Faults to inject. A queue whose work failed runs nothing more, as on a GPU.
 void inject_failure(CommandBuffer& buffer) {
   if (fault_due("command-buffer-timeout")) buffer.fail(2, "Caused GPU Timeout Error (injected)");
   if (fault_due("command-buffer-fault"))
     buffer.fail(3, "Caused GPU Address Fault Error (injected)");
   if (fault_due("command-buffer-memory")) buffer.fail(8, "Insufficient Memory (injected)");
+  if (buffer.error) {
+    buffer.queue->failed = true;
+  } else if (buffer.queue->failed) {
+    buffer.fail(4, "Ignored (for causing prior/excessive GPU errors)");
+  }
 }
 
 void run(CommandBuffer* buffer) {
