@@ -144,7 +144,7 @@ def aarch64() -> bool:
 
 def metal_ladder() -> bool:
     """What can be proved of the Metal backend without Apple's tools."""
-    return command(PYTHON, "scripts/metal_checks.py", "types", "link")
+    return command(PYTHON, "scripts/metal_checks.py", "types", "engine", "link", "msl")
 
 
 # Node tests that run on the simulator too: the operators that networks of pictures are made of, and
