@@ -2,8 +2,9 @@
 """Runs dlk's tests in an environment that ``bootstrap.py`` made.
 
 Always: the C++ unit tests and the Python tests (parity, models, importers, package). With CI=true
-also the linters, the include rules, the sanitizers, the aarch64 cross build under qemu, OpenCL
-kernels under oclgrind and a short run of the fuzzers. ``--only NAME`` runs single steps.
+also the linters, the include rules, ThreadSanitizer and the aarch64 cross build under qemu.
+``--only NAME`` runs single steps, among them those that are only run by name: the unit tests under
+ASan and UBSan (``sanitizers``), and after it a short run of the fuzzers (``fuzz``).
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def sanitizers() -> bool:
 
 def fuzz() -> bool:
     """Each fuzzer for a short while, on the build of the step before."""
-    return command(PYTHON, "scripts/run_fuzzers.py", "build/fuzz", "--seconds", "20")
+    return command(PYTHON, "scripts/run_fuzzers.py", "build/fuzz", "--seconds", "10")
 
 
 def threads() -> bool:
