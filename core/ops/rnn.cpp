@@ -153,10 +153,11 @@ TensorView transposed_weights(LowerContext& context, size_t input) {
                            });
 }
 
-/// X * W^T for all times: (direction, time, batch, gate * unit) in float32.
+/// X * W^T for all times: (direction, time, batch, gate * unit), as it is accumulated.
 TensorView project(LowerContext& context, const Sizes& s, const TensorView& x, int64_t gates) {
   const int64_t rows = s.times * s.batch, columns = gates * s.units;
-  const TensorView result = context.workspace(DType::kFloat32, {s.directions, rows, columns});
+  const TensorView result =
+      context.workspace(accumulator_dtype(x.dtype), {s.directions, rows, columns});
   if (rows == 0) return result;
   TensorView flat = s.times == 1 || s.batch == 1 || x.strides[0] == x.strides[1] * s.batch
                         ? x
@@ -199,11 +200,12 @@ class Recurrence {
         batch_first_(context.attr_int("layout", 0) != 0) {}
 
   void lower() {
-    if (!is_floating(context_.input(0).dtype) || context_.input(0).dtype == DType::kFloat64) {
-      context_.unsupported("type " + std::string(dtype_name(context_.input(0).dtype)) +
-                           "; use float32 or float16");
+    const DType dtype = context_.input(0).dtype;
+    require_compute(context_, dtype);
+    if (!is_floating(dtype)) {
+      context_.unsupported("type " + std::string(dtype_name(dtype)) + "; use a floating type");
     }
-    state_ = context_.workspace(DType::kFloat32,
+    state_ = context_.workspace(accumulator_dtype(dtype),
                                 {kSlots, sizes_.directions, sizes_.batch, sizes_.units});
     start(0, 5);
     if (cell_.code == 2) start(kCellSlot, 6);
@@ -252,7 +254,7 @@ class Recurrence {
                      context_.is_weight(2) && !resets_first();
     request_.constants["PRODUCT"] = product_first_ ? 1 : 0;
     if (product_first_) {
-      product_ = context_.workspace(DType::kFloat32, {sizes_.batch, gates * sizes_.units});
+      product_ = context_.workspace(state_.dtype, {sizes_.batch, gates * sizes_.units});
     }
     operands_ = {project(context_, sizes_, x, gates),
                  product_first_ ? product_ : transposed_weights(context_, 2)};
@@ -266,7 +268,8 @@ class Recurrence {
       operands_.push_back(context_.output(0));
       y = time_first(context_.output(0), batch_first_);
     }
-    request_.types = {{"TW", context_.input(2).dtype},
+    request_.types = {{"TS", state_.dtype},
+                      {"TW", context_.input(2).dtype},
                       {"TB", context_.has_input(3) ? bias.dtype : context_.input(2).dtype},
                       {"TY", y.dtype}};
     const Activations activations = read_activations(context_, cell_, sizes_.directions);

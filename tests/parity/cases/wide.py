@@ -16,6 +16,7 @@ from . import (  # noqa: F401 (their cases are copied)
     normalization,
     pool,
     resize,
+    rnn,
     softmax,
     vision,
 )
@@ -36,7 +37,7 @@ OPERATORS = {
     **dict.fromkeys(
         ("BatchNormalization", "InstanceNormalization", "LayerNormalization"), FUNCTIONS
     ),
-    **dict.fromkeys(("GroupNormalization", "RMSNormalization"), FUNCTIONS),
+    **dict.fromkeys(("GroupNormalization", "RMSNormalization", "RNN", "GRU", "LSTM"), FUNCTIONS),
 }
 
 taken: dict[str, int] = {}
