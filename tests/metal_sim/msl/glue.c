@@ -9,20 +9,20 @@ struct metal_sim_calls {
 };
 struct metal_sim_calls metal_sim_table;
 
-#define ACCESS(BYTES)                                                                         \
-  void __tsan_read##BYTES(void* p) { metal_sim_table.access(p, BYTES, 0, 0); }                \
-  void __tsan_write##BYTES(void* p) { metal_sim_table.access(p, BYTES, 1, 0); }               \
-  void __tsan_unaligned_read##BYTES(void* p) { metal_sim_table.access(p, BYTES, 0, 0); }      \
-  void __tsan_unaligned_write##BYTES(void* p) { metal_sim_table.access(p, BYTES, 1, 0); }     \
-  void __tsan_volatile_read##BYTES(void* p) { metal_sim_table.access(p, BYTES, 0, 0); }       \
-  void __tsan_volatile_write##BYTES(void* p) { metal_sim_table.access(p, BYTES, 1, 0); }      \
-  void __tsan_read_write##BYTES(void* p) {                                                    \
-    metal_sim_table.access(p, BYTES, 0, 0);                                                   \
-    metal_sim_table.access(p, BYTES, 1, 0);                                                   \
-  }                                                                                           \
-  void __tsan_unaligned_read_write##BYTES(void* p) {                                          \
-    metal_sim_table.access(p, BYTES, 0, 0);                                                   \
-    metal_sim_table.access(p, BYTES, 1, 0);                                                   \
+#define ACCESS(BYTES)                                                                     \
+  void __tsan_read##BYTES(void* p) { metal_sim_table.access(p, BYTES, 0, 0); }            \
+  void __tsan_write##BYTES(void* p) { metal_sim_table.access(p, BYTES, 1, 0); }           \
+  void __tsan_unaligned_read##BYTES(void* p) { metal_sim_table.access(p, BYTES, 0, 0); }  \
+  void __tsan_unaligned_write##BYTES(void* p) { metal_sim_table.access(p, BYTES, 1, 0); } \
+  void __tsan_volatile_read##BYTES(void* p) { metal_sim_table.access(p, BYTES, 0, 0); }   \
+  void __tsan_volatile_write##BYTES(void* p) { metal_sim_table.access(p, BYTES, 1, 0); }  \
+  void __tsan_read_write##BYTES(void* p) {                                                \
+    metal_sim_table.access(p, BYTES, 0, 0);                                               \
+    metal_sim_table.access(p, BYTES, 1, 0);                                               \
+  }                                                                                       \
+  void __tsan_unaligned_read_write##BYTES(void* p) {                                      \
+    metal_sim_table.access(p, BYTES, 0, 0);                                               \
+    metal_sim_table.access(p, BYTES, 1, 0);                                               \
   }
 ACCESS(1)
 ACCESS(2)
