@@ -17,7 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-MODULES = {"2": "acceptance_rows.foundation", "4": "acceptance_rows.metal"}
+MODULES = {
+    "2": "acceptance_rows.foundation",
+    "3": "acceptance_rows.onnx",
+    "4": "acceptance_rows.metal",
+}
 
 
 def main() -> int:

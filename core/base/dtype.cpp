@@ -43,6 +43,7 @@ constexpr DTypeRow kRows[] = {
     {DType::kUInt4, 1, "uint4", "u4", "u4"},
     {DType::kInt2, 1, "int2", "i2", "i2"},
     {DType::kUInt2, 1, "uint2", "u2", "u2"},
+    {DType::kString, 8, "string", "string", "str"},
 };
 
 /// A small float: sign, exponent, mantissa, and what its topmost codes mean.

@@ -34,6 +34,7 @@ enum class DType : uint8_t {
   kUInt4,
   kInt2,
   kUInt2,
+  kString,  // a number of core/base/strings.h; on the host only
 };
 
 /// Bytes of one element.
@@ -60,7 +61,7 @@ constexpr bool is_storage_only(DType d) { return d > DType::kBool; }
 constexpr bool is_small_float(DType d) {
   return d >= DType::kFloat8E4M3FN && d <= DType::kFloat4E2M1FN;
 }
-constexpr bool is_small_integer(DType d) { return d >= DType::kInt4; }
+constexpr bool is_small_integer(DType d) { return d >= DType::kInt4 && d <= DType::kUInt2; }
 constexpr bool is_integer(DType d) { return is_signed_integer(d) || is_unsigned_integer(d); }
 
 /// IEEE binary16 and bfloat16 conversions, round to nearest even.

@@ -131,6 +131,15 @@ void Graph::assign(ValueId variable, ValueId new_value) {
   assignments_.push_back({variable, new_value});
 }
 
+void Graph::declare(ValueId result, DType dtype, std::optional<SymbolicShape> shape,
+                    ValueType type) {
+  Value& value = mutable_value(result);
+  if (value.kind != ValueKind::kResult) throw_invalid("'" + value.name + "' is no result");
+  value.dtype = dtype;
+  value.shape = std::move(shape);
+  value.type = type;
+}
+
 void Graph::bind_input(ValueId input, const Value& leaf) {
   Value& bound = mutable_value(input);
   if (bound.kind != ValueKind::kInput) throw_invalid("'" + bound.name + "' is no input");

@@ -92,6 +92,9 @@ class Graph {
                                 const std::vector<std::string>& output_names = {});
   void add_output(ValueId value, const std::string& name = {});
   void assign(ValueId variable, ValueId value);
+  /// What is known of a result beforehand: for listings and exporters; inference does not need it.
+  void declare(ValueId result, DType dtype, std::optional<SymbolicShape> shape,
+               ValueType type = ValueType::kTensor);
   /// Makes an input a constant or variable with the contents of `leaf`.
   void bind_input(ValueId input, const Value& leaf);
 

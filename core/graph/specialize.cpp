@@ -246,6 +246,7 @@ Bounds Specializer::add_operator(const Node& source, const Bounds& inputs,
     node.node.outputs[i] = graph_.add_value(std::move(value));
   }
   graph_.nodes.push_back(std::move(node));
+  const bool strings = need_strings(graph_.nodes.back());
   blocked_ = false;
   try {
     infer(graph_.nodes.size() - 1);
@@ -255,7 +256,11 @@ Bounds Specializer::add_operator(const Node& source, const Bounds& inputs,
     graph_.values.resize(values);
     throw MustWait{};
   }
-  evaluate_if_shape_arithmetic(graph_.nodes.size() - 1);
+  if (strings) {
+    evaluate(graph_.nodes.size() - 1);
+  } else {
+    evaluate_if_shape_arithmetic(graph_.nodes.size() - 1);
+  }
   const ConcreteNode& added = graph_.nodes.back();
   Bounds outputs;
   for (size_t i = 0; i < names.size(); ++i) {
@@ -364,6 +369,21 @@ bool Specializer::evaluate(size_t n) {
     if (id != kNoValue && !graph_.value(id).known) return false;
   }
   graph_.host_ops.push_back(node.node.name + " (" + node.node.op + ")");
+  return true;
+}
+
+/// What takes strings is evaluated on the host, so all that it reads must be known.
+bool Specializer::need_strings(const ConcreteNode& node) {
+  const std::vector<ValueId> reads = node.reads();
+  const bool strings = std::ranges::any_of(
+      reads, [&](ValueId id) { return graph_.value(id).dtype == DType::kString; });
+  if (!strings) return false;
+  for (const ValueId id : reads) {
+    if (demand(id) || options_.input_value == nullptr) continue;
+    NodeReader(node.node).unsupported("handles strings on the host: at most " +
+                                      std::to_string(kMaxHostElements) +
+                                      " elements, known before the run");
+  }
   return true;
 }
 

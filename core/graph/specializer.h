@@ -56,6 +56,7 @@ class Specializer {
   bool evaluate(size_t n);
   bool small_outputs(const ConcreteNode& node) const;
   void evaluate_if_shape_arithmetic(size_t n);
+  bool need_strings(const ConcreteNode& node);
   /// The value before the run, evaluating what it depends on; nullopt if it depends on the run.
   std::optional<HostTensor> demand(ValueId id);
   /// Another stage could read it back.

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "core/base/strings.h"
 
 namespace dlk {
 
@@ -41,6 +42,7 @@ Out load_as(DType dtype, const std::byte* source) {
     case DType::kUInt32:
       return static_cast<Out>(get(uint32_t{}));
     case DType::kUInt64:
+    case DType::kString:
       return static_cast<Out>(get(uint64_t{}));
     case DType::kBool:
       return static_cast<Out>(get(uint8_t{}) != 0);
@@ -76,6 +78,7 @@ void store_from(DType dtype, In value, std::byte* target) {
     case DType::kUInt32:
       return put(static_cast<uint32_t>(value));
     case DType::kUInt64:
+    case DType::kString:
       return put(static_cast<uint64_t>(value));
     case DType::kBool:
       return put(static_cast<uint8_t>(value != In{0} ? 1 : 0));
@@ -180,6 +183,21 @@ HostTensor HostTensor::from_ints(DType dtype, Shape shape, const std::vector<int
 
 HostTensor HostTensor::from_doubles(DType dtype, Shape shape, const std::vector<double>& values) {
   return from_values(dtype, std::move(shape), values);
+}
+
+HostTensor HostTensor::strings(Shape shape, const std::vector<std::string>& texts) {
+  std::vector<uint64_t> numbers;
+  for (const std::string& text : texts) numbers.push_back(intern(text));
+  return of(DType::kString, std::move(shape), numbers);
+}
+
+std::vector<std::string> HostTensor::to_strings() const {
+  if (dtype != DType::kString) {
+    throw_invalid("a " + std::string(dtype_name(dtype)) + " tensor holds no strings");
+  }
+  std::vector<std::string> texts;
+  for (const uint64_t number : to_values<uint64_t>(*this)) texts.push_back(interned(number));
+  return texts;
 }
 
 std::vector<int64_t> HostTensor::to_ints() const { return to_values<int64_t>(*this); }

@@ -56,6 +56,10 @@ struct HostTensor {
   static HostTensor from_ints(DType dtype, Shape shape, const std::vector<int64_t>& values);
   static HostTensor from_doubles(DType dtype, Shape shape, const std::vector<double>& values);
 
+  static HostTensor strings(Shape shape, const std::vector<std::string>& texts);
+  /// The texts of a tensor of strings; InvalidArgument for any other.
+  std::vector<std::string> to_strings() const;
+
   /// Values converted to int64 or double, whatever the dtype.
   std::vector<int64_t> to_ints() const;
   std::vector<double> to_doubles() const;

@@ -40,6 +40,7 @@ std::string in_float32(std::string text, size_t inputs, PointwiseResult result) 
 
 const char* expression_for(const PointwiseRow& row, DType dtype) {
   if (is_floating(dtype)) return row.floats;
+  if (dtype == DType::kString) return row.name == std::string("Equal") ? row.integers : "";
   if (is_storage_only(dtype)) return "";
   return dtype == DType::kBool ? row.bools : row.integers;
 }

@@ -47,7 +47,8 @@ class NodeReader {
   std::string attr_string(const std::string& name, const std::string& fallback) const;
   std::vector<int64_t> attr_ints(const std::string& name, std::vector<int64_t> fallback = {}) const;
   std::vector<double> attr_floats(const std::string& name) const;
-  const HostTensor* attr_tensor(const std::string& name) const;  // nullptr where absent
+  std::vector<std::string> attr_strings(const std::string& name) const;  // empty where absent
+  const HostTensor* attr_tensor(const std::string& name) const;          // nullptr where absent
   /// Adds the rank to a negative axis; error when out of range.
   int64_t normalize_axis(int64_t axis, int64_t rank) const;
   /// Throws InvalidArgument "NODE (OP): message".

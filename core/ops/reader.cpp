@@ -54,6 +54,15 @@ std::vector<double> NodeReader::attr_floats(const std::string& name) const {
   fail("attribute '" + name + "' must be a list of numbers");
 }
 
+std::vector<std::string> NodeReader::attr_strings(const std::string& name) const {
+  if (!has_attr(name)) return {};
+  if (const auto* value = find_attribute<std::vector<std::string>>(node_, name)) return *value;
+  if (const auto* value = find_attribute<std::vector<int64_t>>(node_, name)) {
+    if (value->empty()) return {};
+  }
+  fail("attribute '" + name + "' must be a list of strings");
+}
+
 const HostTensor* NodeReader::attr_tensor(const std::string& name) const {
   if (!has_attr(name)) return nullptr;
   if (const auto* value = find_attribute<HostTensor>(node_, name)) return value;

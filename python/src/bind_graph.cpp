@@ -289,6 +289,19 @@ void bind_building(py::class_<Graph, std::shared_ptr<Graph>>& graph) {
           "Attributes: int, float, str, lists of those, np.ndarray, Graph. An empty list needs its "
           "type: (\"ints\", []), (\"floats\", []) or (\"strings\", []).")
       .def(
+          "declare",
+          [](Graph& g, ValueId value, const std::string& dtype,
+             const std::optional<py::sequence>& shape, const std::string& type) {
+            const auto parsed = parse_value_type(type);
+            if (!parsed) throw_invalid("unknown type '" + type + "'");
+            std::optional<SymbolicShape> dims;
+            if (shape) dims = shape_from_python(*shape);
+            g.declare(value, dtype_of_name(dtype), std::move(dims), *parsed);
+          },
+          py::arg("value"), py::arg("dtype"), py::arg("shape") = py::none(),
+          py::arg("type") = "tensor",
+          "What is known of a result beforehand, for listings and exporters.")
+      .def(
           "add_output",
           [](Graph& g, ValueId value, const std::string& name) { g.add_output(value, name); },
           py::arg("value"), py::arg("name") = "")

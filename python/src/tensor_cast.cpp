@@ -45,12 +45,37 @@ DType dtype_of_name(const std::string& name) {
 }
 
 py::dtype numpy_dtype(DType dtype) {
+  if (dtype == DType::kString) return py::dtype("object");
   if (dtype != DType::kBFloat16 && !is_storage_only(dtype)) {
     return py::dtype(std::string(dtype_name(dtype)));
   }
   py::object type = ml_dtype(dtype);
   if (!type.is_none()) return py::dtype::from_args(type);
   return py::dtype(dtype == DType::kBFloat16 ? "uint16" : "uint8");
+}
+
+/// Arrays of str or bytes.
+HostTensor strings_from_array(const py::array& array) {
+  Shape shape(array.shape(), array.shape() + array.ndim());
+  std::vector<std::string> texts;
+  for (py::handle item : array.attr("ravel")().attr("tolist")()) {
+    if (!py::isinstance<py::str>(item) && !py::isinstance<py::bytes>(item)) {
+      throw_invalid(
+          "arrays of objects must hold str; convert others to a NumPy integer, float or "
+          "bool dtype");
+    }
+    texts.push_back(item.cast<std::string>());
+  }
+  return HostTensor::strings(std::move(shape), texts);
+}
+
+py::array array_of_strings(const HostTensor& tensor) {
+  py::object numpy = py::module_::import("numpy");
+  py::list texts;
+  for (const std::string& text : tensor.to_strings()) texts.append(py::str(text));
+  py::object flat = numpy.attr("empty")(texts.size(), "object");
+  flat[py::slice(py::none(), py::none(), py::none())] = texts;
+  return flat.attr("reshape")(tensor.shape);
 }
 
 HostTensor tensor_from_array(const py::handle& source, const std::string& dtype) {
@@ -61,6 +86,10 @@ HostTensor tensor_from_array(const py::handle& source, const std::string& dtype)
     array = array.attr("astype")(array.dtype().attr("newbyteorder")("="));
   }
   if (!(array.flags() & py::array::c_style)) array = array.attr("copy")(py::arg("order") = "C");
+  if (std::string("OUS").find(array.dtype().kind()) != std::string::npos &&
+      (dtype.empty() || dtype == "string")) {
+    return strings_from_array(array);
+  }
   HostTensor tensor;
   tensor.dtype = dtype_of_array(array, dtype);
   for (py::ssize_t i = 0; i < array.ndim(); ++i) tensor.shape.push_back(array.shape(i));
@@ -75,6 +104,7 @@ HostTensor tensor_from_array(const py::handle& source, const std::string& dtype)
 }
 
 py::array array_from_tensor(const HostTensor& tensor, bool writeable) {
+  if (tensor.dtype == DType::kString) return array_of_strings(tensor);
   auto* keep = new std::shared_ptr<const std::byte>(tensor.data);
   py::capsule owner(keep,
                     [](void* p) { delete static_cast<std::shared_ptr<const std::byte>*>(p); });

@@ -20,7 +20,7 @@ def feeds_of(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {k.removeprefix("in_"): v for k, v in data.items() if k == "x" or k.startswith("in_")}
 
 
-def network_errors(name: str, device: Any) -> dict[str, float]:
+def network_errors(name: str, device: Any, dtype: str = "float32") -> dict[str, float]:
     """Relative error of each output of an ONNX network."""
     data = reference(name)
     feeds = feeds_of(data)
@@ -29,7 +29,7 @@ def network_errors(name: str, device: Any) -> dict[str, float]:
         feeds = {"input.1": feeds["x"]}
         shapes = {"input.1": ("N", 3, "H", "W")}
     graph = load_graph(network_file(name), input_shapes=shapes)
-    results = run(graph, device, feeds)
+    results = run(graph, device, feeds, dtype=dtype)
     expected = {k: v for k, v in data.items() if k.startswith("out")}
     assert len(expected) == len(graph.output_names)
     return {

@@ -2,8 +2,9 @@
 
 Runs every test (or those whose names match one of the regular expressions) on each device, in
 worker processes that are replaced when a driver takes one down. Prints the failures grouped by
-operator and reason, then passed and failed by device; `--json PATH` writes everything. The exit
-status is 1 where a test failed that `expected_failures` does not name, or passed that it does.
+operator and reason, then passed and failed by device; `--json PATH` writes everything,
+`--page docs/onnx-coverage.md` the page of the docs. The exit status is 1 where a test failed that
+`expected_failures` does not name, or passed that it does.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tests.conftest import device_ids
 from .backend import names_of_tests
 from .expected_failures import expected_failure
 from .families import family_of
+from .page import coverage_page
 from .workers import Outcome, run_all
 
 
@@ -81,12 +83,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", action="append", help="a device id; default: one a backend")
     parser.add_argument("--json", type=Path, help="write the report here")
+    parser.add_argument("--page", type=Path, help="write the coverage page of all tests here")
     parser.add_argument("-n", "--workers", type=int, default=2)
     parser.add_argument("patterns", nargs="*", help="run tests whose names match one of these")
     arguments = parser.parse_args()
     report = run(arguments.device or list(device_ids()), arguments.patterns, arguments.workers)
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    if arguments.page:
+        arguments.page.write_text(coverage_page(report), encoding="utf-8")
     summary = {
         device_id: {key: counts[key] for key in ("passed", "failed", "seconds")}
         | {"unexpected": len(counts["unexpected"])}

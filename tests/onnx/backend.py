@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ from onnx.backend.test import BackendTest
 
 from tests.conftest import open_device
 
-# The suite writes inputs and outputs of the light networks below ONNX_HOME.
-os.environ.setdefault("ONNX_HOME", str(Path(tempfile.gettempdir()) / "dlk-onnx-home"))
+# The suite writes inputs and outputs of the light networks below ONNX_HOME: one folder a process.
+_HOME = tempfile.TemporaryDirectory(prefix="dlk-onnx-")
+os.environ["ONNX_HOME"] = _HOME.name
 
 CATEGORIES = ("Node", "Simple", "PyTorchConverted", "PyTorchOperator", "Real")
 

@@ -15,6 +15,10 @@ class Group:
     patterns: tuple[str, ...]  # whole names, as regular expressions
     backend: str = "*"
 
+    def matches(self, name: str) -> bool:
+        """Whether a test belongs to the group."""
+        return any(re.fullmatch(pattern, name) for pattern in self.patterns)
+
 
 GROUPS: tuple[Group, ...] = (
     Group(
@@ -44,6 +48,6 @@ def expected_failure(name: str, device_id: str) -> str:
     """Why a test is expected to fail on a device; "" where it should pass."""
     backend = device_id.partition(":")[0]
     for group in GROUPS:
-        if group.backend in ("*", backend) and any(re.fullmatch(p, name) for p in group.patterns):
+        if group.backend in ("*", backend) and group.matches(name):
             return group.reason
     return ""

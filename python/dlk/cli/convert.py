@@ -24,22 +24,28 @@ __all__ = ["convert"]
 
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="A model file or a zoo network.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT.dlk", help="The file to write.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A .dlk or .onnx file to write.")],
     weights: WeightsOption = "",
     device: DeviceOption = "",
     dtype: DtypeOption = "float32",
     json: JsonOption = False,
 ) -> None:
-    """Write a model in dlk's own format. With --device, first compile it there, as a check."""
-    if target.suffix.lower() != ".dlk":
-        raise ValueError(f"{target}: end the name with .dlk")
+    """Write a model in dlk's own format, or as ONNX. With --device, first compile it there."""
+    kind = target.suffix.lower()
+    if kind not in (".dlk", ".onnx"):
+        raise ValueError(f"{target}: end the name with .dlk or .onnx")
     check_dtype(dtype)
     with _progress.shown():
         graph = load_graph(source, weights or None)
         graph.validate()
         if device:
             dlk.Model(graph, device, check_dtype(dtype)).plan()
-    _core.save_dlk(graph, str(target))
+    if kind == ".onnx":
+        from dlk.exporters.onnx import save_onnx
+
+        save_onnx(graph, target)
+    else:
+        _core.save_dlk(graph, str(target))
     size = sum(f.stat().st_size for f in target.rglob("*")) if target.is_dir() else (
         target.stat().st_size
     )  # fmt: skip

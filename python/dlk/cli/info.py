@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as json_module
 from collections import Counter
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import typer
 import dlk
 from dlk import _core, _progress
 from dlk.cli.common import DeviceOption, DtypeOption, JsonOption, check_dtype, print_json
+from dlk.importers.onnx.explain import explain as explained
 from dlk.sources import load_structure
 from dlk.summary import rows, summarize
 
@@ -21,6 +23,9 @@ def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a zoo network.")],
     device: DeviceOption = "",
     dtype: DtypeOption = "float32",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="List every operator: where it runs, what is missing.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Show what a model is made of. With --device, also its plan there."""
@@ -39,8 +44,15 @@ def info(
             "peak_live_bytes": plan.peak_live_bytes,
             "weight_bytes": plan.weight_bytes,
         }
+    if explain:
+        facts["explain"] = [dataclasses.asdict(row) for row in explained(graph)]
     if json:
         print_json(facts)
+        return
+    if explain:
+        for row in explained(graph):
+            name = f"{row.domain}.{row.op}" if row.domain else row.op
+            print(f"{row.count:6} {name:28} {row.runs}{': ' + row.note if row.note else ''}")
         return
     print(summarize(graph), end="")
     for key, text in facts["text"].items():
@@ -54,7 +66,8 @@ def info(
 def describe(graph: _core.Graph) -> dict[str, Any]:
     """The facts about a graph, as `dlk info --json` prints them."""
     operators = Counter(f"{n.domain}.{n.op}" if n.domain else n.op for n in graph.nodes)
-    missing = {n.op for n in graph.nodes if not _core.has_operator(n.op, n.domain)}
+    missing = {f"{row.domain}.{row.op}" if row.domain else row.op
+               for row in explained(graph) if not row.supported}  # fmt: skip
     table = rows(graph)
     values = [v for v in graph.values if v.data is not None]
     preprocessing = graph.info.preprocessing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,24 +47,34 @@ def run(
         start = time.perf_counter()
         results = network.run(feeds)
         elapsed_ms = (time.perf_counter() - start) * 1e3
+    arrays = dict(_arrays(results))
     with atomic_path(output) as temporary, temporary.open("wb") as file:
-        np.savez(file, **results)
+        np.savez(file, **arrays)
     if json:
         print_json(
             {
                 "device": network.device.id,
                 "dispatches": plan.dispatches,
-                "host_ops": len(plan.host_ops),
+                "host_ops": plan.host_ops,
                 "ms": elapsed_ms,
             }
         )
         return
-    for name, array in results.items():
+    for name, array in arrays.items():
         print(f"{name}: {array.dtype} {array.shape}")
     print(
         f"{network.device.id}: {plan.dispatches} dispatches, {len(plan.host_ops)} host operations, "
         f"{elapsed_ms:.1f} ms -> {output}"
     )
+
+
+def _arrays(results: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What a file of arrays can hold: the tensors of a sequence one by one, absent ones not."""
+    for name, value in results.items():
+        if isinstance(value, list):
+            yield from ((f"{name}[{index}]", item) for index, item in enumerate(value))
+        elif value is not None:
+            yield name, value.astype(str) if value.dtype == object else value
 
 
 def read_arrays(path: Path) -> dict[str, Any]:

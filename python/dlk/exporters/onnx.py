@@ -50,7 +50,7 @@ def to_onnx(graph: _core.Graph, *, opset: int = OPSET) -> onnx.ModelProto:
     for key in ("license", "author", "source"):
         if text := graph.info.text.get(key, ""):
             model.metadata_props.add(key=key, value=text)
-    return _with_output_types(model, onnx)
+    return _with_output_types(model, graph, onnx)
 
 
 def save_onnx(graph: _core.Graph, path: str | os.PathLike[str], *, opset: int = OPSET) -> None:
@@ -85,7 +85,7 @@ class _Writer:
         self, graph: _core.Graph, name: str, prefix: str, outer: Mapping[int, str]
     ) -> onnx.GraphProto:
         """`outer`: names that a subgraph's inputs have in the graphs around it."""
-        from onnx import GraphProto, helper
+        from onnx import GraphProto, ValueInfoProto, helper
 
         proto = GraphProto(name=name)
         names = {value.id: prefix + value.name for value in graph.values} | dict(outer)
@@ -112,7 +112,11 @@ class _Writer:
                     output += "_out"
                 taken.add(output)
                 proto.node.append(helper.make_node("Identity", [names[identifier]], [output]))
-            proto.output.add(name=output)
+            value = graph.value(identifier)
+            typed = value.kind != "result" or value.shape is not None or value.type != "tensor"
+            proto.output.append(
+                _value_info(output, value) if typed else ValueInfoProto(name=output)
+            )
         return proto
 
     def _node(self, node: _core.Node, names: Mapping[int, str], prefix: str) -> onnx.NodeProto:
@@ -209,12 +213,19 @@ def _element_type(dtype: str) -> int:
 
 def tensor_proto(name: str, array: np.ndarray, dtype: str) -> onnx.TensorProto:
     """An initializer; `dtype` is dlk's name, which bits of bfloat16 need."""
-    from onnx import TensorProto
+    from onnx import TensorProto, numpy_helper
 
-    proto = TensorProto(name=name, data_type=_element_type(dtype))
-    proto.dims.extend(array.shape)
-    proto.raw_data = np.ascontiguousarray(array).tobytes()
-    return proto
+    if dtype == "string":
+        texts = [str(text).encode() for text in array.ravel()]
+        proto = TensorProto(name=name, data_type=TensorProto.STRING, string_data=texts)
+        proto.dims.extend(array.shape)
+        return proto
+    if array.dtype.itemsize == 2:  # bits of bfloat16 have no dtype of their own
+        proto = TensorProto(name=name, data_type=_element_type(dtype))
+        proto.dims.extend(array.shape)
+        proto.raw_data = array.tobytes()
+        return proto
+    return numpy_helper.from_array(np.array(array, order="C"), name)
 
 
 def type_proto(text: str) -> onnx.TypeProto:
@@ -261,8 +272,10 @@ def _value_info(name: str, value: _core.Value) -> onnx.ValueInfoProto:
     return info
 
 
-def _with_output_types(model: onnx.ModelProto, onnx: Any) -> onnx.ModelProto:
-    """The model with its outputs typed by ONNX's inference: a graph does not keep their dtypes."""
+def _with_output_types(model: onnx.ModelProto, graph: _core.Graph, onnx: Any) -> onnx.ModelProto:
+    """The model with all its outputs typed: by ONNX's inference, where the graph does not say."""
+    if all(output.type.WhichOneof("value") for output in model.graph.output):
+        return model
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     for tensor in bare.graph.initializer:
@@ -271,7 +284,26 @@ def _with_output_types(model: onnx.ModelProto, onnx: Any) -> onnx.ModelProto:
             tensor.data_location = onnx.TensorProto.EXTERNAL
     inferred = onnx.shape_inference.infer_shapes(bare)
     types = {value.name: value.type for value in inferred.graph.output}
+    shapes = _core_shapes(graph)
     for output in model.graph.output:
-        if types[output.name].WhichOneof("value"):
-            output.type.CopyFrom(types[output.name])
+        if output.type.WhichOneof("value"):
+            continue
+        output.type.CopyFrom(types[output.name])
+        tensor = output.type.tensor_type
+        if output.type.WhichOneof("value") == "tensor_type" and not tensor.HasField("shape"):
+            tensor.shape.SetInParent()
+            for text in shapes.get(output.name, []):
+                dim = tensor.shape.dim.add()
+                if text.isdigit():
+                    dim.dim_value = int(text)
     return model
+
+
+def _core_shapes(graph: _core.Graph) -> dict[str, list[str]]:
+    from dlk import _core
+
+    shapes = _core.symbolic_shapes(graph)
+    return {
+        name: shapes.get(value.name, [])
+        for name, value in zip(graph.output_names, graph.outputs, strict=True)
+    }

@@ -242,9 +242,11 @@ class Builder:
         for value in proto.output:
             if not value.name:
                 raise ValueError("a graph output has no name; the file is damaged")
-            scope.graph.add_output(
-                self.resolve(value.name, scope, "the graph's output"), value.name
-            )
+            result = self.resolve(value.name, scope, "the graph's output")
+            scope.graph.add_output(result, value.name)
+            if scope.graph.value(result).kind == "result" and value.type.WhichOneof("value"):
+                kind, tensor_type = value_type(value.type, f"output {value.name!r}")
+                scope.graph.declare(result, *read_dims(tensor_type, value.name), kind)
 
     def _subgraph(
         self, proto: onnx.GraphProto, outer: Scope, passed: list[str], inlined: list[str]
@@ -443,6 +445,8 @@ class Builder:
             array = np.array(value, np.int64)
         elif kind in ("value_float", "value_floats"):
             array = np.array(value, np.float32)
+        elif kind in ("value_string", "value_strings"):
+            array = np.array(value, object)
         else:
             raise ValueError(f"{node.label}: dlk does not hold constants of the kind {kind!r}")
         self.define_constant(node.outputs[0], array, scope, node.label)
@@ -453,7 +457,8 @@ class Builder:
         """Adds a constant under a name of the scope."""
         scope.define(name, scope.graph.add_constant(scope.prefix + name, array), what)
         scope.constants[name] = array
-        scope.types[name] = (array.dtype.name, list(array.shape))
+        dtype = "string" if array.dtype == object else array.dtype.name
+        scope.types[name] = (dtype, list(array.shape))
 
     def resolve(self, name: str, scope: Scope, what: str) -> int:
         """The value of a name; initializers are added when they are first used."""

@@ -28,6 +28,7 @@ DTYPE_NAMES: dict[int, str] = {
     TensorProto.UINT32: "uint32",
     TensorProto.UINT64: "uint64",
     TensorProto.BOOL: "bool",
+    TensorProto.STRING: "string",
     TensorProto.FLOAT8E4M3FN: "float8_e4m3fn",
     TensorProto.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
     TensorProto.FLOAT8E5M2: "float8_e5m2",
@@ -78,6 +79,8 @@ def dtype_name(elem_type: int, what: str) -> str:
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The NumPy dtype of a dlk dtype name (bfloat16 and narrower types through ml_dtypes)."""
+    if name == "string":
+        return np.dtype(object)
     try:
         return np.dtype(name)
     except TypeError:
@@ -99,6 +102,8 @@ def read_tensor(tensor: TensorProto, folder: Path | None, what: str = "") -> np.
     """
     what = what or f"tensor {tensor.name!r}"
     name = dtype_name(tensor.data_type, what)
+    if name == "string":
+        return _read_strings(tensor, what)
     dtype = numpy_dtype(name)
     shape = tuple(tensor.dims)
     if len(shape) > MAX_RANK or any(d < 0 for d in shape):
@@ -133,6 +138,22 @@ def _unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     parts: np.ndarray = (packed[:, None] >> shifts) & ((1 << bits) - 1)
     return np.ascontiguousarray(parts.reshape(-1)[:count].astype(np.uint8))
+
+
+def _read_strings(tensor: TensorProto, what: str) -> np.ndarray:
+    shape, count = tuple(tensor.dims), len(tensor.string_data)
+    if len(shape) > MAX_RANK or any(d < 0 for d in shape) or math.prod(shape) != count:
+        raise ValueError(
+            f"{what} declares the shape {list(shape[:MAX_RANK])} but holds {count} strings; "
+            "the file is damaged"
+        )
+    try:
+        texts = [text.decode("utf-8") for text in tensor.string_data]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{what} holds a string that is no UTF-8 text") from error
+    array = np.empty(count, dtype=object)
+    array[:] = texts
+    return array.reshape(shape)
 
 
 def _read_typed(
