@@ -189,21 +189,21 @@ Labels labels_of(const NodeReader& node) {
   if (labels.keys.empty()) node.unsupported("maps strings only");
   const auto count = static_cast<int64_t>(labels.keys.size());
   const HostTensor* otherwise = node.attr_tensor("default_tensor");
-  if (const HostTensor* values = node.attr_tensor("values_tensor")) {
-    labels.values = *values;
-    labels.otherwise = HostTensor::from_ints(values->dtype, {1}, {0});
+  if (const HostTensor* tensor = node.attr_tensor("values_tensor")) {
+    labels.values = *tensor;
+    labels.otherwise = HostTensor::from_ints(tensor->dtype, {1}, {0});
   } else if (node.has_attr("values_int64s")) {
     labels.values = HostTensor::ints(node.attr_ints("values_int64s"));
     labels.otherwise = HostTensor::ints({node.attr_int("default_int64", -1)});
   } else if (node.has_attr("values_floats")) {
-    const auto values = node.attr_floats("values_floats");
+    const auto floats = node.attr_floats("values_floats");
     labels.values =
-        HostTensor::from_doubles(DType::kFloat32, {static_cast<int64_t>(values.size())}, values);
+        HostTensor::from_doubles(DType::kFloat32, {static_cast<int64_t>(floats.size())}, floats);
     labels.otherwise =
         HostTensor::from_doubles(DType::kFloat32, {1}, {node.attr_float("default_float", -0.0)});
   } else {
-    const Texts values = node.attr_strings("values_strings");
-    labels.values = HostTensor::strings({static_cast<int64_t>(values.size())}, values);
+    const Texts texts = node.attr_strings("values_strings");
+    labels.values = HostTensor::strings({static_cast<int64_t>(texts.size())}, texts);
     labels.otherwise = HostTensor::strings({1}, {node.attr_string("default_string", "_Unused")});
   }
   if (otherwise) labels.otherwise = *otherwise;

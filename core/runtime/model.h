@@ -147,4 +147,7 @@ class Run {
 /// returns what depends on them as text ("N", "2*N+1", "?"), name by name of all graph values.
 std::map<std::string, std::vector<std::string>> symbolic_shapes(const Graph& graph);
 
+/// The element types of the values that inference reaches without a run, by name.
+std::map<std::string, DType> value_dtypes(const Graph& graph);
+
 }  // namespace dlk

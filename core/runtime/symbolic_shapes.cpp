@@ -32,8 +32,8 @@ std::set<std::string> symbols_of(const Graph& graph) {
   return symbols;
 }
 
-/// Shapes of all values under a binding; nullopt where the graph does not allow it.
-std::optional<Shapes> infer(const Graph& graph, const Binding& binding) {
+/// All values under a binding; nullopt where the graph does not allow it.
+std::optional<ConcreteGraph> concrete(const Graph& graph, const Binding& binding) {
   SpecializeOptions options;
   for (const ValueId id : graph.inputs()) {
     const Value& input = graph.value(id);
@@ -45,13 +45,18 @@ std::optional<Shapes> infer(const Graph& graph, const Binding& binding) {
     options.input_shapes[input.name] = shape;
   }
   try {
-    const Specialization special = specialize(graph, options);
-    Shapes shapes;
-    for (const ConcreteValue& value : special.graph.values) shapes.emplace(value.name, value.shape);
-    return shapes;
+    return specialize(graph, options).graph;
   } catch (const Error&) {
     return std::nullopt;
   }
+}
+
+std::optional<Shapes> infer(const Graph& graph, const Binding& binding) {
+  const auto found = concrete(graph, binding);
+  if (!found) return std::nullopt;
+  Shapes shapes;
+  for (const ConcreteValue& value : found->values) shapes.emplace(value.name, value.shape);
+  return shapes;
 }
 
 /// The experiments: a base, each symbol varied alone, and all varied together.
@@ -198,6 +203,19 @@ std::map<std::string, std::vector<std::string>> symbolic_shapes(const Graph& gra
     result[name] = std::move(texts);
   }
   return result;
+}
+
+std::map<std::string, DType> value_dtypes(const Graph& graph) {
+  std::map<std::string, DType> dtypes;
+  for (const int64_t size : {64, 512, 1}) {
+    Binding binding;
+    for (const std::string& symbol : symbols_of(graph)) binding[symbol] = size;
+    const auto found = concrete(graph, binding);
+    if (!found) continue;
+    for (const ConcreteValue& value : found->values) dtypes.emplace(value.name, value.dtype);
+    break;
+  }
+  return dtypes;
 }
 
 }  // namespace dlk

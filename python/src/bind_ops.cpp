@@ -50,6 +50,14 @@ void bind_ops(py::module_& m) {
         return symbolic_shapes(graph);
       },
       py::arg("graph"), "Shapes of all values by name, as texts such as \"2*N+1\".");
+  m.def(
+      "value_dtypes",
+      [](const Graph& graph) {
+        std::map<std::string, std::string> names;
+        for (const auto& [name, dtype] : value_dtypes(graph)) names[name] = dtype_name(dtype);
+        return names;
+      },
+      py::arg("graph"), "Dtypes by name of the values that inference reaches without a run.");
 }
 
 }  // namespace dlk::python

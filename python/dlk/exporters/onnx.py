@@ -32,7 +32,6 @@ def to_onnx(graph: _core.Graph, *, opset: int = OPSET) -> onnx.ModelProto:
 
     Raises ValueError for an opset that dlk does not write, ImportError without `onnx`.
     """
-    import onnx
     from onnx import helper
 
     from dlk import __version__
@@ -50,7 +49,7 @@ def to_onnx(graph: _core.Graph, *, opset: int = OPSET) -> onnx.ModelProto:
     for key in ("license", "author", "source"):
         if text := graph.info.text.get(key, ""):
             model.metadata_props.add(key=key, value=text)
-    return _with_output_types(model, graph, onnx)
+    return _with_output_types(model, graph)
 
 
 def save_onnx(graph: _core.Graph, path: str | os.PathLike[str], *, opset: int = OPSET) -> None:
@@ -272,38 +271,25 @@ def _value_info(name: str, value: _core.Value) -> onnx.ValueInfoProto:
     return info
 
 
-def _with_output_types(model: onnx.ModelProto, graph: _core.Graph, onnx: Any) -> onnx.ModelProto:
-    """The model with all its outputs typed: by ONNX's inference, where the graph does not say."""
-    if all(output.type.WhichOneof("value") for output in model.graph.output):
-        return model
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    for tensor in bare.graph.initializer:
-        if len(tensor.raw_data) > 1 << 16:  # shapes do not depend on weights
-            tensor.ClearField("raw_data")
-            tensor.data_location = onnx.TensorProto.EXTERNAL
-    inferred = onnx.shape_inference.infer_shapes(bare)
-    types = {value.name: value.type for value in inferred.graph.output}
-    shapes = _core_shapes(graph)
-    for output in model.graph.output:
-        if output.type.WhichOneof("value"):
-            continue
-        output.type.CopyFrom(types[output.name])
-        tensor = output.type.tensor_type
-        if output.type.WhichOneof("value") == "tensor_type" and not tensor.HasField("shape"):
-            tensor.shape.SetInParent()
-            for text in shapes.get(output.name, []):
-                dim = tensor.shape.dim.add()
-                if text.isdigit():
-                    dim.dim_value = int(text)
-    return model
-
-
-def _core_shapes(graph: _core.Graph) -> dict[str, list[str]]:
+def _with_output_types(model: onnx.ModelProto, graph: _core.Graph) -> onnx.ModelProto:
+    """The model with all its outputs typed, by inference where the graph does not say."""
     from dlk import _core
 
-    shapes = _core.symbolic_shapes(graph)
-    return {
-        name: shapes.get(value.name, [])
-        for name, value in zip(graph.output_names, graph.outputs, strict=True)
-    }
+    if all(output.type.WhichOneof("value") for output in model.graph.output):
+        return model
+    shapes, dtypes = _core.symbolic_shapes(graph), _core.value_dtypes(graph)
+    values = [value.name for value in graph.outputs]
+    values += [graph.value(new).name for _, new in graph.assignments]
+    for output, name in zip(model.graph.output, values, strict=True):
+        if output.type.WhichOneof("value") or name not in dtypes:
+            continue
+        tensor = output.type.tensor_type
+        tensor.elem_type = _element_type(dtypes[name])
+        tensor.shape.SetInParent()
+        for text in shapes.get(name, []):
+            dim = tensor.shape.dim.add()
+            if text.isdigit():
+                dim.dim_value = int(text)
+            elif text != "?":
+                dim.dim_param = text
+    return model

@@ -76,7 +76,7 @@ def load_graph(
         model = parse_model(data, name)
     if not model.opset_import and model.ir_version >= 3:
         raise ValueError(f"{name} names no operator set; the file is truncated or damaged")
-    builder = Builder(Graph, _local_functions(model), folder, model, has_operator, custom_ops)
+    builder = Builder(Graph, _local_functions(model), folder, has_operator, custom_ops)
     graph: _core.Graph = builder.build(
         model.graph, opset_versions(model.opset_import), input_shapes or {}
     )

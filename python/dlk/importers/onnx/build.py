@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from onnx import AttributeProto
 
+from dlk._core import symbolic_shapes, value_dtypes
+
 from .adapters import ALWAYS, NEWEST_OPSET, adapt, check_cast_targets
 from .custom import CustomNode, CustomOp, inline_graph
 from .definitions import definition
@@ -159,17 +161,14 @@ class Builder:
         graph_type: type,
         functions: Mapping[FunctionKey, onnx.FunctionProto],
         folder: Path | None,
-        model: onnx.ModelProto | None = None,
         is_built: Callable[[str], bool] = lambda _: True,
         custom_ops: Mapping[str, CustomOp] | None = None,
     ) -> None:
         self._graph_type = graph_type
         self._functions = functions
         self._folder = folder
-        self._model = model
         self._is_built = is_built
         self._custom_ops = dict(custom_ops or {})
-        self._inferred: dict[str, Type] | None = None
 
     # Graphs and functions
 
@@ -489,7 +488,8 @@ class Builder:
         if name in scope.types:
             return scope.types[name]
         if scope.depth == 0:
-            return self._infer().get(name, _ANY)
+            scope.types[name] = self._infer(name, scope)
+            return scope.types[name]
         return _ANY
 
     def _known_type(self, name: str, scope: Scope) -> Type:
@@ -497,19 +497,18 @@ class Builder:
         found = self._type(name, scope)
         return ("", None) if found is _ANY else found
 
-    def _infer(self) -> dict[str, Type]:
-        """Types by ONNX's own inference, run once, only when an old operator form needs them."""
-        if self._inferred is None:
-            self._inferred = {}
-            if self._model is not None and self._model.ByteSize() < 1 << 30:
-                try:
-                    inferred = onnx.shape_inference.infer_shapes(self._model)
-                except Exception:  # it is a help only; who needs the type says what is missing
-                    return self._inferred
-                for value in inferred.graph.value_info:
-                    if _is_plain_tensor(value.type):
-                        self._inferred[value.name] = read_dims(value.type, value.name)
-        return self._inferred
+    def _infer(self, name: str, scope: Scope) -> Type:
+        """The type by dlk's own inference on what has been read so far."""
+        if name not in scope.values:
+            return _ANY
+        graph = scope.graph.copy()
+        own = graph.value(scope.values[name]).name
+        graph.add_output(scope.values[name], "\0wanted")
+        dtype = value_dtypes(graph).get(own, "")
+        texts = symbolic_shapes(graph).get(own)
+        if not dtype or texts is None:
+            return _ANY
+        return dtype, [int(text) if text.isdigit() else None for text in texts]
 
 
 class _NodeContext:
