@@ -89,8 +89,11 @@ class _Writer:
         proto = GraphProto(name=name)
         names = {value.id: prefix + value.name for value in graph.values} | dict(outer)
         for value in graph.inputs:
-            if value.id not in outer:
-                proto.input.append(_value_info(names[value.id], value))
+            if value.id not in outer:  # a subgraph's inputs get their types from the node's
+                name = names[value.id]
+                proto.input.append(
+                    ValueInfoProto(name=name) if prefix else _value_info(name, value)
+                )
         assigned = {variable for variable, _ in graph.assignments}
         for value in graph.values:
             if value.data is not None:
@@ -112,7 +115,9 @@ class _Writer:
                 taken.add(output)
                 proto.node.append(helper.make_node("Identity", [names[identifier]], [output]))
             value = graph.value(identifier)
-            typed = value.kind != "result" or value.shape is not None or value.type != "tensor"
+            typed = not prefix and (
+                value.kind != "result" or value.shape is not None or value.type != "tensor"
+            )
             proto.output.append(
                 _value_info(output, value) if typed else ValueInfoProto(name=output)
             )
