@@ -16,8 +16,8 @@ from onnx import numpy_helper
 
 DATA = Path(onnx.backend.test.__file__).parent / "data"
 SUITES = ("simple", "pytorch-operator", "pytorch-converted")
-# Not here: test_gradient_*, a preview domain that onnxruntime does not run either, and test_strnorm_*,
-# for which it wants the system to have locales.
+# Not here: test_gradient_*, a preview domain that onnxruntime does not run either, and
+# test_strnorm_*, for which it wants the system to have locales.
 MODELS = sorted(
     path.parent
     for suite in SUITES
