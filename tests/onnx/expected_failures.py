@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from dlk import _core
-
 
 @dataclass(frozen=True)
 class Group:
@@ -16,13 +14,6 @@ class Group:
     reason: str
     patterns: tuple[str, ...]  # whole names, as regular expressions
     backend: str = "*"
-    operator: str = ""  # of a group that holds only while the engine has not this one
-
-    @property
-    def holds(self) -> bool:
-        """False once the engine has the operator that the tests lack."""
-        domain, _, name = self.operator.rpartition("::")
-        return not (name and _core.has_operator(name, domain))
 
     def matches(self, name: str) -> bool:
         """Whether a test belongs to the group."""
@@ -40,19 +31,6 @@ GROUPS: tuple[Group, ...] = (
     Group(
         "expects results beyond int8 to wrap, where the operator's text says that they saturate",
         (r"test_qlinearmatmul_[23]D_int8_float(16|32)",),
-    ),
-    *(
-        Group(f"dlk does not have {operator}", (pattern,), operator=operator)
-        for operator, pattern in (
-            ("Compress", r"test_compress_.*"),
-            ("NonMaxSuppression", r"test_nonmaxsuppression_.*"),
-            ("NonZero", r"test_nonzero_.*"),
-            ("TfIdfVectorizer", r"test_tfidfvectorizer_.*"),
-            ("Unique", r"test_unique_.*"),
-            ("ai.onnx.ml::ArrayFeatureExtractor", r"test_ai_onnx_ml_array_feature_extractor"),
-            ("ai.onnx.ml::Binarizer", r"test_ai_onnx_ml_binarizer"),
-            ("ai.onnx.ml::TreeEnsemble", r"test_ai_onnx_ml_tree_ensemble_.*"),
-        )
     ),
     Group(
         "a sequence with a scalar in it, which the suite's own comparison cannot compare",
@@ -82,8 +60,6 @@ def expected_failure(name: str, device_id: str) -> str:
     """Why a test is expected to fail on a device; "" where it should pass."""
     backend = device_id.partition(":")[0]
     for group in GROUPS:
-        if not group.holds:
-            continue
         if group.backend in ("*", backend) and group.matches(name):
             return group.reason
     return ""
