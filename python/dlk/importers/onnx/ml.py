@@ -114,7 +114,7 @@ def _label_encoder(e: _Emitter) -> None:
         tensor = attributes.get(f"{what}_tensor")
         if isinstance(tensor, np.ndarray):
             return tensor.reshape(-1)
-        raise e.fail(f"has no {what} of numbers; strings are not mapped")
+        raise e.fail(f"has no {what} of numbers; texts are mapped from texts only")
 
     keys, values = table("keys"), table("values")
     fallback = attributes.get("default_tensor")
@@ -310,8 +310,17 @@ _ADAPTERS: dict[str, Callable[[_Emitter], None]] = {
 }
 
 
+def _of_strings(node: Node) -> bool:
+    """A table of texts, which the engine's own LabelEncoder knows."""
+    tensor = node.attributes.get("keys_tensor")
+    of_texts = isinstance(tensor, np.ndarray) and tensor.dtype == object
+    return node.op == "LabelEncoder" and ("keys_strings" in node.attributes or of_texts)
+
+
 def replace(node: Node, context: Context) -> bool:
     """Emits what stands for the node; False where no adapter knows it."""
+    if _of_strings(node):
+        return False
     of_domain = _ADAPTERS.get(node.op) if node.domain == DOMAIN else None
     if node.domain == "" and node.op == "TfIdfVectorizer":
         of_domain = _tf_idf
