@@ -114,5 +114,5 @@ def test_bad_attributes_are_named() -> None:
         load_graph(model("Normalizer", X, TensorProto.FLOAT, norm="L3"))
     with pytest.raises(ValueError, match="lacks attributes"):
         load_graph(model("TreeEnsemble", X, TensorProto.FLOAT))
-    with pytest.raises(ValueError, match="strings are not mapped"):
-        load_graph(model("LabelEncoder", X, TensorProto.FLOAT, keys_strings=["a"]))
+    with pytest.raises(ValueError, match="texts are mapped from texts only"):
+        load_graph(model("LabelEncoder", X, TensorProto.FLOAT, keys_int64s=[1], values_strings="a"))
