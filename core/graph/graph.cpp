@@ -158,6 +158,19 @@ uint64_t Graph::Serial::next() {
   return ++last;
 }
 
+ValueId Graph::saved_output(NodeId id, size_t index) {
+  Node& node = mutable_node(id);
+  if (index >= node.outputs.size()) node.outputs.resize(index + 1, kNoValue);
+  if (node.outputs[index] == kNoValue) {
+    Value value;
+    value.name = node.name + ":" + std::to_string(index);
+    value.producer = id;
+    const ValueId added = add_value(std::move(value));
+    nodes_[id].outputs[index] = added;
+  }
+  return nodes_[id].outputs[index];
+}
+
 const Value& Graph::value(ValueId id) const {
   if (id < 0 || id >= static_cast<ValueId>(values_.size())) {
     throw_invalid("the graph has no value " + std::to_string(id));

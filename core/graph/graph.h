@@ -97,6 +97,8 @@ class Graph {
                ValueType type = ValueType::kTensor);
   /// Makes an input a constant or variable with the contents of `leaf`.
   void bind_input(ValueId input, const Value& leaf);
+  /// Output `index` of a node, added to it where it was left out.
+  ValueId saved_output(NodeId node, size_t index);
 
   const std::vector<Value>& values() const { return values_; }
   const Value& value(ValueId id) const;

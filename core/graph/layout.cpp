@@ -77,6 +77,9 @@ class LayoutPass {
     }
     for (const Assignment& assignment : graph.assignments) {
       last_use_[assignment.value] = static_cast<int>(graph.nodes.size());
+      // One value of two variables is copied to both.
+      const bool is_new = assigned_.emplace(assignment.value, assignment.variable).second;
+      if (!is_new) assigned_[assignment.value] = kNoValue;
     }
     if (wanted_ && options_.alias) find_homes();
   }
@@ -134,6 +137,7 @@ class LayoutPass {
     }
     for (const ValueId id : node.node.outputs) {
       if (id == kNoValue || layout_.views[id].storage >= 0) continue;
+      if (place_in_variable(n, id)) continue;
       if (place_at_home(node, id) || place_over_input(n, id)) continue;
       own(id, StorageKind::kArena);
       layout_.views[id].strides = strides_of(node, id);
@@ -245,6 +249,28 @@ class LayoutPass {
     return false;
   }
 
+  /// A variable's next value is made in its memory, where nothing reads the old one later.
+  bool place_in_variable(size_t n, ValueId id) {
+    const auto found = assigned_.find(id);
+    if (!options_.alias || found == assigned_.end() || found->second == kNoValue) return false;
+    if (is_output_[id] || is_output_[found->second]) return false;
+    const ConcreteNode& node = graph_.nodes[n];
+    const TensorView& home = layout_.views[found->second];
+    const ConcreteValue& value = graph_.value(id);
+    if (home.shape != value.shape || home.dtype != value.dtype) return false;
+    const bool may_overwrite =
+        node.schema->updates_in_place || (node.schema->in_place && node.node.outputs[0] == id);
+    bool is_read = false;
+    for (const ValueId read : node.reads()) {
+      is_read |= layout_.views[read].storage == home.storage;
+    }
+    if (is_read && !(may_overwrite && only_as(node, home))) return false;
+    if (!dies_at(home.storage, n)) return false;
+    layout_.views[id] = home;
+    residents_[home.storage].push_back(id);
+    return true;
+  }
+
   /// Nothing in the storage is read after node `n`, or is a result of the graph.
   bool dies_at(int32_t storage, size_t n) const {
     return std::ranges::all_of(residents_[storage], [&](ValueId id) {
@@ -320,7 +346,8 @@ class LayoutPass {
   std::vector<int> last_use_;                    // node that reads the value last
   std::vector<std::vector<ValueId>> residents_;  // of each storage
   std::map<ValueId, Home> homes_;
-  std::set<int32_t> shared_;  // storages that concats' inputs are written to
+  std::map<ValueId, ValueId> assigned_;  // the variable that a value is assigned to
+  std::set<int32_t> shared_;             // storages that concats' inputs are written to
 };
 
 }  // namespace

@@ -47,9 +47,14 @@ void copy_outputs(const LowerState& state, Lowered& lowered) {
 /// saved first: two variables may swap.
 void copy_assignments(const LowerState& state, Lowered& lowered) {
   std::vector<std::pair<TensorView, TensorView>> copies;
+  std::vector<std::string> names;
   for (const Assignment& assignment : state.graph.assignments) {
     TensorView value = state.views[assignment.value];
     const TensorView& variable = state.views[assignment.variable];
+    if (value.storage == variable.storage && value.offset == variable.offset &&
+        value.strides == variable.strides && value.shape == variable.shape) {
+      continue;  // made in place
+    }
     if (lowered.storages[value.storage].kind == StorageKind::kVariable) {
       const ConcreteNode node = copy_node(state.graph.value(assignment.value).name);
       NodeLowering context(state, node, kNoNode, lowered);
@@ -58,10 +63,10 @@ void copy_assignments(const LowerState& state, Lowered& lowered) {
       value = saved;
     }
     copies.emplace_back(value, variable);
+    names.push_back(state.graph.value(assignment.variable).name);
   }
   for (size_t i = 0; i < copies.size(); ++i) {
-    const ConcreteNode node =
-        copy_node(state.graph.value(state.graph.assignments[i].variable).name);
+    const ConcreteNode node = copy_node(names[i]);
     NodeLowering(state, node, kNoNode, lowered).copy(copies[i].first, copies[i].second);
   }
 }

@@ -1,4 +1,5 @@
 // Concat: its inputs are made in place in the output where the planner can; what is left is copied.
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 
 namespace dlk {
@@ -78,7 +79,8 @@ DLK_REGISTER_OPS {
                .infer = infer_concat,
                .host_eval = eval_concat,
                .alias = alias_concat,
-               .lower = lower_concat});
+               .lower = lower_concat,
+               .gradient = concat_gradient});
 }
 
 }  // namespace dlk

@@ -2,6 +2,7 @@
 #include "core/ops/conv.h"
 
 #include "core/ops/batch_slices.h"
+#include "core/ops/gradients.h"
 
 namespace dlk {
 
@@ -79,6 +80,7 @@ DLK_REGISTER_OPS {
       .infer = infer,
       .lower = [](LowerContext& ctx) { lower_in_batch_slices(ctx, lower); },
       .mixed_floats = true,
+      .gradient = conv_gradient,
   });
 }
 

@@ -28,6 +28,15 @@ struct ConvProblem {
 /// Chooses a kernel for the problem and dispatches it with the node's epilogue.
 void lower_convolution(LowerContext& ctx, const ConvProblem& problem);
 
+/// A transposed convolution over views, with the weights (C, K/g, kernel...) in the node's input 1.
+struct TransposedProblem {
+  TensorView x, y;
+  std::optional<TensorView> bias;
+  Window window;  // input: extents of x, output: of y
+  int64_t groups, cg, kg;
+};
+void lower_transposed_convolution(LowerContext& ctx, const TransposedProblem& problem);
+
 /// How weights are packed by conv_pack: [group][block][rows][bn], rows padded to `row_multiple`.
 struct WeightPacking {
   size_t input = 1;

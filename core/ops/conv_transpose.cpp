@@ -3,6 +3,7 @@
 
 #include "core/ops/batch_slices.h"
 #include "core/ops/conv.h"
+#include "core/ops/gradients.h"
 
 namespace dlk {
 
@@ -46,12 +47,7 @@ void infer(InferContext& ctx) {
   ctx.set_output(0, ctx.dtype(kInput), with_spatial(x[0], channels, window.output));
 }
 
-struct Problem {
-  TensorView x, y;
-  std::optional<TensorView> bias;
-  Window window;
-  int64_t groups, cg, kg;
-};
+using Problem = TransposedProblem;
 
 void dispatch(LowerContext& ctx, const Problem& p, KernelRequest request, const TensorView& weight,
               Params params, int64_t group, int64_t total) {
@@ -114,28 +110,30 @@ void lower_direct(LowerContext& ctx, const Problem& p) {
            kLinearGroup, p.y.elements());
 }
 
-void lower(LowerContext& ctx) {
+void lower_transpose(LowerContext& ctx) {
   Problem p;
   p.x = ctx.input(kInput);
   p.y = ctx.output(0);
   const TensorView& weight = ctx.input(kWeight);
-  require_float_storage(ctx, p.x.dtype);
-  if (p.y.elements() == 0) return;
-  require_32bit(ctx, p.x);
-  require_32bit(ctx, p.y);
-  require_32bit(ctx, weight);
   if (ctx.has_input(kBias)) p.bias = ctx.contiguous(ctx.input(kBias));
   p.window = read_transposed_window(ctx, p.x.shape, kernel_of(weight.shape));
   p.groups = ctx.attr_int("group", 1);
   p.cg = p.x.shape[1] / p.groups;
   p.kg = weight.shape[1];
+  lower_transposed_convolution(ctx, p);
+}
+
+}  // namespace
+
+void lower_transposed_convolution(LowerContext& ctx, const TransposedProblem& p) {
+  require_float_storage(ctx, p.x.dtype);
+  if (p.y.elements() == 0) return;
+  for (const TensorView* view : {&p.x, &p.y, &ctx.input(kWeight)}) require_32bit(ctx, *view);
   const int64_t fewest = ctx.caps().vector_width / 2;
   const bool narrow = p.x.dtype != DType::kFloat64;
   const bool blocks = narrow && p.window.rank() <= 2 && p.kg >= fewest;
   return blocks ? lower_block(ctx, p) : lower_direct(ctx, p);
 }
-
-}  // namespace
 
 DLK_REGISTER_OPS {
   register_op({
@@ -149,8 +147,9 @@ DLK_REGISTER_OPS {
       .fuses_epilogue = true,
       .epilogue_channel_axis = 1,
       .infer = infer,
-      .lower = [](LowerContext& ctx) { lower_in_batch_slices(ctx, lower); },
+      .lower = [](LowerContext& ctx) { lower_in_batch_slices(ctx, lower_transpose); },
       .mixed_floats = true,
+      .gradient = conv_transpose_gradient,
   });
 }
 

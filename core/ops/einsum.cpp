@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "core/ops/gradients.h"
 #include "core/ops/matmul.h"
 #include "core/ops/op_util.h"
 #include "core/ops/reduce.h"
@@ -317,7 +318,8 @@ DLK_REGISTER_OPS {
                .max_inputs = -1,
                .layout = LayoutRule::kContiguous,
                .infer = infer_einsum,
-               .lower = lower_einsum});
+               .lower = lower_einsum,
+               .gradient = einsum_gradient});
 }
 
 }  // namespace dlk

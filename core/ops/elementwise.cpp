@@ -2,6 +2,8 @@
 
 #include <map>
 
+#include "core/ops/gradients.h"
+
 namespace dlk {
 
 namespace {
@@ -119,6 +121,7 @@ DLK_REGISTER_OPS {
     schema.pointwise = [&row](const PointwiseContext& context) {
       return row_program(row, context);
     };
+    if (row.floats[0] != 0 && row.result == PointwiseResult::kSame) schema.gradient = row_gradient;
     register_op(std::move(schema));
   }
 }

@@ -1,5 +1,6 @@
 // Pointwise operators whose program depends on attributes, optional inputs or dtypes.
 #include "core/ops/elementwise.h"
+#include "core/ops/gradients.h"
 
 namespace dlk {
 
@@ -229,9 +230,11 @@ PointwiseProgram cast(const PointwiseContext& context) {
 }
 
 void add(const std::string& name, int since, int min_inputs, int max_inputs, const std::string& doc,
-         PointwiseProgram (*program)(const PointwiseContext&)) {
+         PointwiseProgram (*program)(const PointwiseContext&),
+         void (*gradient)(GradientContext&) = nullptr) {
   OpSchema schema = pointwise_schema(name, since, min_inputs, max_inputs, doc);
   schema.pointwise = program;
+  if (gradient) schema.gradient = gradient;
   register_op(std::move(schema));
 }
 
@@ -298,21 +301,22 @@ DType cast_target(const NodeReader& node, const std::string& attribute) {
 
 DLK_REGISTER_OPS {
   add("BitShift", 11, 2, 2, "a shifted by b bits; direction", bit_shift);
-  add("Cast", 24, 1, 1, "conversion; to", cast);
-  add("Clip", 13, 1, 3, "x limited to [min, max]", clip);
-  add("Div", 14, 2, 2, "a / b, integers rounded toward 0", divide);
-  add("Gelu", 20, 1, 1, "Gaussian error linear unit; approximate=none|tanh", gelu);
+  add("Cast", 24, 1, 1, "conversion; to", cast, cast_gradient);
+  add("Clip", 13, 1, 3, "x limited to [min, max]", clip, clip_gradient);
+  add("Div", 14, 2, 2, "a / b, integers rounded toward 0", divide, div_gradient);
+  add("Gelu", 20, 1, 1, "Gaussian error linear unit; approximate=none|tanh", gelu, row_gradient);
   add("IsInf", 20, 1, 1, "x is infinite; detect_positive, detect_negative", is_infinite);
-  add("Max", 13, 1, -1, "greatest of the inputs", variadic);
-  add("Mean", 13, 1, -1, "mean of the inputs", variadic);
-  add("Min", 13, 1, -1, "least of the inputs", variadic);
-  add("Mod", 13, 2, 2, "remainder with the sign of b, or of a with fmod=1", modulo);
-  add("Pow", 15, 2, 2, "a to the power b, in the type of a", power);
-  add("Sum", 13, 1, -1, "sum of the inputs", variadic);
-  add("Where", 16, 3, 3, "x where the condition holds, else y", where);
+  add("Max", 13, 1, -1, "greatest of the inputs", variadic, extreme_gradient);
+  add("Mean", 13, 1, -1, "mean of the inputs", variadic, sum_gradient);
+  add("Min", 13, 1, -1, "least of the inputs", variadic, extreme_gradient);
+  add("Mod", 13, 2, 2, "remainder with the sign of b, or of a with fmod=1", modulo, mod_gradient);
+  add("Pow", 15, 2, 2, "a to the power b, in the type of a", power, pow_gradient);
+  add("Sum", 13, 1, -1, "sum of the inputs", variadic, sum_gradient);
+  add("Where", 16, 3, 3, "x where the condition holds, else y", where, where_gradient);
   OpSchema like =
       pointwise_schema("CastLike", 24, 2, 2, "conversion to the type of the second input");
   like.pointwise = cast;
+  like.gradient = cast_gradient;
   like.infer = [](InferContext& context) {
     context.set_output(0, context.dtype(1), context.shape(0));
   };

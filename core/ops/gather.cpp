@@ -2,6 +2,7 @@
 // plan is made; others are clamped on the device, so that no read leaves the tensor.
 #include <algorithm>
 
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 
 namespace dlk {
@@ -211,21 +212,24 @@ DLK_REGISTER_OPS {
                .infer = infer_gather,
                .host_eval = eval_gather,
                .alias = alias_gather,
-               .lower = lower_gather});
+               .lower = lower_gather,
+               .gradient = gather_gradient});
   register_op({.name = "GatherElements",
                .since_version = 13,
                .doc = "output[i][j] = data[indices[i][j]][j] (axis 0).",
                .min_inputs = 2,
                .max_inputs = 2,
                .infer = infer_gather_elements,
-               .lower = lower_gather_elements});
+               .lower = lower_gather_elements,
+               .gradient = gather_elements_gradient});
   register_op({.name = "GatherND",
                .since_version = 13,
                .doc = "Slices of `data` named by index tuples, after `batch_dims` common axes.",
                .min_inputs = 2,
                .max_inputs = 2,
                .infer = infer_gather_nd,
-               .lower = lower_gather_nd});
+               .lower = lower_gather_nd,
+               .gradient = gather_nd_gradient});
 }
 
 }  // namespace dlk

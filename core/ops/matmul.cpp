@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 #include "core/ops/window.h"
 
@@ -136,6 +137,7 @@ DLK_REGISTER_OPS {
       .infer = infer_matmul,
       .lower = lower_matmul,
       .mixed_floats = true,
+      .gradient = matmul_gradient,
   });
   register_op({
       .name = "Gemm",
@@ -149,6 +151,7 @@ DLK_REGISTER_OPS {
       .infer = infer_gemm,
       .lower = lower_gemm,
       .mixed_floats = true,
+      .gradient = gemm_gradient,
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 
 namespace dlk {
@@ -172,8 +173,8 @@ void lower_lp(LowerContext& ctx) {
 }
 
 OpSchema schema(const std::string& name, int version, const std::string& doc, int inputs,
-                std::function<void(InferContext&)> infer,
-                std::function<void(LowerContext&)> lower) {
+                std::function<void(InferContext&)> infer, std::function<void(LowerContext&)> lower,
+                std::function<void(GradientContext&)> gradient = {}) {
   OpSchema result;
   result.name = name;
   result.since_version = version;
@@ -181,6 +182,7 @@ OpSchema schema(const std::string& name, int version, const std::string& doc, in
   result.min_inputs = result.max_inputs = inputs;
   result.infer = std::move(infer);
   result.lower = std::move(lower);
+  result.gradient = std::move(gradient);
   return result;
 }
 
@@ -195,25 +197,27 @@ DLK_REGISTER_OPS {
   layer.max_inputs = 3;
   layer.max_outputs = 3;
   layer.layout = LayoutRule::kContiguous;
+  layer.gradient = layer_norm_gradient;
   register_op(layer);
   OpSchema rms = schema("RMSNormalization", 23,
                         "x / sqrt(mean of squares + epsilon) * scale over the axes from `axis` on.",
                         2, infer_layer, [](LowerContext& ctx) { lower_layer(ctx, RowMode::kRms); });
   rms.layout = LayoutRule::kContiguous;
+  rms.gradient = layer_norm_gradient;
   register_op(rms);
   register_op(schema("InstanceNormalization", 22, "Normalizes each channel of each image.", 3,
-                     infer_instance, lower_instance));
+                     infer_instance, lower_instance, group_norm_gradient));
   register_op(schema("GroupNormalization", 21, "Normalizes groups of channels of each image.", 3,
-                     infer_group, lower_group));
+                     infer_group, lower_group, group_norm_gradient));
   register_op(schema(
       "MeanVarianceNormalization", 13, "(x - mean) / (deviation + 1e-9) over `axes`.", 1,
       [](InferContext& ctx) {
         infer_same(ctx);
         mean_variance_axes(ctx, ctx.rank(0));
       },
-      lower_mean_variance));
+      lower_mean_variance, mean_variance_gradient));
   register_op(schema("LpNormalization", 22, "x over its p-norm along `axis`, p = 1 or 2.", 1,
-                     infer_lp, lower_lp));
+                     infer_lp, lower_lp, lp_normalization_gradient));
 }
 
 }  // namespace dlk

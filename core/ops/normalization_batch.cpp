@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/ops/conv.h"
+#include "core/ops/gradients.h"
 #include "core/ops/normalization.h"
 
 namespace dlk {
@@ -25,8 +26,9 @@ void infer_batch(InferContext& ctx) {
   for (size_t i = 1; i < ctx.output_count(); ++i) {
     if (!ctx.has_output(i)) continue;
     if (!training) ctx.fail("outputs after the first exist only with training_mode = 1");
-    if (i > 2) ctx.fail("more than three outputs");
-    ctx.set_output(i, ctx.dtype(i + 2), {channels});
+    // The batch's own mean and variance, which the gradient asks for.
+    const bool is_saved = i > 2;
+    ctx.set_output(i, is_saved ? accumulator_dtype(ctx.dtype(0)) : ctx.dtype(i + 2), {channels});
   }
 }
 
@@ -65,14 +67,22 @@ void lower_batch(LowerContext& ctx) {
   if (ctx.attr_int("training_mode", 0) != 0) {
     const int64_t channels = x.shape[1];
     const DType statistics = accumulator_dtype(x.dtype);
-    mean = ctx.workspace(statistics, {channels});
-    variance = ctx.workspace(statistics, {channels});
+    const auto saved = [&](size_t output) {
+      const bool fits = ctx.has_output(output) && ctx.output(output).is_contiguous() &&
+                        ctx.output(output).dtype == statistics;
+      return fits ? ctx.output(output) : ctx.workspace(statistics, {channels});
+    };
+    mean = saved(3);
+    variance = saved(4);
     std::vector<int64_t> order{1, 0};
     for (int64_t i = 2; i < x.rank(); ++i) order.push_back(i);
     const TensorView rows = permute_view(x, order);
     moments_of_rows(ctx, {rows, rows, 1, 1}, mean, variance);
     update_running(ctx, 3, 1, mean);
     update_running(ctx, 4, 2, variance);
+    for (const size_t output : {3, 4}) {
+      if (ctx.has_output(output)) ctx.copy(output == 3 ? mean : variance, ctx.output(output));
+    }
   }
   Shape channel_step(x.shape.size(), 0);
   channel_step[1] = 1;
@@ -134,14 +144,15 @@ DLK_REGISTER_OPS {
       .name = "BatchNormalization",
       .since_version = 15,
       .doc = "(x - mean) / sqrt(variance + epsilon) * scale + bias a channel; with training_mode "
-             "the batch's own statistics and the updated running ones.",
+             "the batch's own statistics; then the updated running ones and the batch's.",
       .min_inputs = 5,
       .max_inputs = 5,
-      .max_outputs = 3,
+      .max_outputs = 5,
       .fuses_epilogue = true,
       .epilogue_channel_axis = 1,
       .infer = infer_batch,
       .lower = lower_batch,
+      .gradient = batch_norm_gradient,
   });
   register_op({
       .name = "LRN",
@@ -149,6 +160,7 @@ DLK_REGISTER_OPS {
       .doc = "x / (bias + alpha / size * sum of squares of `size` channels around) ^ beta.",
       .infer = infer_lrn,
       .lower = lower_lrn,
+      .gradient = lrn_gradient,
   });
 }
 

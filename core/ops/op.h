@@ -5,6 +5,7 @@
 //              arithmetic only (at most kMaxHostElements); decides shapes and control flow
 //   alias      optional: an output as another view of an input (no kernel, no copy)
 //   lower      kernels to dispatch, in terms of TensorViews; knows Caps, never a backend's name
+//   gradient   optional: the gradients of the inputs as nodes of the graph
 //
 // Everything sees concrete shapes: a plan is made for given input shapes. Symbolic summaries are
 // derived by running `infer` on several bindings.
@@ -29,6 +30,7 @@ namespace dlk {
 inline constexpr int64_t kMaxHostElements = 1024;
 
 struct PointwiseProgram;  // core/ops/pointwise.h
+class GradientContext;    // core/ops/gradient.h
 
 /// Typed access to a node's attributes and arity; errors name the node.
 class NodeReader {
@@ -223,6 +225,11 @@ struct OpSchema {
   /// there; what follows sees the outputs cut to the counts. host_eval, where there is one, may
   /// give such an output its exact shape.
   std::function<std::vector<DynamicAxis>(const NodeReader&)> dynamic = {};
+  /// Adds the gradients of the inputs to the graph (core/ops/gradient.h). None: no derivative.
+  std::function<void(GradientContext&)> gradient = {};
+  /// Each output may overwrite an input of the same shape that is read element by element: what
+  /// updates variables works on their memory.
+  bool updates_in_place = false;
 };
 
 void register_op(OpSchema schema);

@@ -2,6 +2,7 @@
 // added).
 #include <algorithm>
 
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 
 namespace dlk {
@@ -154,7 +155,8 @@ DLK_REGISTER_OPS {
                .max_inputs = 4,
                .infer = infer_pad,
                .alias = alias_pad,
-               .lower = lower_pad});
+               .lower = lower_pad,
+               .gradient = pad_gradient});
 }
 
 }  // namespace dlk

@@ -2,6 +2,7 @@
 // whole image.
 #include "core/ops/batch_slices.h"
 #include "core/ops/conv.h"
+#include "core/ops/gradients.h"
 #include "core/ops/window.h"
 
 namespace dlk {
@@ -107,14 +108,15 @@ Window window_of(const LowerContext& ctx) {
   return read_window(ctx, x, required_kernel_shape(ctx, x));
 }
 
-Window global_window(const LowerContext& ctx) {
-  const Shape& x = ctx.input(0).shape;
+Window whole_window(const Shape& x) {
   Window w;
   w.input = w.kernel = Shape(x.begin() + 2, x.end());
   w.output = w.stride = w.dilation = Shape(w.input.size(), 1);
   w.pad_begin = w.pad_end = Shape(w.input.size(), 0);
   return w;
 }
+
+Window global_window(const LowerContext& ctx) { return whole_window(ctx.input(0).shape); }
 
 void lower_max(LowerContext& ctx) {
   const Window window = window_of(ctx);
@@ -132,6 +134,7 @@ OpSchema pool_schema(const std::string& name, int version, const std::string& do
   schema.doc = doc;
   schema.layout = LayoutRule::kChannelsLast;
   schema.fuses_epilogue = name != "MaxPool";
+  schema.gradient = pool_gradient;
   schema.infer = name.starts_with("Global") ? infer_global : infer_pool;
   schema.lower = [lower = std::move(lower)](LowerContext& ctx) {
     // Indices count from the first image, so that a pool with indices stays whole.
@@ -140,9 +143,79 @@ OpSchema pool_schema(const std::string& name, int version, const std::string& do
   return schema;
 }
 
+// PoolGradient: of MaxPool and AveragePool and their global forms, named by the attribute "op".
+// Inputs: gradient, then the pool's input (maximum) or its shape (average).
+bool is_max_gradient(const NodeReader& node) {
+  return node.attr_string("op", "").find("Max") != std::string::npos;
+}
+
+void infer_pool_gradient(InferContext& ctx) {
+  const Shape shape =
+      is_max_gradient(ctx) ? ctx.shape(1) : ctx.require_constant(1, "the shape").to_ints();
+  ctx.set_output(0, ctx.dtype(0), shape);
+}
+
+void lower_pool_gradient(LowerContext& ctx) {
+  const TensorView& dy = ctx.input(0);
+  const TensorView& dx = ctx.output(0);
+  const bool is_max = is_max_gradient(ctx);
+  require_float_storage(ctx, dx.dtype);
+  require_32bit(ctx, dx);
+  if (dx.elements() == 0) return;
+  const bool global = ctx.attr_string("op", "").starts_with("Global");
+  const Window window = global ? whole_window(dx.shape)
+                               : read_window(ctx, dx.shape, required_kernel_shape(ctx, dx.shape));
+  int64_t width = ctx.caps().vector_width;
+  const auto fits = [&](int64_t w) {
+    return vectors_along(dx, 1, w) && vectors_along(dy, 1, w) &&
+           (!is_max || vectors_along(ctx.input(1), 1, w));
+  };
+  while (width > 1 && !fits(width)) width /= 2;
+  KernelRequest request;
+  request.name = "pool_gradient";
+  request.types["T"] = dx.dtype;
+  request.constants["VW"] = width;
+  request.constants["MODE"] = is_max ? 0 : 1;
+  const Window w = window.expanded(3);
+  Shape limit = w.input;
+  for (size_t i = 0; i < limit.size(); ++i) limit[i] += w.pad_end[i];
+  Params params{{"channels", dx.shape[1]},
+                {"count_pad", ctx.attr_int("count_include_pad", 0) != 0 ? 1 : 0},
+                {"ds", expanded_strides(dy, 3)},
+                {"ys", expanded_strides(dx, 3)},
+                {"limit", limit}};
+  std::vector<TensorView> views{dy, dx};
+  if (is_max) {
+    views.insert(views.begin(), ctx.input(1));
+    params["xs"] = expanded_strides(ctx.input(1), 3);
+  }
+  add_window(params, w);
+  dispatch_linear(ctx, std::move(request), views, std::move(params), dx.elements() / width);
+}
+
 }  // namespace
 
+void pool_gradient(GradientContext& ctx) {
+  const std::string& op = ctx.node().op;
+  if (op.ends_with("LpPool")) ctx.unsupported("has no gradient; use AveragePool of powers");
+  Attributes attributes = ctx.node().attributes;
+  attributes["op"] = op;
+  const bool is_max = op.find("Max") != std::string::npos;
+  const ValueId x = ctx.input(0);
+  ctx.set_gradient(0, ctx.own("PoolGradient",
+                              {ctx.output_gradient(0), is_max ? x : ctx.shape_of(x)}, attributes));
+}
+
 DLK_REGISTER_OPS {
+  register_op({.name = "PoolGradient",
+               .domain = "dlk",
+               .doc = "Gradient of a pool's input; op and the pool's attributes; inputs: gradient, "
+                      "the pool's input (maximum) or its shape (average).",
+               .min_inputs = 2,
+               .max_inputs = 2,
+               .layout = LayoutRule::kChannelsLast,
+               .infer = infer_pool_gradient,
+               .lower = lower_pool_gradient});
   OpSchema max_pool = pool_schema(
       "MaxPool", 22, "Maximum over windows; the second output holds the maxima's flat indices.",
       lower_max);

@@ -1,6 +1,7 @@
 // OneHot, EyeLike, Trilu, ReverseSequence and CumSum.
 #include <optional>
 
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 
 namespace dlk {
@@ -250,21 +251,24 @@ DLK_REGISTER_OPS {
                .min_inputs = 1,
                .max_inputs = 2,
                .infer = infer_trilu,
-               .lower = lower_trilu});
+               .lower = lower_trilu,
+               .gradient = same_operator_gradient});
   register_op({.name = "ReverseSequence",
                .since_version = 10,
                .doc = "Reverses the first sequence_lens[i] elements of each batch entry.",
                .min_inputs = 2,
                .max_inputs = 2,
                .infer = infer_reverse_sequence,
-               .lower = lower_reverse_sequence});
+               .lower = lower_reverse_sequence,
+               .gradient = same_operator_gradient});
   register_op({.name = "CumSum",
                .since_version = 14,
                .doc = "Running sums along an axis (exclusive, reverse).",
                .min_inputs = 2,
                .max_inputs = 2,
                .infer = infer_cumsum,
-               .lower = lower_cumsum});
+               .lower = lower_cumsum,
+               .gradient = cumulative_sum_gradient});
 }
 
 }  // namespace dlk

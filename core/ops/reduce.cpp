@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 
 namespace dlk {
@@ -115,6 +116,7 @@ DLK_REGISTER_OPS {
     schema.infer = infer_reduce;
     schema.alias = alias_reduce;
     schema.lower = lower_reduce;
+    schema.gradient = reduce_gradient;
     if (name == "ReduceSum" || name == "ReduceProd" || name == "ReduceMax" || name == "ReduceMin") {
       schema.host_eval = eval_reduce;
     }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 #include "core/ops/resize_map.h"
 
@@ -266,14 +267,16 @@ DLK_REGISTER_OPS {
                .min_inputs = 1,
                .max_inputs = 4,
                .infer = infer_resize,
-               .lower = lower_resize});
+               .lower = lower_resize,
+               .gradient = resize_gradient});
   register_op({.name = "Upsample",
                .since_version = 9,
                .doc = "Resize with asymmetric coordinates, rounded down; nearest or linear.",
                .min_inputs = 2,
                .max_inputs = 2,
                .infer = infer_resize,
-               .lower = lower_resize});
+               .lower = lower_resize,
+               .gradient = resize_gradient});
 }
 
 }  // namespace dlk

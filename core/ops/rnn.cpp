@@ -2,6 +2,7 @@
 // dispatch of kernels/rnn.k that computes all gates, directions and batch entries.
 #include <algorithm>
 
+#include "core/ops/gradients.h"
 #include "core/ops/matmul.h"
 #include "core/ops/op_util.h"
 
@@ -382,6 +383,7 @@ DLK_REGISTER_OPS {
     schema.layout = LayoutRule::kContiguous;
     schema.infer = infer_rnn;
     schema.lower = lower_rnn;
+    schema.gradient = rnn_gradient;
     register_op(std::move(schema));
   }
 }

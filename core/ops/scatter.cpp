@@ -1,6 +1,7 @@
 // ScatterElements and ScatterND. The output starts as a copy of the data; then updates are written.
 // Without a reduction all updates go in parallel (ONNX leaves equal indices undefined). With one,
 // a work-item walks every update that can meet another, in order: results are deterministic.
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 
 namespace dlk {
@@ -165,14 +166,16 @@ DLK_REGISTER_OPS {
        .min_inputs = 3,
        .max_inputs = 3,
        .infer = infer_scatter_elements,
-       .lower = lower_scatter_elements});
+       .lower = lower_scatter_elements,
+       .gradient = scatter_gradient});
   register_op({.name = "ScatterND",
                .since_version = 18,
                .doc = "data with slices replaced at index tuples; reduction as ScatterElements.",
                .min_inputs = 3,
                .max_inputs = 3,
                .infer = infer_scatter_nd,
-               .lower = lower_scatter_nd});
+               .lower = lower_scatter_nd,
+               .gradient = scatter_gradient});
 }
 
 }  // namespace dlk

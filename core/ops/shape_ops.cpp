@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 #include "core/ops/pointwise.h"
 
@@ -44,6 +45,7 @@ OpSchema reshaping(const std::string& name, int since, int min_inputs, int max_i
   };
   schema.alias = reshape_alias;
   schema.lower = lower_reshape;
+  schema.gradient = reshape_gradient;
   return schema;
 }
 
@@ -173,6 +175,7 @@ OpSchema transpose() {
     const auto perm = permutation(context, input.shape.size());
     context.copy(permute_view(input, perm), context.output(0));
   };
+  schema.gradient = transpose_gradient;
   return schema;
 }
 
@@ -206,6 +209,7 @@ OpSchema expand() {
     const TensorView& output = context.output(0);
     context.copy(broadcast_view(context.input(0), output.shape), output);
   };
+  schema.gradient = expand_gradient;
   return schema;
 }
 

@@ -1,6 +1,7 @@
 // Slice and Split: views of their input wherever the steps are positive.
 #include <algorithm>
 
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 
 namespace dlk {
@@ -186,9 +187,54 @@ void lower_split(LowerContext& context) {
   }
 }
 
+// SliceGradient: zeros with the gradient where the slice was. Inputs: gradient, starts, ends, axes,
+// steps, shape of the sliced tensor.
+void infer_slice_gradient(InferContext& context) {
+  context.set_output(0, context.dtype(0), context.require_constant(5, "the shape").to_ints());
+}
+
+void lower_slice_gradient(LowerContext& context) {
+  const TensorView& whole = context.output(0);
+  const auto ranges = slice_ranges(context, required_ints(context, 5, "the shape"));
+  fill_view(context, whole, 0);
+  const TensorView from = raw_view(context.input(0), context.caps());
+  TensorView to = raw_view(whole, context.caps());
+  int64_t base = 0;
+  Shape steps = from.strides;
+  for (size_t d = 0; d < ranges.size(); ++d) {
+    const Range& r = ranges[d];
+    if (r.count == 0) return;
+    const bool reversed = r.step < 0 && r.count > 1;
+    const int64_t first = reversed ? r.start + (r.count - 1) * r.step : r.start;
+    const int64_t step = r.count > 1 ? std::abs(r.step) : 1;
+    to = slice_view(to, static_cast<int64_t>(d), first, r.count, step);
+    if (!reversed) continue;
+    base += (r.count - 1) * steps[d];
+    steps[d] = -steps[d];
+  }
+  const LoopNest nest = collapse(to.shape, {to.strides, steps}, {}, true);
+  KernelRequest request;
+  request.name = "strided_gather";
+  request.constants = {{"ND", nest.rank()}};
+  request.types = {{"T", from.dtype}};
+  dispatch_linear(
+      context, request, {from, to},
+      {{"base", base}, {"dims", nest.dims}, {"ys", nest.strides[0]}, {"xs", nest.strides[1]}},
+      nest.size());
+}
+
 }  // namespace
 
 DLK_REGISTER_OPS {
+  register_op({.name = "SliceGradient",
+               .domain = "dlk",
+               .doc = "Zeros with a gradient where a Slice read; inputs: gradient, starts, ends, "
+                      "axes, steps, shape.",
+               .min_inputs = 1,
+               .max_inputs = 6,
+               .layout = LayoutRule::kContiguous,
+               .infer = infer_slice_gradient,
+               .lower = lower_slice_gradient});
   register_op(
       {.name = "Slice",
        .since_version = 13,
@@ -198,7 +244,8 @@ DLK_REGISTER_OPS {
        .infer = infer_slice,
        .host_eval = eval_slice,
        .alias = alias_slice,
-       .lower = lower_slice});
+       .lower = lower_slice,
+       .gradient = slice_gradient});
   register_op({.name = "Split",
                .since_version = 18,
                .doc = "Cuts one axis into pieces: sizes from the input, or num_outputs equal ones.",
@@ -209,7 +256,8 @@ DLK_REGISTER_OPS {
                .infer = infer_split,
                .host_eval = eval_split,
                .alias = alias_split,
-               .lower = lower_split});
+               .lower = lower_split,
+               .gradient = split_gradient});
 }
 
 }  // namespace dlk

@@ -1,6 +1,7 @@
 // Softmax, LogSoftmax and Hardmax along one axis.
 #include <algorithm>
 
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 #include "core/ops/window.h"
 
@@ -62,25 +63,30 @@ void lower_rows(LowerContext& ctx, const std::string& kernel, bool log) {
 }
 
 OpSchema schema(const std::string& name, const std::string& doc,
-                std::function<void(LowerContext&)> lower) {
+                std::function<void(LowerContext&)> lower,
+                std::function<void(GradientContext&)> gradient) {
   OpSchema result;
   result.name = name;
   result.since_version = 13;
   result.doc = doc;
   result.infer = infer;
   result.lower = std::move(lower);
+  result.gradient = std::move(gradient);
   return result;
 }
 
 }  // namespace
 
 DLK_REGISTER_OPS {
-  register_op(schema("Softmax", "exp(x) over its sum along `axis`.",
-                     [](LowerContext& ctx) { lower_rows(ctx, "softmax", false); }));
-  register_op(schema("LogSoftmax", "Logarithm of Softmax.",
-                     [](LowerContext& ctx) { lower_rows(ctx, "softmax", true); }));
-  register_op(schema("Hardmax", "1 at the first maximum along `axis`, else 0.",
-                     [](LowerContext& ctx) { lower_rows(ctx, "hardmax", false); }));
+  register_op(schema(
+      "Softmax", "exp(x) over its sum along `axis`.",
+      [](LowerContext& ctx) { lower_rows(ctx, "softmax", false); }, softmax_gradient));
+  register_op(schema(
+      "LogSoftmax", "Logarithm of Softmax.",
+      [](LowerContext& ctx) { lower_rows(ctx, "softmax", true); }, log_softmax_gradient));
+  register_op(schema(
+      "Hardmax", "1 at the first maximum along `axis`, else 0.",
+      [](LowerContext& ctx) { lower_rows(ctx, "hardmax", false); }, zero_gradient));
 }
 
 }  // namespace dlk

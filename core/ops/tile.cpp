@@ -1,4 +1,5 @@
 // Tile, DepthToSpace and SpaceToDepth: copies between two views of split and permuted axes.
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 
 namespace dlk {
@@ -132,17 +133,20 @@ DLK_REGISTER_OPS {
                .infer = infer_tile,
                .host_eval = eval_tile,
                .alias = alias_tile,
-               .lower = lower_tile});
+               .lower = lower_tile,
+               .gradient = tile_gradient});
   register_op({.name = "DepthToSpace",
                .since_version = 13,
                .doc = "Channels to blocks of pixels; mode DCR (depth-column-row) or CRD.",
                .infer = infer_depth_to_space,
-               .lower = lower_depth_to_space});
+               .lower = lower_depth_to_space,
+               .gradient = depth_to_space_gradient});
   register_op({.name = "SpaceToDepth",
                .since_version = 13,
                .doc = "Blocks of pixels to channels.",
                .infer = infer_space_to_depth,
-               .lower = lower_space_to_depth});
+               .lower = lower_space_to_depth,
+               .gradient = space_to_depth_gradient});
 }
 
 }  // namespace dlk

@@ -1,6 +1,7 @@
 // TopK. Long rows are first cut to the k best of each chunk, so that counting stays cheap.
 #include <algorithm>
 
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 #include "core/ops/sorting.h"
 
@@ -152,7 +153,8 @@ DLK_REGISTER_OPS {
                .max_outputs = 2,
                .layout = LayoutRule::kContiguous,
                .infer = infer_topk,
-               .lower = lower_topk});
+               .lower = lower_topk,
+               .gradient = top_k_gradient});
 }
 
 }  // namespace dlk

@@ -123,10 +123,28 @@ ModelState::ModelState(Graph graph, std::shared_ptr<Device> device, CompileOptio
   for (size_t id = 0; id < graph_.values().size(); ++id) {
     const Value& value = graph_.values()[id];
     if (value.kind != ValueKind::kVariable) continue;
+    if (adopt_variable(static_cast<ValueId>(id))) continue;
     weights_.ensure(stored_key(graph_, static_cast<ValueId>(id)), value.data, value.data.dtype,
                     true);
   }
   weights_.flush();
+}
+
+bool ModelState::adopt_variable(ValueId id) {
+  const auto other = std::dynamic_pointer_cast<ModelState>(options_.share_variables);
+  if (!other) return false;
+  if (other->device_ != device_) throw_invalid("models of two devices cannot share variables");
+  const Value& own = graph_.value(id);
+  const auto found = other->graph_.find(own.name);
+  if (!found) return false;
+  const Value& theirs = other->graph_.value(*found);
+  if (theirs.kind != ValueKind::kVariable || theirs.data.dtype != own.data.dtype ||
+      theirs.data.shape != own.data.shape) {
+    return false;
+  }
+  const std::lock_guard lock(other->mutex_);
+  weights_.adopt(stored_key(graph_, id), other->weights_.get(stored_key(other->graph_, *found)));
+  return true;
 }
 
 std::shared_ptr<Model> Model::create(Graph graph, std::shared_ptr<Device> device,

@@ -30,6 +30,8 @@ struct DeviceTensor {
   HostTensor read() const;
 };
 
+class Model;
+
 struct CompileOptions {
   /// kFloat32: as the graph says. kFloat16: float32 weights and activations are stored as fp16;
   /// graph inputs and outputs keep their declared dtype.
@@ -39,6 +41,9 @@ struct CompileOptions {
   bool channels_last = true;     // let the layout pass choose channels-last
   bool alias = true;             // views and in-place
   int in_flight = 2;             // activation arenas a session
+  /// Variables of the same name, dtype and shape are those of this model, on the same device: an
+  /// inference graph reads what a training graph updates, without a copy.
+  std::shared_ptr<Model> share_variables = {};
   /// For tests: nothing shares memory, unwritten memory is NaN, and a run that wrote outside of a
   /// tensor throws DeviceLost with its name. Runs are then waited for where they start.
   bool guards = false;

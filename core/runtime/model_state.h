@@ -30,6 +30,8 @@ class ModelState : public Model, public std::enable_shared_from_this<ModelState>
   void check_inputs(const RunInputs& inputs) const;
 
  private:
+  /// The variable's memory is that of the model it is shared with; false where that has none.
+  bool adopt_variable(ValueId id);
   const Value& stored_value(const std::string& name, ValueId& id) const;
 
   Graph graph_;

@@ -28,6 +28,8 @@ class WeightStore {
   /// Makes `data` available under `key`, stored as `dtype`, if it is new: in place where nobody
   /// writes it, it needs no conversion and the device reads host memory as fast as its own.
   void ensure(const std::string& key, const HostTensor& data, DType dtype, bool writable = false);
+  /// Uses memory of another store under `key`.
+  void adopt(const std::string& key, View view) { weights_[key] = std::move(view); }
   void overwrite(const std::string& key, const HostTensor& data);
   HostTensor read(const std::string& key, DType dtype, const Shape& shape);
   /// Runs a preparation whose keys are new. Host data that only it needs is not kept.

@@ -16,9 +16,10 @@ TYPE_CHECKING = False  # as type checkers know it; `typing` itself takes a while
 if TYPE_CHECKING:
     from typing import Any
 
-    from dlk import bench, images, importers, nn, plot, zoo
+    from dlk import bench, data, images, importers, nn, optim, plot, train, zoo
     from dlk._core import CompileError, DeviceLostError, Error, Graph, __version__
     from dlk.device import Device, devices
+    from dlk.gradients import grad
     from dlk.model import Model, Profile, Run, load
     from dlk.tensor import Tensor, from_dlpack
 
@@ -34,13 +35,17 @@ __all__ = [
     "Tensor",
     "__version__",
     "bench",
+    "data",
     "devices",
     "from_dlpack",
+    "grad",
     "images",
     "importers",
     "load",
     "nn",
+    "optim",
     "plot",
+    "train",
     "zoo",
 ]
 
@@ -56,6 +61,7 @@ _HOMES = {
     "Profile": "dlk.model",
     "Run": "dlk.model",
     "load": "dlk.model",
+    "grad": "dlk.gradients",
     "Tensor": "dlk.tensor",
     "__version__": "dlk._core",
     "from_dlpack": "dlk.tensor",

@@ -2,6 +2,7 @@
 #include <sstream>
 
 #include "bind.h"
+#include "core/graph/autodiff.h"
 
 namespace dlk::python {
 
@@ -136,6 +137,32 @@ std::vector<ValueId> add_node(Graph& graph, const std::string& op,
   }
   return graph.add_node(op, std::move(ids), std::move(converted), outputs, name, domain,
                         output_names);
+}
+
+py::list optional_ids(const std::vector<ValueId>& ids);
+
+std::vector<ValueId> plain_ids(const std::vector<std::optional<ValueId>>& ids) {
+  std::vector<ValueId> plain;
+  for (const auto& id : ids) plain.push_back(id.value_or(kNoValue));
+  return plain;
+}
+
+py::list python_gradients(const std::shared_ptr<Graph>& graph, const std::vector<ValueId>& outputs,
+                          const std::vector<ValueId>& wrt,
+                          const std::vector<std::optional<ValueId>>& cotangents,
+                          const py::dict& custom, const std::map<std::string, int64_t>& symbols) {
+  AutodiffOptions options;
+  options.symbols = symbols;
+  for (auto item : custom) {
+    auto function = item.second.cast<py::function>();
+    options.custom[item.first.cast<std::string>()] =
+        [function, graph](Graph&, NodeId node, const std::vector<ValueId>& received) {
+          const py::object made =
+              function(graph, NodeView{node, graph->nodes()[node]}, optional_ids(received));
+          return plain_ids(made.cast<std::vector<std::optional<ValueId>>>());
+        };
+  }
+  return optional_ids(gradients(*graph, outputs, plain_ids(cotangents), wrt, options));
 }
 
 py::list optional_ids(const std::vector<ValueId>& ids) {
@@ -355,6 +382,14 @@ void bind_graph(py::module_& m) {
           "(variable, value) ids")
       .def("topological_order", [](const Graph& g) { return g.topological_order(); })
       .def_property_readonly("info", [](const std::shared_ptr<Graph>& g) { return InfoView{g}; })
+      .def(
+          "gradients", &python_gradients, py::arg("outputs"), py::arg("wrt"),
+          py::arg("cotangents") = std::vector<std::optional<ValueId>>{},
+          py::arg("custom") = py::dict(), py::arg("symbols") = std::map<std::string, int64_t>{},
+          "Adds the gradients of the sum of `outputs`, weighted by `cotangents` (None: ones), with "
+          "respect to the values `wrt`; returns an id each, None where there is no dependence. "
+          "custom: by operator (\"Relu\", \"domain::Name\"), a function (graph, node, gradients of "
+          "its outputs) -> one id or None an input.")
       .def(
           "copy", [](const Graph& g) { return std::make_shared<Graph>(g); },
           "A copy that shares the tensors' memory.")

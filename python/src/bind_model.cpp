@@ -46,7 +46,8 @@ py::object python_value(const HostValue& value) {
 std::shared_ptr<Model> make_model(const Graph& graph, std::shared_ptr<Device> device,
                                   const std::string& dtype, bool accumulate_fp16, bool fuse,
                                   bool channels_last, bool alias, int in_flight, Progress progress,
-                                  bool guards, std::optional<size_t> drop_barrier_for_test) {
+                                  bool guards, std::optional<size_t> drop_barrier_for_test,
+                                  std::shared_ptr<Model> share_variables) {
   CompileOptions options;
   options.dtype = dtype_of_name(dtype);
   options.accumulate_fp16 = accumulate_fp16;
@@ -57,6 +58,7 @@ std::shared_ptr<Model> make_model(const Graph& graph, std::shared_ptr<Device> de
   options.progress = std::move(progress);
   options.guards = guards;
   options.drop_barrier_for_test = drop_barrier_for_test;
+  options.share_variables = std::move(share_variables);
   py::gil_scoped_release release;
   return released_without_gil(Model::create(graph, std::move(device), std::move(options)));
 }
@@ -193,6 +195,7 @@ void bind_model(py::module_& m) {
            py::arg("channels_last") = true, py::arg("alias") = true, py::arg("in_flight") = 2,
            py::arg("progress") = Progress{}, py::arg("guards") = false,
            py::arg("drop_barrier_for_test") = py::none(),
+           py::arg("share_variables") = std::shared_ptr<Model>{},
            "progress(stage, done, total) is called while kernels compile. guards and "
            "drop_barrier_for_test serve tests (core/runtime/model.h).")
       .def_property_readonly(

@@ -19,6 +19,7 @@ py::dict schema_dict(const OpSchema& op) {
   d["max_outputs"] = op.max_outputs;
   d["host_eval"] = static_cast<bool>(op.host_eval);
   d["alias"] = static_cast<bool>(op.alias);
+  d["gradient"] = static_cast<bool>(op.gradient);
   d["lower"] = static_cast<bool>(op.lower);
   d["dynamic"] = static_cast<bool>(op.dynamic);
   return d;
@@ -36,7 +37,8 @@ void bind_ops(py::module_& m) {
       },
       "Every registered operator, by domain and name: name, domain, since_version, doc, "
       "min_inputs, max_inputs (-1: any number), min_outputs, max_outputs, and whether it has "
-      "host_eval, alias and lower, and whether its output sizes depend on data (dynamic).");
+      "host_eval, alias, gradient and lower, and whether its output sizes depend on data "
+      "(dynamic).");
   m.def(
       "has_operator",
       [](const std::string& name, const std::string& domain) {

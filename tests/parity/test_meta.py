@@ -21,6 +21,14 @@ NO_PARITY_CASE: dict[str, str] = {
         ("StringConcat", "StringSplit", "StringNormalizer", "RegexFullMatch", "LabelEncoder"),
         "tests/onnx: strings are evaluated on the host",
     ),
+    "PointwiseGradient": "test_gradients.py: gradients of the pointwise operators",
+    "SumTo": "test_gradients.py: gradients of operators that broadcast",
+    "GatherGradient": "test_gradients.py: gradient of Gather",
+    "SliceGradient": "test_gradients.py: gradient of Slice",
+    "PoolGradient": "test_gradients.py: gradients of the pools",
+    "ConvInputGradient": "test_gradients.py: gradient of Conv",
+    "ConvWeightGradient": "test_gradients.py: gradients of Conv and ConvTranspose",
+    "OptimizerStep": "tests/train/test_optimizers.py: each optimizer against PyTorch",
 }
 """Operators that cannot have a one-operator case, with the test that covers each."""
 

@@ -12,13 +12,20 @@ bool drops_nothing(const ConcreteGraph& graph, const Node& node) {
   return training && training->to_ints().at(0) == 0;
 }
 
+bool is_identity(const ConcreteGraph& graph, const Node& node) {
+  if (node.domain == "dlk" ? node.op != "SumTo" : !node.domain.empty()) return false;
+  if (node.op == "Identity" || drops_nothing(graph, node)) {
+    return node.outputs.size() < 2 || node.outputs[1] == kNoValue;
+  }
+  if (node.op != "SumTo" && node.op != "Reshape" && node.op != "Expand") return false;
+  return graph.value(node.inputs[0]).shape == graph.value(node.outputs[0]).shape;
+}
+
 }  // namespace
 
 void remove_identities(ConcreteGraph& graph) {
   for (ConcreteNode& node : graph.nodes) {
-    const bool identity = node.node.op == "Identity" || drops_nothing(graph, node.node);
-    const bool masked = node.node.outputs.size() > 1 && node.node.outputs[1] != kNoValue;
-    if (!identity || !node.node.domain.empty() || masked) continue;
+    if (!is_identity(graph, node.node)) continue;
     graph.replace_uses(node.node.outputs[0], node.node.inputs[0]);
   }
   remove_dead_nodes(graph);

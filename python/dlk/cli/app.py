@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 from dlk import __version__
-from dlk.cli import bench, classify, convert, devices, info, kernels, parity, profile
+from dlk.cli import (
+    bench,
+    classify,
+    convert,
+    devices,
+    grad,
+    info,
+    kernels,
+    parity,
+    profile,
+    train,
+)
 from dlk.cli import run as run_command
 from dlk.errors import USER_ERRORS, describe
 
@@ -55,6 +66,8 @@ app.command("bench")(bench.bench)
 app.command("profile")(profile.profile)
 app.command("parity")(parity.parity)
 app.command("kernels")(kernels.kernels)
+app.command("grad")(grad.grad)
+app.command("train")(train.train)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

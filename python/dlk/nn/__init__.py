@@ -7,6 +7,7 @@
 Importing this package needs neither a device nor the engine; `build` needs the engine.
 """
 
+from . import arithmetic, losses
 from .builder import GraphBuilder, Value, build
 from .functional import (
     adaptive_avg_pool2d,
@@ -94,6 +95,7 @@ __all__ = [
     "Value",
     "adaptive_avg_pool2d",
     "add",
+    "arithmetic",
     "avg_pool2d",
     "build",
     "clip",
@@ -104,6 +106,7 @@ __all__ = [
     "hardswish",
     "leaky_relu",
     "local_response_norm",
+    "losses",
     "matmul",
     "max_pool2d",
     "multiply",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
+
+STEP_NUMBER = "training/step"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,9 @@ class Value:
     def __truediv__(self, other: Value | float | np.ndarray) -> Value:
         return self._binary("Div", other)
 
+    def __rtruediv__(self, other: float | np.ndarray) -> Value:
+        return self._binary("Div", other, swap=True)
+
     def __neg__(self) -> Value:
         return self.builder.op("Neg", [self], self.shape)
 
@@ -78,16 +84,22 @@ class GraphBuilder:
     """Adds inputs, parameters and nodes to one `dlk` graph.
 
     With `trainable`, parameters become variables (state that training changes); otherwise they are
-    constants, which the engine may fold and repack.
+    constants, which the engine may fold and repack. With `training`, layers take the form that they
+    have while a network learns: batch statistics, dropout.
     """
 
-    def __init__(self, trainable: bool = False) -> None:
+    def __init__(self, trainable: bool = False, training: bool = False) -> None:
         from dlk._core import Graph as NewGraph
 
         self.graph: Graph = NewGraph()
         self.trainable = trainable
+        self.training = training
         self._parameters: dict[int, Value] = {}
         self._scalars: dict[tuple[float, str], Value] = {}
+        self._step: Value | None = None
+        self.label_limits: dict[int, int] = {}
+        self.dropouts = 0
+        self.seed = 0
 
     def input(self, name: str, shape: Sequence[Dim], dtype: str = "float32") -> Value:
         """A graph input."""
@@ -116,6 +128,23 @@ class GraphBuilder:
         """A 1-D int64 constant: axes, sizes, pads."""
         return self.constant(np.array(values, np.int64).reshape(-1), name)
 
+    @contextlib.contextmanager
+    def replaced(self, parameter: Parameter, value: Value) -> Iterator[None]:
+        """Layers that use the parameter get the value instead."""
+        before = self._parameters.get(id(parameter))
+        self._parameters[id(parameter)] = value
+        try:
+            yield
+        finally:
+            if before is None:
+                del self._parameters[id(parameter)]
+            else:
+                self._parameters[id(parameter)] = before
+
+    def has_parameter(self, parameter: Parameter) -> bool:
+        """A layer of this graph has used it."""
+        return id(parameter) in self._parameters
+
     def parameter(self, parameter: Parameter) -> Value:
         """The graph's value of a module's parameter; made once."""
         if id(parameter) not in self._parameters:
@@ -132,6 +161,17 @@ class GraphBuilder:
             self._parameters[id(parameter)] = Value(self, number, parameter.shape)
         return self._parameters[id(parameter)]
 
+    def step(self) -> Value:
+        """The number of the training step, int32 (1,): an input that `dlk.train` feeds."""
+        if self._step is None:
+            self._step = self.input(STEP_NUMBER, (1,), "int32")
+        return self._step
+
+    def variable(self, name: str, value: np.ndarray, trainable: bool = False) -> Value:
+        """State that runs keep; assigned with `graph.assign`."""
+        number = self.graph.add_variable(name, value, trainable)
+        return Value(self, number, value.shape, value.dtype.name)
+
     def op(
         self,
         op: str,
@@ -140,9 +180,10 @@ class GraphBuilder:
         attributes: Mapping[str, Any] | None = None,
         dtype: str | None = None,
         name: str = "",
+        domain: str = "",
     ) -> Value:
         """A node with one result of the given shape."""
-        return self.ops(op, inputs, [shape], attributes, dtype, name)[0]
+        return self.ops(op, inputs, [shape], attributes, dtype, name, domain)[0]
 
     def ops(
         self,
@@ -152,11 +193,12 @@ class GraphBuilder:
         attributes: Mapping[str, Any] | None = None,
         dtype: str | None = None,
         name: str = "",
+        domain: str = "",
     ) -> tuple[Value, ...]:
         """A node with several results."""
         ids = [None if v is None else v.id for v in inputs]
         first = next((v.dtype for v in inputs if v is not None), "float32")
-        results = self.graph.add_node(op, ids, dict(attributes or {}), len(shapes), name=name)
+        results = self.graph.add_node(op, ids, dict(attributes or {}), len(shapes), name, domain)
         return tuple(
             Value(self, number, tuple(shape), dtype or first)
             for number, shape in zip(results, shapes, strict=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import functional as F
-from .builder import Dim, Value
+from .builder import Dim, GraphBuilder, Value
 from .functional import IntPair, pair
 from .module import Module, Parameter, kaiming_normal, normal, ones, zeros
 
@@ -195,7 +195,8 @@ class Linear(Module):
 
 
 class BatchNorm2d(Module):
-    """Normalizes each channel by running statistics (inference form)."""
+    """Normalizes each channel: by the batch's statistics in training, which the running ones follow,
+    by the running ones otherwise."""
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
@@ -211,9 +212,29 @@ class BatchNorm2d(Module):
         parts = (self.weight, self.bias, self.running_mean, self.running_var)
         values = [x, *(x.builder.parameter(p) for p in parts)]
         attributes = {"epsilon": float(self.eps), "momentum": 1.0 - self.momentum}
+        if x.builder.training:
+            return self._train(x, values, attributes)
         return x.builder.op(
             "BatchNormalization", values, x.shape, attributes, name=self.weight.name
         )
+
+    def _train(self, x: Value, values: list[Value], attributes: dict[str, Any]) -> Value:
+        b, channels = x.builder, self.weight.shape
+        y, _, _, mean, variance = b.ops(
+            "BatchNormalization",
+            values,
+            [x.shape, channels, channels, channels, channels],
+            {**attributes, "training_mode": 1},
+            name=self.weight.name,
+        )
+        # PyTorch keeps the unbiased variance.
+        count = b.op("Div", [b.op("Size", [x], (), dtype="int64"),
+                             b.op("Size", [mean], (), dtype="int64")], (), dtype="int64")  # fmt: skip
+        count = b.op("Cast", [count], (), {"to": "float32"}, dtype="float32")
+        unbiased = variance * (count / (count - 1.0))
+        for old, new in ((values[3], mean), (values[4], unbiased)):
+            b.graph.assign(old.id, (old * (1.0 - self.momentum) + new * self.momentum).id)
+        return y
 
 
 class LayerNorm(Module):
@@ -252,8 +273,9 @@ class LSTM(Module):
     """One layer, one direction, over (sequence, batch, features); gates in PyTorch's order (i, f,
     g, o), parameters weight_ih_l0, weight_hh_l0, bias_ih_l0 and bias_hh_l0.
 
-    Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997). Inference form: the weights are
-    reordered for ONNX (i, o, f, g) when the graph is built, so it cannot be trained.
+    Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997). The weights are reordered for ONNX
+    (i, o, f, g) when the graph is built, or by it where they are trained. A network that is trained
+    needs a fixed length of the sequence.
     """
 
     def __init__(self, input_size: int, hidden_size: int, batch_first: bool = False) -> None:
@@ -269,22 +291,11 @@ class LSTM(Module):
         """(x[, h, c]) to (y (sequence, batch, hidden), h, c); states (1, batch, hidden)."""
         x, *state = inputs
         b, n = x.builder, self.hidden_size
-        if b.trainable:
-            raise NotImplementedError("nn.LSTM has no trainable form; build without trainable")
         if self.batch_first:
             x = F.transpose(x, (1, 0, 2))
 
-        def gates(parameter: Parameter) -> np.ndarray:
-            if parameter.value is None:
-                raise ValueError("the LSTM has no weights; call initialize() or load_state_dict()")
-            i, f, g, o = np.split(parameter.value, 4)
-            return np.concatenate([i, o, f, g])
-
-        name = self.weight_ih_l0.name.removesuffix("weight_ih_l0")
-        w = b.constant(gates(self.weight_ih_l0)[None], f"{name}w")
-        r = b.constant(gates(self.weight_hh_l0)[None], f"{name}r")
-        both = np.concatenate([gates(self.bias_ih_l0), gates(self.bias_hh_l0)])
-        bias = b.constant(both[None], f"{name}b")
+        w, r = (self._reordered(b, p) for p in (self.weight_ih_l0, self.weight_hh_l0))
+        bias = self._reordered(b, self.bias_ih_l0, self.bias_hh_l0)
         last = (1, x.shape[1], n)
         values: list[Value | None] = [x, w, r, bias]
         if state:
@@ -294,6 +305,28 @@ class LSTM(Module):
         )
         y = b.op("Squeeze", [y, b.ints([1], "axes")], (x.shape[0], x.shape[1], n))
         return (F.transpose(y, (1, 0, 2)) if self.batch_first else y), h, c
+
+    def _reordered(self, b: GraphBuilder, *parameters: Parameter) -> Value:
+        """(1, gates of all parameters, ...), each in ONNX's order."""
+        if not b.trainable:
+            parts = []
+            for p in parameters:
+                if p.value is None:
+                    raise ValueError(
+                        "the LSTM has no weights; call initialize() or load_state_dict()"
+                    )
+                i, f, g, o = np.split(p.value, 4)
+                parts += [i, o, f, g]
+            return b.constant(np.concatenate(parts)[None], f"{parameters[0].name} reordered")
+        values: list[Value] = []
+        for p in parameters:
+            shape = (self.hidden_size, *p.shape[1:])
+            i, f, g, o = b.ops("Split", [b.parameter(p)], [shape] * 4, {"axis": 0})
+            values += [i, o, f, g]
+        rows = sum(p.shape[0] for p in parameters)
+        whole = (rows, *parameters[0].shape[1:])
+        joined = b.op("Concat", values, whole, {"axis": 0})
+        return b.op("Unsqueeze", [joined, b.ints([0], "axes")], (1, *whole))
 
 
 class PReLU(Module):
@@ -444,9 +477,24 @@ class Identity(_Function):
         super().__init__(lambda x: x)
 
 
-class Dropout(Identity):
-    """Nothing in inference; keeps its place so that names of later layers are right."""
+class Dropout(Module):
+    """Zeroes numbers with probability `p` in training and scales the others up; nothing otherwise.
+
+    The mask follows from the seed, the step and the layer's place in the network.
+    """
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
+        if not 0.0 <= p < 1.0:
+            raise ValueError(f"p is {p}; it must be at least 0 and below 1")
         self.p = p
+
+    def forward(self, *inputs: Value) -> Value:
+        """The same shape."""
+        (x,) = inputs
+        b = x.builder
+        if not b.training or self.p == 0.0:
+            return x
+        b.dropouts += 1
+        attributes = {"ratio": float(self.p), "seed": b.seed * 1_000_003 + b.dropouts}
+        return b.op("Dropout", [x, b.step()], x.shape, attributes, domain="dlk")

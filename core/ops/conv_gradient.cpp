@@ -1,0 +1,237 @@
+// Gradients of Conv and ConvTranspose. That of the data is a convolution with turned weights
+// (stride 1) or a transposed convolution; that of the weights has kernels of its own
+// (kernels/conv_gradient.k); that of the bias is a sum.
+#include <algorithm>
+
+#include "core/ops/batch_slices.h"
+#include "core/ops/conv.h"
+#include "core/ops/gradients.h"
+
+namespace dlk {
+
+namespace {
+
+constexpr size_t kInput = 0, kWeight = 1, kBias = 2, kShape = 2;
+
+Shape kernel_of(const Shape& weight) { return Shape(weight.begin() + 2, weight.end()); }
+
+ValueId bias_gradient(GradientContext& ctx, ValueId dy) {
+  std::vector<int64_t> axes{0};
+  for (int64_t i = 2; i < ctx.rank(ctx.input(kInput)); ++i) axes.push_back(i);
+  return ctx.reduce_sum(dy, axes, false);
+}
+
+}  // namespace
+
+void conv_gradient(GradientContext& ctx) {
+  const ValueId x = ctx.input(kInput), w = ctx.input(kWeight), dy = ctx.output_gradient(0);
+  const Attributes& attributes = ctx.node().attributes;
+  if (ctx.wants(kInput)) {
+    ctx.set_gradient(kInput, ctx.own("ConvInputGradient", {dy, w, ctx.shape_of(x)}, attributes));
+  }
+  if (ctx.wants(kWeight)) {
+    ctx.set_gradient(kWeight, ctx.own("ConvWeightGradient", {x, dy, ctx.shape_of(w)}, attributes));
+  }
+  if (ctx.has_input(kBias) && ctx.wants(kBias)) ctx.set_gradient(kBias, bias_gradient(ctx, dy));
+}
+
+void conv_transpose_gradient(GradientContext& ctx) {
+  const ValueId x = ctx.input(kInput), w = ctx.input(kWeight), dy = ctx.output_gradient(0);
+  const std::string pad = ctx.attr_string("auto_pad", "NOTSET");
+  if ((pad != "NOTSET" && pad != "VALID" && !pad.empty()) || ctx.has_attr("output_shape")) {
+    ctx.unsupported("has a gradient with explicit pads only, not with auto_pad or output_shape");
+  }
+  Attributes attributes = ctx.node().attributes;
+  attributes.erase("output_padding");
+  if (ctx.wants(kInput)) {
+    const ValueId dx = ctx.onnx("Conv", {dy, w}, attributes);
+    // Padding of the output that is as large as the stride gives a last row that nothing reads.
+    ctx.set_gradient(kInput, dx);
+  }
+  if (ctx.wants(kWeight)) {
+    ctx.set_gradient(kWeight, ctx.own("ConvWeightGradient", {dy, x, ctx.shape_of(w)}, attributes));
+  }
+  if (ctx.has_input(kBias) && ctx.wants(kBias)) ctx.set_gradient(kBias, bias_gradient(ctx, dy));
+}
+
+namespace {
+
+void infer_from_shape(InferContext& ctx) {
+  ctx.set_output(0, ctx.dtype(0), ctx.require_constant(kShape, "the shape").to_ints());
+}
+
+/// The weights (C, K/g, taps backwards) of the convolution that gives the data's gradient.
+TensorView flipped_weights(LowerContext& ctx, int64_t groups) {
+  const TensorView w = with_spatial_rank(ctx.input(kWeight), 3);
+  const int64_t kg = w.shape[0] / groups, cg = w.shape[1];
+  const Shape shape{cg * groups, kg, w.shape[2], w.shape[3], w.shape[4]};
+  const auto make = [=](LowerContext& to, const TensorView& destination) {
+    const TensorView from = with_spatial_rank(to.input(kWeight), 3);
+    KernelRequest request;
+    request.name = "conv_flip";
+    request.types = {{"T", from.dtype}};
+    dispatch_linear(to, std::move(request), {from, destination},
+                    {{"cg", cg},
+                     {"kg", kg},
+                     {"taps", product(shape, 2)},
+                     {"k", Shape{shape[2], shape[3], shape[4]}},
+                     {"xs", from.strides}},
+                    destination.elements());
+  };
+  TensorView flipped =
+      ctx.prepacked(kWeight, "flip:" + std::to_string(groups), w.dtype, shape, make);
+  Shape own{shape[0], shape[1]};
+  const Shape kernel = kernel_of(ctx.input(kWeight).shape);
+  own.insert(own.end(), kernel.begin(), kernel.end());
+  return *flipped.reshaped(own);
+}
+
+void lower_input_gradient(LowerContext& ctx) {
+  const TensorView& dy = ctx.input(0);
+  const TensorView& dx = ctx.output(0);
+  const TensorView& w = ctx.input(kWeight);
+  const int64_t groups = ctx.attr_int("group", 1);
+  const Window forward = read_window(ctx, dx.shape, kernel_of(w.shape));
+  Window window = forward;
+  std::swap(window.input, window.output);
+  const bool dense =
+      std::all_of(window.stride.begin(), window.stride.end(), [](int64_t s) { return s == 1; });
+  if (!dense) {
+    const TransposedProblem problem{
+        dy, dx, std::nullopt, window, groups, dy.shape[1] / groups, w.shape[1]};
+    return lower_transposed_convolution(ctx, problem);
+  }
+  for (size_t i = 0; i < window.rank(); ++i) {
+    const int64_t reach = (window.kernel[i] - 1) * window.dilation[i];
+    window.pad_begin[i] = reach - forward.pad_begin[i];
+    window.pad_end[i] = reach - forward.pad_end[i];
+  }
+  ConvProblem problem;
+  problem.x = dy;
+  problem.y = dx;
+  problem.weight_input = kWeight;
+  problem.weight = flipped_weights(ctx, groups);
+  problem.reshape_weight = [flipped = problem.weight](const TensorView&) { return flipped; };
+  problem.window = window;
+  problem.groups = groups;
+  lower_convolution(ctx, problem);
+}
+
+struct WeightGradient {
+  TensorView x, dy, dw;  // three spatial axes
+  Window window;
+  int64_t groups, cg, kg, rows;
+};
+
+struct Split {
+  int64_t width, blocks, tiles, lines, slices, depth;
+};
+
+constexpr int64_t kTileRows = 8;
+
+/// How many items share the lines: enough to fill the device, each with work that pays.
+Split split_of(const LowerContext& ctx, const WeightGradient& p) {
+  const Caps& caps = ctx.caps();
+  Split s{};
+  s.width = caps.is_cpu ? caps.vector_width : 4;
+  while (s.width > 1 && s.width / 2 >= p.kg) s.width /= 2;
+  s.blocks = ceil_div(p.kg, s.width);
+  s.tiles = ceil_div(p.rows, kTileRows);
+  s.lines = p.dy.shape[0] * p.window.output[0] * p.window.output[1];
+  const int64_t items = s.blocks * s.tiles * p.groups;
+  const int64_t wanted = caps.compute_units * (caps.is_cpu ? 4 : 1024);
+  constexpr int64_t kMostSlices = 64;
+  s.slices = std::clamp<int64_t>(ceil_div(wanted, items), 1, std::min(kMostSlices, s.lines));
+  s.depth = ceil_div(s.lines, s.slices);
+  s.slices = ceil_div(s.lines, s.depth);
+  return s;
+}
+
+void lower_weight_gradient(LowerContext& ctx) {
+  WeightGradient p;
+  p.x = with_spatial_rank(ctx.input(0), 3);
+  p.dy = with_spatial_rank(ctx.input(1), 3);
+  p.dw = with_spatial_rank(ctx.output(0), 3);
+  require_float_storage(ctx, p.x.dtype);
+  for (const TensorView* view : {&p.x, &p.dy, &p.dw}) require_32bit(ctx, *view);
+  if (p.dw.elements() == 0) return;
+  if (p.dy.elements() == 0) return fill_view(ctx, ctx.output(0), 0);
+  const Window window = read_window(ctx, ctx.input(0).shape, kernel_of(ctx.output(0).shape));
+  p.window = window.expanded(3);
+  p.window.output = Shape(p.dy.shape.begin() + 2, p.dy.shape.end());
+  for (size_t i = 0; i < 3; ++i) {
+    if (p.dy.shape[2 + i] == 0) p.window.output[i] = 1;
+  }
+  p.groups = ctx.attr_int("group", 1);
+  p.cg = p.dw.shape[1];
+  p.kg = p.dw.shape[0] / p.groups;
+  p.rows = p.cg * p.window.taps();
+  const Split s = split_of(ctx, p);
+  const TensorView sums = ctx.workspace(DType::kFloat32, {s.slices, p.groups, p.rows, p.kg});
+  require_32bit(ctx, sums);
+  KernelRequest request;
+  request.name = "conv_weight_gradient";
+  request.types = {{"TX", p.x.dtype}, {"TD", p.dy.dtype}};
+  const Caps& caps = ctx.caps();
+  const int64_t group = caps.is_cpu ? std::max<int64_t>(1, caps.subgroup_size) : kLinearGroup;
+  request.constants = {{"VW", s.width}, {"TM", kTileRows}, {"WG", group}};
+  const bool vectors = vectors_along(ctx.input(1), 1, s.width) && p.kg % s.width == 0;
+  const int64_t total = s.slices * p.groups * s.tiles * s.blocks;
+  ctx.dispatch(request, {p.x, p.dy, sums},
+               {{"total", total},
+                {"cg", p.cg},
+                {"kg", p.kg},
+                {"groups", p.groups},
+                {"blocks", s.blocks},
+                {"tiles", s.tiles},
+                {"lines", s.lines},
+                {"depth", s.depth},
+                {"vector_load", vectors ? 1 : 0},
+                {"xs", p.x.strides},
+                {"ds", p.dy.strides},
+                {"ext", p.window.input},
+                {"res", p.window.output},
+                {"k", p.window.kernel},
+                {"stride", p.window.stride},
+                {"dil", p.window.dilation},
+                {"pad", p.window.pad_begin}},
+               ctx.linear_groups(ceil_div(total, group)));
+  KernelRequest sum;
+  sum.name = "conv_weight_sum";
+  sum.types = {{"TW", p.dw.dtype}};
+  dispatch_linear(ctx, std::move(sum), {sums, p.dw},
+                  {{"slices", s.slices},
+                   {"rows", p.rows},
+                   {"cg", p.cg},
+                   {"kg", p.kg},
+                   {"k_h", p.window.kernel[1]},
+                   {"k_w", p.window.kernel[2]},
+                   {"ws", p.dw.strides}},
+                  p.dw.elements());
+}
+
+}  // namespace
+
+DLK_REGISTER_OPS {
+  register_op(
+      {.name = "ConvInputGradient",
+       .domain = "dlk",
+       .doc = "Gradient of a convolution's data; inputs: gradient, weights, shape of the "
+              "data; the convolution's attributes.",
+       .min_inputs = 3,
+       .max_inputs = 3,
+       .layout = LayoutRule::kChannelsLast,
+       .infer = infer_from_shape,
+       .lower = [](LowerContext& ctx) { lower_in_batch_slices(ctx, lower_input_gradient); }});
+  register_op({.name = "ConvWeightGradient",
+               .domain = "dlk",
+               .doc = "Gradient of a convolution's weights; inputs: data, gradient, shape of the "
+                      "weights; the convolution's attributes.",
+               .min_inputs = 3,
+               .max_inputs = 3,
+               .layout = LayoutRule::kContiguous,
+               .infer = infer_from_shape,
+               .lower = lower_weight_gradient});
+}
+
+}  // namespace dlk

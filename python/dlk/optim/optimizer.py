@@ -1,0 +1,185 @@
+"""What an optimizer is: how it adds its update to a graph, and what it needs from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlk.nn import arithmetic as A
+from dlk.nn.builder import GraphBuilder, Value
+
+from .schedule import Schedule, as_schedule
+
+STEP_INPUT = "optimizer/step"
+"""Graph input of five float32: learning rate, two bias corrections, weight decay, L1 penalty."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one parameter becomes: its value, its gradient and where its state is."""
+
+    name: str
+    parameter: Value
+    gradient: Value
+
+
+class Optimizer:
+    """Base of all optimizers.
+
+    Args:
+        lr: learning rate, or a schedule (a function of the step).
+        weight_decay: L2 penalty (SGD, Adam, RMSProp, Adagrad) or decoupled decay (AdamW, Lion).
+        l1: L1 penalty.
+        clip_norm: limit of the norm of all gradients together; None for none.
+        clip_value: limit of each number of a gradient; None for none.
+    """
+
+    kind = ""
+    state_names: Sequence[str] = ()
+
+    def __init__(
+        self,
+        lr: float | Schedule,
+        *,
+        weight_decay: float = 0.0,
+        l1: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        self.lr = as_schedule(lr)
+        self.weight_decay, self.l1 = float(weight_decay), float(l1)
+        self.clip_norm, self.clip_value = clip_norm, clip_value
+
+    def corrections(self, step: int) -> tuple[float, float]:
+        """The two bias corrections of step 0, 1, ..."""
+        return 1.0, 1.0
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step 0, 1, ..."""
+        return self.lr(step)
+
+    def numbers(self, step: int) -> np.ndarray:
+        """What `STEP_INPUT` gets at step 0, 1, ..."""
+        values = [self.rate(step), *self.corrections(step), self.weight_decay, self.l1]
+        return np.array(values, np.float32)
+
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of the OptimizerStep nodes."""
+        return {"kind": self.kind}
+
+    def initial_state(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """First value of a state tensor."""
+        return np.zeros(shape, np.float32)
+
+    def apply(
+        self,
+        builder: GraphBuilder,
+        updates: Sequence[Update],
+        inverse_scale: Value | None = None,
+    ) -> dict[str, Value]:
+        """Adds the update of all parameters; returns their new values by name.
+
+        `inverse_scale` is a scalar that gradients are multiplied with first (loss scaling); where
+        it is not finite, the step changes nothing.
+        """
+        numbers = builder.input(STEP_INPUT, (5,))
+        gradients = [u.gradient for u in updates]
+        scale = self._scale(builder, gradients, inverse_scale)
+        if self.clip_value is not None:
+            if inverse_scale is not None:
+                raise ValueError("clip_value does not go with a scaled loss; use clip_norm")
+            limit = float(self.clip_value)
+            gradients = [A.maximum(A.minimum(g, limit), -limit) for g in gradients]
+        results = {}
+        for update, gradient in zip(updates, gradients, strict=True):
+            shape = tuple(int(d) for d in update.parameter.shape if isinstance(d, int))
+            states = [
+                builder.variable(f"{update.name}/{s}", self.initial_state(s, shape))
+                for s in self.state_names
+            ]
+            made = self.update(builder, numbers, scale, gradient, update.parameter, states)
+            builder.graph.assign(update.parameter.id, made[0].id)
+            for state, value in zip(states, made[1:], strict=True):
+                builder.graph.assign(state.id, value.id)
+            results[update.name] = made[0]
+        return results
+
+    def update(
+        self,
+        builder: GraphBuilder,
+        numbers: Value,
+        scale: Value,
+        gradient: Value,
+        parameter: Value,
+        states: Sequence[Value],
+    ) -> Sequence[Value]:
+        """New values of the parameter and of its states."""
+        inputs = [numbers, scale, gradient, parameter, *states]
+        shapes = [parameter.shape] * (1 + len(states))
+        return builder.ops(
+            "OptimizerStep", inputs, shapes, self.attributes(), "float32", domain="dlk"
+        )
+
+    def _scale(
+        self, builder: GraphBuilder, gradients: Sequence[Value], inverse_scale: Value | None
+    ) -> Value:
+        scale = inverse_scale if inverse_scale is not None else builder.value_of(1.0, "float32")
+        if self.clip_norm is None:
+            return scale
+        squares = [A.reduce_sum(A.square(g)) for g in gradients]
+        norm = squares[0]
+        for square in squares[1:]:
+            norm = norm + square
+        norm = A.sqrt(norm) * scale
+        return scale * A.minimum(float(self.clip_norm) / (norm + 1e-6), 1.0)
+
+
+class Custom(Optimizer):
+    """An optimizer whose update is an expression.
+
+        def momentum(p, g, state, lr):
+            v = 0.9 * state["v"] + g
+            return p - lr * v, {"v": v}
+
+        optimizer = optim.Custom(momentum, lr=0.1, state=("v",))
+
+    Args:
+        rule: (parameter, gradient, state by name, learning rate), all graph values, to the new
+            parameter and the new state by name.
+        state: names of the state tensors, zero at first.
+    """
+
+    def __init__(
+        self,
+        rule: Callable[
+            [Value, Value, Mapping[str, Value], Value], tuple[Value, Mapping[str, Value]]
+        ],
+        lr: float | Schedule,
+        *,
+        state: Sequence[str] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(lr, **options)
+        self.rule, self.state_names = rule, tuple(state)
+        if self.weight_decay or self.l1:
+            raise ValueError("state weight decay and L1 in the custom rule itself")
+
+    def update(
+        self,
+        builder: GraphBuilder,
+        numbers: Value,
+        scale: Value,
+        gradient: Value,
+        parameter: Value,
+        states: Sequence[Value],
+    ) -> Sequence[Value]:
+        """New values by the rule."""
+        rate = A.slice_axis(numbers, 0, 0, 1)
+        known = dict(zip(self.state_names, states, strict=True))
+        value, state = self.rule(parameter, gradient * scale, known, rate)
+        if set(state) != set(self.state_names):
+            raise ValueError(f"the rule gives state {sorted(state)}, not {list(self.state_names)}")
+        return [value, *(state[name] for name in self.state_names)]

@@ -1,0 +1,182 @@
+"""The graph transform: what it differentiates, what it costs, what it refuses, and `dlk.grad`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import dlk
+from dlk import _core, nn
+
+Arrays = dict[str, np.ndarray]
+
+
+def _run(graph: Any, device: Any, feeds: Arrays, **options: Any) -> Arrays:
+    result: Arrays = _core.Model(graph, device, **options).create_session().run(feeds)
+    return result
+
+
+def _gradient(graph: Any, device: Any, y: int, wrt: dict[str, int], feeds: Arrays) -> Arrays:
+    found = graph.gradients([y], list(wrt.values()))
+    for name, gradient in zip(wrt, found, strict=True):
+        graph.add_output(gradient, f"d{name}")
+    return _run(graph, device, feeds)
+
+
+def test_clip_between_limits(device: Any) -> None:
+    graph = _core.Graph()
+    x = graph.add_input("x", "float32", [6])
+    low = graph.add_constant("low", np.float32(-1))
+    high = graph.add_constant("high", np.float32(1))
+    (y,) = graph.add_node("Clip", [x, low, high])
+    values = np.array([-2, -0.5, 0, 0.5, 2, 3], np.float32)
+    got = _gradient(graph, device, y, {"x": x, "low": low, "high": high}, {"x": values})
+    np.testing.assert_array_equal(got["dx"], [0, 1, 1, 1, 0, 0])
+    assert (float(got["dlow"]), float(got["dhigh"])) == (1.0, 2.0)
+
+
+def test_casts_between_floats(device: Any) -> None:
+    if not device.caps["fp16_storage"]:
+        pytest.skip("no fp16 storage")
+    graph = _core.Graph()
+    x = graph.add_input("x", "float32", [4])
+    (half,) = graph.add_node("Cast", [x], {"to": "float16"})
+    (back,) = graph.add_node("CastLike", [half, x])
+    (y,) = graph.add_node("Mul", [back, back])
+    values = np.array([1, -2, 0.5, 3], np.float32)
+    got = _gradient(graph, device, y, {"x": x}, {"x": values})
+    np.testing.assert_array_equal(got["dx"], 2 * values)
+
+
+def test_fan_out_is_added_up(device: Any) -> None:
+    graph = _core.Graph()
+    x = graph.add_input("x", "float32", [3])
+    (a,) = graph.add_node("Mul", [x, x])
+    (b,) = graph.add_node("Exp", [x])
+    (c,) = graph.add_node("Mul", [a, b])
+    (y,) = graph.add_node("Add", [c, x])
+    values = np.array([0.5, -1, 2], np.float32)
+    got = _gradient(graph, device, y, {"x": x}, {"x": values})
+    want = 2 * values * np.exp(values) + values**2 * np.exp(values) + 1
+    np.testing.assert_allclose(got["dx"], want, rtol=1e-6)
+
+
+def test_what_is_not_asked_for_costs_nothing() -> None:
+    def nodes(wrt: list[str]) -> int:
+        graph = _core.Graph()
+        x = graph.add_input("x", "float32", ["N", 3, 8, 8])
+        first = graph.add_variable("first", np.ones((4, 3, 3, 3), np.float32))
+        last = graph.add_variable("last", np.ones((2, 4, 3, 3), np.float32))
+        (a,) = graph.add_node("Conv", [x, first])
+        (r,) = graph.add_node("Relu", [a])
+        (y,) = graph.add_node("Conv", [r, last])
+        before = len(graph.nodes)
+        ids = {"x": x, "first": first, "last": last}
+        graph.gradients([y], [ids[n] for n in wrt])
+        ops = [n.op for n in graph.nodes[before:]]
+        assert ("ConvInputGradient" in ops) == (wrt != ["last"])
+        return len(ops)
+
+    assert nodes(["last"]) < nodes(["first"]) < nodes(["x", "first", "last"])
+
+
+def test_no_dependence_gives_none() -> None:
+    graph = _core.Graph()
+    x = graph.add_input("x", "float32", [3])
+    other = graph.add_input("other", "float32", [3])
+    (y,) = graph.add_node("Exp", [x])
+    assert graph.gradients([y], [other]) == [None]
+
+
+def test_refusals_name_the_node() -> None:
+    graph = _core.Graph()
+    x = graph.add_input("x", "float32", [1, 1, 8, 8])
+    (y,) = graph.add_node("LpPool", [x], {"kernel_shape": [2, 2]}, name="pooling")
+    with pytest.raises(NotImplementedError, match=r"pooling \(LpPool\).*no gradient"):
+        graph.gradients([y], [x])
+    number = graph.add_input("i", "int64", [3])
+    with pytest.raises(ValueError, match="floating-point"):
+        graph.gradients([y], [number])
+
+
+def test_a_gradient_stated_in_python(device: Any) -> None:
+    """A straight-through estimator: Round passes its gradient on."""
+    graph = _core.Graph()
+    x = graph.add_input("x", "float32", [4])
+    (r,) = graph.add_node("Round", [x])
+    (y,) = graph.add_node("Mul", [r, r])
+
+    def straight(g: Any, node: Any, received: list[int | None]) -> list[int | None]:
+        assert node.op == "Round" and g is not None
+        return [received[0]]
+
+    (dx,) = graph.gradients([y], [x], custom={"Round": straight})
+    graph.add_output(dx, "dx")
+    values = np.array([0.2, 1.7, -2.4, 3.0], np.float32)
+    got = _run(graph, device, {"x": values})
+    np.testing.assert_array_equal(got["dx"], 2 * np.rint(values))
+
+
+def test_lstm_against_torch(device: Any) -> None:
+    torch.manual_seed(0)
+    reference = torch.nn.LSTM(3, 5)
+    x = torch.randn(6, 2, 3, requires_grad=True)
+    y, _ = reference(x)
+    cotangent = torch.randn_like(y)
+    y.backward(cotangent)
+    order = [0, 3, 1, 2]  # PyTorch has i f g o, ONNX i o f g
+
+    def gates(tensor: torch.Tensor) -> np.ndarray:
+        parts = tensor.detach().numpy().reshape(4, 5, -1)
+        return np.ascontiguousarray(parts[order].reshape(20, -1)[None])
+
+    w = dict(reference.named_parameters())
+    bias = np.concatenate([gates(w[f"bias_{k}_l0"])[..., 0] for k in ("ih", "hh")], 1)
+    graph = _core.Graph()
+    ids = {
+        "x": graph.add_input("x", "float32", [6, 2, 3]),
+        "w": graph.add_variable("w", gates(w["weight_ih_l0"])),
+        "r": graph.add_variable("r", gates(w["weight_hh_l0"])),
+        "b": graph.add_variable("b", bias),
+    }
+    out = graph.add_node("LSTM", list(ids.values()), {"hidden_size": 5}, 1)
+    c = graph.add_input("c", "float32", [6, 1, 2, 5])
+    found = graph.gradients(out, list(ids.values()), [c])
+    for name, gradient in zip(ids, found, strict=True):
+        graph.add_output(gradient, f"d{name}")
+    feeds = {"x": x.detach().numpy(), "c": cotangent.numpy()[:, None]}
+    got = _run(graph, device, feeds)
+    expected = {
+        "dx": x.grad.numpy(),  # type: ignore[union-attr]
+        "dw": gates(w["weight_ih_l0"].grad),  # type: ignore[arg-type]
+        "dr": gates(w["weight_hh_l0"].grad),  # type: ignore[arg-type]
+    }
+    for name, want in expected.items():
+        assert np.abs(got[name] - want).max() < 1e-5 * max(1, np.abs(want).max()), name
+
+
+def test_grad_of_a_file(device_id: str, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    net.initialize(0)
+    graph = nn.build(net, {"x": ("N", 3)})
+    path = tmp_path / "net.dlk"
+    dlk.Model(graph, device_id).save(path)
+    x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    dy = np.random.default_rng(1).standard_normal((5, 2)).astype(np.float32)
+    got = dlk.grad(path, {"x": x}, {"y": dy}, device=device_id)
+    state = {k: torch.tensor(v, requires_grad=True) for k, v in net.state_dict().items()}
+    tx = torch.tensor(x, requires_grad=True)
+    y = torch.tanh(tx @ state["0.weight"].T + state["0.bias"]) @ state["2.weight"].T
+    (y + state["2.bias"]).backward(torch.tensor(dy))
+    assert set(got) == {"x", *state}
+    for name, tensor in {"x": tx, **state}.items():
+        assert tensor.grad is not None
+        np.testing.assert_allclose(got[name], tensor.grad.numpy(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="no output 'z'"):
+        dlk.grad(path, {"x": x}, {"z": dy}, device=device_id)
+    with pytest.raises(ValueError, match="no input or weight 'q'"):
+        dlk.grad(path, {"x": x}, wrt=["q"], device=device_id)
