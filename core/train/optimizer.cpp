@@ -89,6 +89,7 @@ DLK_REGISTER_OPS {
                .layout = LayoutRule::kContiguous,
                .infer = infer,
                .lower = lower,
+               .mixed_floats = true,
                .updates_in_place = true});
 }
 

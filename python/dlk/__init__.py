@@ -66,7 +66,9 @@ _HOMES = {
     "__version__": "dlk._core",
     "from_dlpack": "dlk.tensor",
 }
-_SUBMODULES = frozenset({"_core", "bench", "images", "importers", "nn", "plot", "zoo"})
+_SUBMODULES = frozenset(
+    {"_core", "bench", "data", "images", "importers", "nn", "optim", "plot", "train", "zoo"}
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -37,7 +37,8 @@ def grad(
         ValueError: unknown names, or values that are not floating point.
         NotImplementedError: an operator on the way has no gradient.
     """
-    from dlk.model import Model, load_graph
+    from dlk.model import Model
+    from dlk.sources import load_graph
 
     graph = source.copy() if isinstance(source, _core.Graph) else load_graph(source).copy()
     names = list(graph.output_names)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import dlk
 import numpy as np
 import pytest
 import torch
-
-import dlk
 from dlk import _core, nn
 
 Arrays = dict[str, np.ndarray]
@@ -111,7 +110,8 @@ def test_a_gradient_stated_in_python(device: Any) -> None:
     (y,) = graph.add_node("Mul", [r, r])
 
     def straight(g: Any, node: Any, received: list[int | None]) -> list[int | None]:
-        assert node.op == "Round" and g is not None
+        assert node.op == "Round"
+        assert g is not None
         return [received[0]]
 
     (dx,) = graph.gradients([y], [x], custom={"Round": straight})

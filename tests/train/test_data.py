@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from dlk import data
 
 
@@ -26,7 +25,8 @@ def test_idx(tmp_path: Path) -> None:
     found = data.read_idx_images(tmp_path / "images.gz", tmp_path / "labels")
     x, y = found[2]
     np.testing.assert_allclose(x[0] * 255, images[2], rtol=1e-6)
-    assert int(y) == 2 and x.shape == (1, 4, 3)
+    assert int(y) == 2
+    assert x.shape == (1, 4, 3)
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0\0\x08\x03\0\0", b"\1\0\x08\x01\0\0\0\x02ab", b"PK"])
@@ -88,9 +88,12 @@ def test_image_folder(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         Image.new("RGB", (9, 7), (level, level, level)).save(tmp_path / name / "one.png")
     folder = data.ImageFolder(tmp_path, (4, 6))
-    assert folder.classes == ["dark", "light"] and len(folder) == 2
+    assert folder.classes == ["dark", "light"]
+    assert len(folder) == 2
     image, label = folder[1]
-    assert image.shape == (3, 4, 6) and int(label) == 1 and image.min() > 0.9
+    assert image.shape == (3, 4, 6)
+    assert int(label) == 1
+    assert image.min() > 0.9
     with pytest.raises(ValueError, match="no folders with images"):
         data.ImageFolder(tmp_path / "dark", (4, 4))
 

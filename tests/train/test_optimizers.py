@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from dlk import _core, nn, optim
 from dlk.nn.builder import GraphBuilder
 from dlk.optim.optimizer import STEP_INPUT, Update

@@ -72,10 +72,35 @@ void write_outputs_as_fp32(ConcreteGraph& graph, const std::vector<bool>& was_fp
   }
 }
 
+/// Results that stay float32: what updates variables, so that weights and an optimizer's state lose
+/// nothing from step to step.
+std::vector<bool> updates_of_variables(const ConcreteGraph& graph) {
+  std::vector<bool> kept(graph.values.size(), false);
+  std::vector<bool> assigned(graph.values.size(), false);
+  for (const Assignment& assignment : graph.assignments) assigned[assignment.value] = true;
+  for (const ConcreteNode& node : graph.nodes) {
+    const auto keep = [&](ValueId id) {
+      if (id != kNoValue) kept[id] = true;
+    };
+    if (node.schema->updates_in_place) {
+      for (const ValueId id : node.node.outputs) keep(id);
+      for (const ValueId id : node.node.inputs) {
+        if (id != kNoValue && element_count(graph.value(id).shape) == 1) keep(id);
+      }
+    } else if (node.schema->pointwise) {
+      for (const ValueId id : node.node.outputs) {
+        if (id != kNoValue && assigned[id]) keep(id);
+      }
+    }
+  }
+  return kept;
+}
+
 }  // namespace
 
 void store_as_fp16(ConcreteGraph& graph) {
   const std::vector<bool> exact = exact_scalars(graph);
+  const std::vector<bool> updates = updates_of_variables(graph);
   std::vector<bool> was_fp32(graph.values.size(), false);
   std::vector<ValueId> kept;
   for (size_t i = 0; i < was_fp32.size(); ++i) {
@@ -86,7 +111,7 @@ void store_as_fp16(ConcreteGraph& graph) {
       kept.push_back(static_cast<ValueId>(i));
       continue;
     }
-    if (exact[i]) continue;
+    if (exact[i] || (updates[i] && !value.is_constant())) continue;
     value.dtype = DType::kFloat16;
     if (value.is_constant()) value.key += ":f16";
   }

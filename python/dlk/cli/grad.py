@@ -40,7 +40,7 @@ def grad(
         where = dlk.Device(device)
         found = dlk.grad(model, feeds, weights, device=where)
     with atomic_path(output) as temporary, temporary.open("wb") as file:
-        np.savez(file, **found)
+        np.savez(file, allow_pickle=False, **found)
     if json:
         shapes = {name: list(array.shape) for name, array in found.items()}
         print_json({"device": where.id, "gradients": shapes})

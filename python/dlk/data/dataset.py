@@ -25,7 +25,9 @@ class Arrays:
             raise ValueError("a data set needs at least one array")
         lengths = {len(a) for a in arrays}
         if len(lengths) > 1:
-            raise ValueError(f"arrays of different lengths: {', '.join(str(len(a)) for a in arrays)}")
+            raise ValueError(
+                f"arrays of different lengths: {', '.join(str(len(a)) for a in arrays)}"
+            )
         self.arrays = arrays
 
     def __len__(self) -> int:

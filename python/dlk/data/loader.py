@@ -141,6 +141,7 @@ def _in_background(
                 return ready.put(item, timeout=0.1)
             except queue.Full:
                 continue
+        return None
 
     def work() -> None:
         try:

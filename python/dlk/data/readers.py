@@ -93,7 +93,9 @@ def read_csv(
     names, rows = (table[0], table[1:]) if named else ([], table)
     if isinstance(label, str):
         if label not in names:
-            raise ValueError(f"{path} has no column {label!r}; there are {', '.join(names) or 'none'}")
+            raise ValueError(
+                f"{path} has no column {label!r}; there are {', '.join(names) or 'none'}"
+            )
         column = names.index(label)
     else:
         column = label % len(table[0])

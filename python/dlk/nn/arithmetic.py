@@ -122,23 +122,17 @@ def _reduce(op: str, x: Value, axes: Sequence[int] | int | None, keepdims: bool)
     return x.builder.op(op, inputs, tuple(dims), {"keepdims": int(keepdims)})
 
 
-def reduce_sum(
-    x: Value, axes: Sequence[int] | int | None = None, keepdims: bool = False
-) -> Value:
+def reduce_sum(x: Value, axes: Sequence[int] | int | None = None, keepdims: bool = False) -> Value:
     """Sum over axes (all by default)."""
     return _reduce("ReduceSum", x, axes, keepdims)
 
 
-def reduce_mean(
-    x: Value, axes: Sequence[int] | int | None = None, keepdims: bool = False
-) -> Value:
+def reduce_mean(x: Value, axes: Sequence[int] | int | None = None, keepdims: bool = False) -> Value:
     """Mean over axes (all by default)."""
     return _reduce("ReduceMean", x, axes, keepdims)
 
 
-def reduce_max(
-    x: Value, axes: Sequence[int] | int | None = None, keepdims: bool = False
-) -> Value:
+def reduce_max(x: Value, axes: Sequence[int] | int | None = None, keepdims: bool = False) -> Value:
     """Maximum over axes (all by default)."""
     return _reduce("ReduceMax", x, axes, keepdims)
 

@@ -321,8 +321,8 @@ class LSTM(Module):
         values: list[Value] = []
         for p in parameters:
             shape = (self.hidden_size, *p.shape[1:])
-            i, f, g, o = b.ops("Split", [b.parameter(p)], [shape] * 4, {"axis": 0})
-            values += [i, o, f, g]
+            split = b.ops("Split", [b.parameter(p)], [shape] * 4, {"axis": 0})
+            values += [split[0], split[3], split[1], split[2]]
         rows = sum(p.shape[0] for p in parameters)
         whole = (rows, *parameters[0].shape[1:])
         joined = b.op("Concat", values, whole, {"axis": 0})

@@ -24,9 +24,7 @@ def steps(rate: float, milestones: Sequence[int], factor: float = 0.1) -> Schedu
     return lambda step: rate * factor ** sum(step >= m for m in ordered)
 
 
-def cosine(
-    rate: float, steps: int, lowest: float = 0.0, warmup: int = 0
-) -> Schedule:
+def cosine(rate: float, steps: int, lowest: float = 0.0, warmup: int = 0) -> Schedule:
     """From `rate` down to `lowest` along half a cosine in `steps`, after a linear warm-up.
 
     Loshchilov and Hutter, "SGDR" (2017), equation 5.

@@ -1,21 +1,21 @@
 """Training from a TOML file: the network, the data, the optimizer.
 
-    [model]
-    input = [1, 28, 28]
-    layers = [["Conv2d", 1, 8, 5], ["ReLU"], ["MaxPool2d", 2], ["Flatten"], ["Linear", 1152, 10]]
+[model]
+input = [1, 28, 28]
+layers = [["Conv2d", 1, 8, 5], ["ReLU"], ["MaxPool2d", 2], ["Flatten"], ["Linear", 1152, 10]]
 
-    [data]
-    format = "idx"                              # idx, cifar, csv, ts or folder
-    train = ["train-images.gz", "train-labels.gz"]
-    validation = ["t10k-images.gz", "t10k-labels.gz"]
+[data]
+format = "idx"                              # idx, cifar, csv, ts or folder
+train = ["train-images.gz", "train-labels.gz"]
+validation = ["t10k-images.gz", "t10k-labels.gz"]
 
-    [train]
-    epochs = 5
-    batch_size = 64
-    optimizer = "Adam"
-    lr = 1e-3
-    folder = "run"
-    model = "trained.dlk"
+[train]
+epochs = 5
+batch_size = 64
+optimizer = "Adam"
+lr = 1e-3
+folder = "run"
+model = "trained.dlk"
 """
 
 from __future__ import annotations

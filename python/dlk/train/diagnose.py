@@ -30,7 +30,9 @@ def first_nan(step: TrainStep, feeds: Mapping[str, Any]) -> str:
     order = [n for n in template.topological_order() if loss is None or n <= loss]
     nodes = template.nodes
     for start in range(0, len(order), _AT_ONCE):
-        found = _run_part(step, template, [nodes[n] for n in order[start : start + _AT_ONCE]], feeds)
+        found = _run_part(
+            step, template, [nodes[n] for n in order[start : start + _AT_ONCE]], feeds
+        )
         if found:
             return found
     return "no single result of the forward pass is the cause"
@@ -44,10 +46,11 @@ def _run_part(step: TrainStep, template: Any, nodes: list[Any], feeds: Mapping[s
             if value is not None and f"check/{value}" not in outputs:
                 shown.add_output(value, f"check/{value}")
                 outputs[f"check/{value}"] = f"{node.name} ({node.op})"
+    declared = {v.name for v in shown.inputs}
     model = _core.Model(
         shown, step.device.handle, step.dtype, share_variables=step.model, fuse=False
     )
-    found = model.create_session().run(dict(feeds))
+    found = model.create_session().run({n: a for n, a in feeds.items() if n in declared})
     for name, where in outputs.items():
         array = found[name]
         if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -60,7 +60,8 @@ class LoRA(Module):
     def merged(self) -> np.ndarray:
         """The weight of a plain layer that computes the same."""
         assert self.base.weight.value is not None
-        assert self.lora_a.value is not None and self.lora_b.value is not None
+        assert self.lora_a.value is not None
+        assert self.lora_b.value is not None
         change = (self.lora_b.value @ self.lora_a.value) * np.float32(self.scaling)
         total: np.ndarray = self.base.weight.value + change.reshape(self.base.weight.shape)
         return total

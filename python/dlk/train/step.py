@@ -89,7 +89,12 @@ class TrainStep:
             raise ValueError("accumulate must be at least 1")
         self.module, self.inputs, self.targets = module, dict(inputs), dict(targets)
         self.loss_function, self.optimizer, self.seed = loss, optimizer, seed
-        self.device, self.dtype, self.accumulate, self.ema = as_device(device), dtype, accumulate, ema
+        self.device, self.dtype, self.accumulate, self.ema = (
+            as_device(device),
+            dtype,
+            accumulate,
+            ema,
+        )
         self.scale = LossScale() if dtype == "float16" else None
         self.metric_names: list[str] = []
         self.steps = 0
@@ -176,9 +181,7 @@ class TrainStep:
             parameter = dict(self.module.named_parameters())[name]
             assert parameter.value is not None
             average = builder.variable(f"{name}/average", parameter.value)
-            builder.graph.assign(
-                average.id, (average * self.ema + value * (1.0 - self.ema)).id
-            )
+            builder.graph.assign(average.id, (average * self.ema + value * (1.0 - self.ema)).id)
 
     def _gathered(
         self, builder: GraphBuilder, name: str, value: Value, gradient: Value, updates: bool
@@ -202,7 +205,9 @@ class TrainStep:
             given = dict(arrays)
         else:
             if len(arrays) != len(names):
-                raise ValueError(f"a step takes {', '.join(names)}; {len(arrays)} arrays were given")
+                raise ValueError(
+                    f"a step takes {', '.join(names)}; {len(arrays)} arrays were given"
+                )
             given = dict(zip(names, arrays, strict=True))
         result = {}
         for name, array in given.items():
@@ -268,7 +273,9 @@ class TrainStep:
         names = self.variables()
         missing = [n for n in names if n not in state]
         if missing:
-            raise ValueError(f"the state has no {missing[0]!r}: it is of another network or optimizer")
+            raise ValueError(
+                f"the state has no {missing[0]!r}: it is of another network or optimizer"
+            )
         for name in names:
             self.model.write_variable(name, np.ascontiguousarray(state[name]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ class Trainer:
             # One step behind: the next one is under way while this one is read.
             if len(pending) > 1:
                 samples += self._collect(pending.pop(0), sums)
-            total = len(self.train) if hasattr(self.train, "__len__") else 0
+            total = len(self.train) if isinstance(self.train, Sized) else 0
             _progress.report(f"epoch {self.epoch + 1}", self._in_epoch, total)
             if self.checkpoint_steps and self.step.steps % self.checkpoint_steps == 0:
                 self.save("last.ckpt")
