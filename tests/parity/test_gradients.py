@@ -74,7 +74,7 @@ WITHOUT_CASE_KEYS = [("", n) for n in WITHOUT_CASE] + [("dlk", "SumTo")]  # grad
 
 
 def test_operators_with_a_derivative_have_a_gradient() -> None:
-    """An operator that takes and gives floats changes with its inputs, unless a reason is listed."""
+    """What takes and gives floats changes with its inputs, unless a reason is listed."""
     from dlk import _core
 
     missing = []

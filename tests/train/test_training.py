@@ -118,7 +118,7 @@ def test_batch_norm_follows_torch(device_id: str) -> None:
     net.load_state_dict(state_of(reference))
     step = train.TrainStep(
         net, {"x": ("N", 2, 6, 6)}, {"labels": (("N",), "int32")},
-        lambda y, l: nn.losses.cross_entropy(y, l), optim.SGD(0.1), device=device_id,
+        lambda y, labels: nn.losses.cross_entropy(y, labels), optim.SGD(0.1), device=device_id,
     )  # fmt: skip
     rng = np.random.default_rng(0)
     x = rng.standard_normal((8, 2, 6, 6)).astype(np.float32)

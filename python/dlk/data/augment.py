@@ -71,6 +71,6 @@ class normalize:
         self.mean = np.array(mean, np.float32).reshape(-1, 1, 1)
         self.std = np.array(std, np.float32).reshape(-1, 1, 1)
 
-    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+    def __call__(self, image: Image, _: np.random.Generator) -> Image:
         result: Image = (image.astype(np.float32) - self.mean) / self.std
         return result

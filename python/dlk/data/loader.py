@@ -56,7 +56,7 @@ class DataLoader:
             raise ValueError("batch_size must be at least 1")
         if drop_last and len(dataset) < batch_size:
             raise ValueError(
-                f"{len(dataset)} samples make no batch of {batch_size}, and drop_last leaves the rest out"
+                f"{len(dataset)} samples make no batch of {batch_size}; drop_last leaves them out"
             )
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.drop_last, self.transform, self.workers = drop_last, transform, workers

@@ -195,8 +195,8 @@ class Linear(Module):
 
 
 class BatchNorm2d(Module):
-    """Normalizes each channel: by the batch's statistics in training, which the running ones follow,
-    by the running ones otherwise."""
+    """Normalizes each channel: in training by the batch's statistics, which running ones follow,
+    otherwise by those."""
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
@@ -228,8 +228,8 @@ class BatchNorm2d(Module):
             name=self.weight.name,
         )
         # PyTorch keeps the unbiased variance.
-        count = b.op("Div", [b.op("Size", [x], (), dtype="int64"),
-                             b.op("Size", [mean], (), dtype="int64")], (), dtype="int64")  # fmt: skip
+        sizes = [b.op("Size", [v], (), dtype="int64") for v in (x, mean)]
+        count = b.op("Div", sizes, (), dtype="int64")
         count = b.op("Cast", [count], (), {"to": "float32"}, dtype="float32")
         unbiased = variance * (count / (count - 1.0))
         for old, new in ((values[3], mean), (values[4], unbiased)):

@@ -1,8 +1,8 @@
 """Losses on symbolic values, computed (and differentiated) on the device.
 
 Every loss takes ``weights`` that broadcast to its samples and a ``reduction``: ``"none"`` (one
-number a sample), ``"sum"``, ``"mean"`` (over the samples), or ``"nonzero"`` (the sum over the number
-of samples whose weight is not 0). Definitions follow PyTorch's where both have a loss.
+number a sample), ``"sum"``, ``"mean"`` (over the samples), or ``"nonzero"`` (the sum over the
+number of samples whose weight is not 0). Definitions follow PyTorch's where both have a loss.
 """
 
 from __future__ import annotations

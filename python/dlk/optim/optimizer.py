@@ -53,7 +53,7 @@ class Optimizer:
         self.weight_decay, self.l1 = float(weight_decay), float(l1)
         self.clip_norm, self.clip_value = clip_norm, clip_value
 
-    def corrections(self, step: int) -> tuple[float, float]:
+    def corrections(self, step: int) -> tuple[float, float]:  # noqa: ARG002
         """The two bias corrections of step 0, 1, ..."""
         return 1.0, 1.0
 
@@ -70,8 +70,8 @@ class Optimizer:
         """Attributes of the OptimizerStep nodes."""
         return {"kind": self.kind}
 
-    def initial_state(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """First value of a state tensor."""
+    def initial_state(self, shape: tuple[int, ...]) -> np.ndarray:
+        """First value of the state tensors."""
         return np.zeros(shape, np.float32)
 
     def apply(
@@ -97,7 +97,7 @@ class Optimizer:
         for update, gradient in zip(updates, gradients, strict=True):
             shape = tuple(int(d) for d in update.parameter.shape if isinstance(d, int))
             states = [
-                builder.variable(f"{update.name}/{s}", self.initial_state(s, shape))
+                builder.variable(f"{update.name}/{s}", self.initial_state(shape))
                 for s in self.state_names
             ]
             made = self.update(builder, numbers, scale, gradient, update.parameter, states)
@@ -169,7 +169,7 @@ class Custom(Optimizer):
 
     def update(
         self,
-        builder: GraphBuilder,
+        builder: GraphBuilder,  # noqa: ARG002
         numbers: Value,
         scale: Value,
         gradient: Value,

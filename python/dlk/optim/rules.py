@@ -121,7 +121,7 @@ class Adagrad(Optimizer):
     def rate(self, step: int) -> float:
         return self.lr(step) / (1.0 + step * self.lr_decay)
 
-    def initial_state(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def initial_state(self, shape: tuple[int, ...]) -> np.ndarray:
         return np.full(shape, self.initial, np.float32)
 
     def attributes(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ Schedule = Callable[[int], float]
 
 def constant(rate: float) -> Schedule:
     """The same rate always."""
-    return lambda step: rate
+    return lambda _: rate
 
 
 def as_schedule(rate: float | Schedule) -> Schedule:

@@ -71,7 +71,7 @@ def add_lora(
     module: Module,
     rank: int = 4,
     alpha: float = 8.0,
-    where: Callable[[str], bool] = lambda name: True,
+    where: Callable[[str], bool] = lambda _: True,
     seed: int = 0,
 ) -> list[str]:
     """Freezes the network and puts adapters on its linear and convolution layers.
