@@ -351,3 +351,43 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense" * 10)
     with pytest.raises(ValueError, match="bad"):
         train.load_checkpoint(path)
+
+
+# Mixed precision -------------------------------------------------------------------------------
+
+
+def test_mixed_precision_follows_float32(device_id: str, device: Any) -> None:
+    if not device.caps["fp16_storage"]:
+        pytest.skip("no fp16 storage")
+    x, y = images(32)
+    losses = {}
+    for dtype in ("float32", "float16"):
+        net = lenet()
+        net.initialize(0)
+        step = classifier(net, optim.SGD(0.01, momentum=0.9), device_id, dtype=dtype)
+        losses[dtype] = [step(x, y)["loss"] for _ in range(15)]
+        state = step.state_dict()
+        assert state["0.weight"].dtype == np.float32
+    assert state["loss_scale"][0] == 1024
+    assert state["loss_scale/good_steps"][0] == 15
+    np.testing.assert_allclose(losses["float16"], losses["float32"], rtol=2e-2)
+    assert losses["float16"][-1] < losses["float16"][0]
+
+
+def test_an_overflow_changes_nothing_and_halves_the_scale(device_id: str, device: Any) -> None:
+    if not device.caps["fp16_storage"]:
+        pytest.skip("no fp16 storage")
+    net = nn.Sequential(nn.Linear(4, 2))
+    net.initialize(0)
+    step = train.TrainStep(
+        net, {"x": ("N", 4)}, {"t": (("N", 2), "float32")},
+        lambda y, t: nn.losses.mse(y, t), optim.Adam(0.1), device=device_id, dtype="float16",
+    )  # fmt: skip
+    before = step.state_dict()
+    step(np.full((8, 4), 6e4, np.float32), np.zeros((8, 2), np.float32))
+    after = step.state_dict()
+    assert after["loss_scale"][0] == before["loss_scale"][0] / 2
+    for name in ("0.weight", "0.bias", "0.weight/mean"):
+        assert np.array_equal(after[name], before[name]), name
+    step(np.full((8, 4), 0.1, np.float32), np.zeros((8, 2), np.float32))
+    assert not np.array_equal(step.state_dict()["0.weight"], before["0.weight"])
