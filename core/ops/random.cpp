@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "core/ops/elementwise.h"
+#include "core/ops/gradient.h"
 #include "core/ops/op_util.h"
 #include "core/ops/sorting.h"
 
@@ -137,6 +138,23 @@ std::optional<AliasResult> alias_dropout(const AliasContext& context) {
   return AliasResult{0, context.input(0)};
 }
 
+/// In inference the identity; in training what the mask kept, scaled as the data was.
+void dropout_gradient(GradientContext& ctx) {
+  const ValueId dy = ctx.output_gradient(0);
+  const auto training = ctx.constant(ctx.input(2));
+  if (!ctx.has_input(2) || (training && training->to_ints().at(0) == 0)) {
+    return ctx.set_gradient(0, dy);
+  }
+  const auto ratio = ctx.constant(ctx.input(1));
+  if (!training || (ctx.has_input(1) && !ratio)) {
+    ctx.unsupported("has a gradient where its ratio and mode are constants");
+  }
+  const double kept = 1.0 - (ratio ? ratio->to_doubles().at(0) : 0.5);
+  const ValueId zero = ctx.scalar(0.0, dy);
+  const ValueId scaled = ctx.onnx("Div", {dy, ctx.scalar(kept, dy)});
+  ctx.set_gradient(0, ctx.onnx("Where", {ctx.saved_output(1), scaled, zero}));
+}
+
 void lower_dropout(LowerContext& context) {
   const double ratio = ratio_of(context);
   if (ratio == 0) {
@@ -195,6 +213,7 @@ DLK_REGISTER_OPS {
   dropout.max_outputs = 2;
   dropout.layout = LayoutRule::kFollow;
   dropout.alias = alias_dropout;
+  dropout.gradient = dropout_gradient;
   register_op(std::move(dropout));
 }
 

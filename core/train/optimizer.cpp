@@ -49,7 +49,7 @@ void infer(InferContext& ctx) {
 void lower(LowerContext& ctx) {
   const size_t states = state_count(ctx);
   KernelRequest request;
-  request.name = "optimizer_step";
+  request.name = "parameter_update";
   request.constants = {{"KIND", kind_of(ctx)},
                        {"STATES", static_cast<int64_t>(states)},
                        {"NESTEROV", ctx.attr_int("nesterov", 0) != 0 ? 1 : 0}};

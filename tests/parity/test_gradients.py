@@ -101,6 +101,20 @@ NOT_DIFFERENTIABLE: dict[str, str] = {
          "MatMulInteger", "QLinearConv", "QLinearMatMul"),
         STEPS,
     ),
+    **dict.fromkeys(
+        ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+         "RandomUniformLike"),
+        "what it draws does not change with its inputs",
+    ),
+    **dict.fromkeys(
+        ("DeformConv", "MaxRoiPool", "MaxUnpool", "RoiAlign", "Col2Im", "TensorScatter"),
+        "not yet: a rare operator of detectors and decoders; nothing in dlk.nn uses it",
+    ),
+    **dict.fromkeys(
+        ("DFT", "STFT", "MelWeightMatrix"), "not yet: signal processing before a network"
+    ),
+    "Attention": "not yet as one operator; written as MatMul and Softmax it has one",
+    "Det": "not yet: needs the inverse of the matrix",
     "ConstantOfShape": "its input is a shape",
     "EyeLike": "its input is a shape",
     "Range": "its inputs are known before the run",
