@@ -21,7 +21,7 @@ from .common import classifier, images, lenet, state_of, torch_lenet
 
 
 def _torch_losses(net: torch.nn.Module, x: np.ndarray, y: np.ndarray, steps: int) -> list[float]:
-    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
+    optimizer = torch.optim.SGD(net.parameters(), 0.005, momentum=0.9)
     losses = []
     for i in range(steps):
         rows = _rows(i, len(x))
@@ -48,7 +48,7 @@ def test_training_follows_torch(device_id: str) -> None:
     net = lenet()
     net.load_state_dict(state_of(reference))
     x, y = images(160)
-    step = classifier(net, optim.SGD(0.01, momentum=0.9), device_id)
+    step = classifier(net, optim.SGD(0.005, momentum=0.9), device_id)
     ours = [step(x[_rows(i, 160)], y[_rows(i, 160)]) for i in range(200)]
     theirs = _torch_losses(reference, x, y, 200)
     worst = max(abs(a.loss - b) for a, b in zip(ours, theirs, strict=True))
