@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Whole training steps against PyTorch on the same device: forward, backward, momentum, statistics.
+
+    python benchmarks/training.py --networks resnet50 --devices vulkan,opencl --batch 64 --output r.json
+
+Medians of steps that are waited for; float16 is PyTorch's automatic mixed precision with a gradient
+scaler, and dlk's `dtype="float16"` with its loss scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+
+def median_ms(step: Any, runs: int) -> float:
+    """Median time of a call, after two to warm up."""
+    for _ in range(2):
+        step()
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        step()
+        times.append((time.perf_counter() - started) * 1e3)
+    return statistics.median(times)
+
+
+def lenet() -> Any:
+    from dlk import nn
+
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(512, 128), nn.ReLU(), nn.Linear(128, 10),
+    )  # fmt: skip
+
+
+def network(name: str) -> tuple[Any, tuple[int, int, int]]:
+    """A network of dlk and its image's shape."""
+    if name == "lenet":
+        return lenet(), (1, 28, 28)
+    from dlk.zoo import resnet
+
+    return getattr(resnet, name)(), (3, 224, 224)
+
+
+def measure_dlk(name: str, device: str, dtype: str, batch: int, runs: int) -> float:
+    """Milliseconds of a step of dlk."""
+    from dlk import nn, optim, train
+
+    net, shape = network(name)
+    net.initialize(0)
+    step = train.TrainStep(
+        net, {"x": ("N", *shape)}, {"labels": (("N",), "int32")},
+        lambda y, labels: nn.losses.cross_entropy(y, labels),
+        optim.SGD(0.01, momentum=0.9), device=device, dtype=dtype,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, *shape)).astype(np.float32)
+    y = rng.integers(0, 10, batch).astype(np.int32)
+
+    def run() -> None:
+        step(x, y)
+        step.wait()
+
+    return median_ms(run, runs)
+
+
+def measure_torch(name: str, dtype: str, batch: int, runs: int) -> float:
+    """Milliseconds of a step of PyTorch, on CUDA where it is there."""
+    import torch
+
+    from tests.models import twins
+
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    shape = network(name)[1]
+    net = getattr(twins, name)().to(where).train()
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
+    scaler = torch.amp.GradScaler(where, enabled=dtype == "float16")
+    x = torch.randn(batch, *shape, device=where)
+    y = torch.randint(0, 10, (batch,), device=where)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(where, torch.float16, enabled=dtype == "float16"):
+            loss = torch.nn.functional.cross_entropy(net(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        if where == "cuda":
+            torch.cuda.synchronize()
+
+    return median_ms(run, runs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", default="resnet50")
+    parser.add_argument("--devices", default="vulkan,opencl")
+    parser.add_argument("--dtypes", default="float32,float16")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--output", type=Path)
+    chosen = parser.parse_args()
+    rows = []
+    for name in chosen.networks.split(","):
+        for dtype in chosen.dtypes.split(","):
+            row: dict[str, Any] = {"network": name, "dtype": dtype, "batch": chosen.batch}
+            for device in chosen.devices.split(","):
+                try:
+                    row[device] = measure_dlk(name, device, dtype, chosen.batch, chosen.runs)
+                except Exception as error:  # the others are still worth measuring
+                    row[device] = f"{type(error).__name__}: {error}"
+            try:
+                row["torch"] = measure_torch(name, dtype, chosen.batch, chosen.runs)
+            except Exception as error:
+                row["torch"] = f"{type(error).__name__}: {error}"
+            rows.append(row)
+            print(row, flush=True)
+            if chosen.output:
+                chosen.output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
