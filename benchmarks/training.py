@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whole training steps against PyTorch on the same device: forward, backward, momentum, statistics.
 
-    python benchmarks/training.py --networks resnet50 --devices vulkan,opencl --batch 64 --output r.json
+    python benchmarks/training.py --networks resnet50 --devices vulkan --batch 64
 
 Medians of steps that are waited for; float16 is PyTorch's automatic mixed precision with a gradient
 scaler, and dlk's `dtype="float16"` with its loss scale.
@@ -84,7 +84,7 @@ def measure_torch(name: str, dtype: str, batch: int, runs: int) -> float:
 
     where = "cuda" if torch.cuda.is_available() else "cpu"
     shape = network(name)[1]
-    net = getattr(twins, name)().to(where).train()
+    net = getattr(twins, name)(10 if name == "lenet" else 1000).to(where).train()
     optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
     scaler = torch.amp.GradScaler(where, enabled=dtype == "float16")
     x = torch.randn(batch, *shape, device=where)
