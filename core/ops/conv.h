@@ -18,8 +18,10 @@ struct ConvProblem {
   TensorView x, y;
   size_t weight_input = 1;  // which input of the node holds the weights
   TensorView weight;        // that input's view, shaped as above (any strides)
-  /// How `weight` follows from the input's view, where it is not the view itself.
+  /// How `weight` follows from the input's view, where it is not the view itself, and a name that
+  /// tells packed forms of one weight apart.
   std::function<TensorView(const TensorView&)> reshape_weight = {};
+  std::string weight_key = "conv";
   std::optional<TensorView> bias;  // (K)
   Window window;
   int64_t groups = 1;

@@ -137,7 +137,7 @@ WeightPacking packing_of(const ConvProblem& p, int64_t groups, int64_t bn) {
   const auto reshape = p.reshape_weight;
   WeightPacking packing;
   packing.input = p.weight_input;
-  packing.key = "conv";
+  packing.key = p.weight_key;
   packing.view = [reshape, groups](const TensorView& input) {
     const TensorView weight = with_spatial_rank(reshape ? reshape(input) : input, 3);
     return split_axis(weight, 0, {groups, weight.shape[0] / groups});

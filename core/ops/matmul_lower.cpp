@@ -57,6 +57,7 @@ bool lower_packed(LowerContext& ctx, const MatrixProblem& p) {
   conv.y = as_image(p.y, rows, 1);
   conv.weight_input = p.b_input;
   const bool transposed = p.b_transposed;
+  conv.weight_key = transposed ? "turned matrix" : "matrix";
   conv.reshape_weight = [transposed](const TensorView& input) {
     TensorView w = input;
     const size_t rank = w.shape.size();

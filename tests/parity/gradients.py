@@ -51,6 +51,8 @@ REFUSED: dict[str, str] = {
 KINKED: dict[str, str] = {
     "MaxPool.dlkit_pool1": "pixels that tie for the maximum",
     "TopK.axis": "whole numbers that tie",
+    "TopK.many_of": "whole numbers that tie",
+    "Dropout.training": "the oracle knows only what its numbers add up to",
 }
 """Cases (by the beginning of their id) with inputs at which the operator has no derivative."""
 
