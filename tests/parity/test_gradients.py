@@ -115,6 +115,10 @@ NOT_DIFFERENTIABLE: dict[str, str] = {
         ("DFT", "STFT", "MelWeightMatrix"), "not yet: signal processing before a network"
     ),
     "Attention": "not yet as one operator; written as MatMul and Softmax it has one",
+    **dict.fromkeys(
+        ("StringConcat", "StringSplit", "StringNormalizer", "RegexFullMatch", "LabelEncoder"),
+        "its values are strings or what stands for them",
+    ),
     **dict.fromkeys(("Compress", "Unique"), "the size of its result depends on data"),
     "Det": "not yet: needs the inverse of the matrix",
     "ConstantOfShape": "its input is a shape",
