@@ -21,7 +21,6 @@ MODULES = {
     "2": "acceptance_rows.foundation",
     "3": "acceptance_rows.onnx",
     "4": "acceptance_rows.metal",
-    "4": "acceptance_rows.metal",
     "6": "acceptance_rows.training",
 }
 
