@@ -162,7 +162,8 @@ class _Writer:
         kind = declared or _kind_of(value)
         attribute.type = kind
         if kind == AttributeProto.INT:
-            attribute.i = int(value)
+            # dlk also takes a dtype by its name, as Cast's "to"
+            attribute.i = _element_type(value) if isinstance(value, str) else int(value)
         elif kind == AttributeProto.FLOAT:
             attribute.f = float(value)
         elif kind == AttributeProto.STRING:
