@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <stdexcept>
 
 #include "core/graph/specializer.h"
 
@@ -172,6 +173,8 @@ void Specializer::add_graph(const Graph& graph, Bounds& bounds) {
       }
     } catch (const Error& error) {
       rethrow_with_node(error, node);
+    } catch (const std::out_of_range&) {
+      NodeReader(node).fail("lacks inputs, dimensions or elements of an attribute");
     }
   }
   for (const ValueId output : graph.outputs()) add_leaf(graph, output, bounds);

@@ -330,7 +330,9 @@ class Builder:
         for name, value in zip(node.outputs, results, strict=False):
             if name:
                 scope.define(name, value, node.label)
-        if scope.depth > 0 and node.op in _KEEPS_DTYPE:  # ONNX's inference sees the top level alone
+        if (
+            scope.depth > 0 and node.inputs and node.op in _KEEPS_DTYPE
+        ):  # ONNX's inference sees the top level alone
             dtype = self._known_type(node.inputs[0], scope)[0]
             if dtype:
                 scope.types.setdefault(node.outputs[0], (dtype, None))
@@ -353,6 +355,8 @@ class Builder:
         if len(node.attributes) != 1:
             raise ValueError(f"{node.label} needs exactly one value")
         ((kind, value),) = node.attributes.items()
+        if isinstance(value, onnx.GraphProto):
+            raise ValueError(f"{node.label}: its value is a graph, no number")
         if kind == "value" and isinstance(value, np.ndarray):
             array = value
         elif kind in ("value_int", "value_ints"):
