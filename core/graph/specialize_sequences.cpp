@@ -8,6 +8,8 @@ namespace dlk {
 
 namespace {
 
+constexpr int64_t kMaxItems = 65536;  // of a sequence that a tensor is split into
+
 /// The items of a sequence input; waits where it is made later.
 const Bounds& items_of(const Node& node, const Bounds& inputs, size_t i = 0) {
   const NodeReader reader(node);
@@ -156,6 +158,10 @@ Bounds Specializer::split_to_sequence(const Node& node, const Bounds& inputs) {
   const int64_t size = shape.at(static_cast<size_t>(axis));
   const auto split = decide(node, at(inputs, 1), "its split");
   std::vector<int64_t> parts;
+  if ((!split || split->shape.empty()) && size > kMaxItems) {
+    reader.unsupported("splits an axis of " + std::to_string(size) + " elements; the limit is " +
+                       std::to_string(kMaxItems));
+  }
   if (!split) {
     parts.assign(static_cast<size_t>(size), 1);
   } else if (split->shape.empty()) {
