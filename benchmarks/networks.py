@@ -3,8 +3,10 @@
     python benchmarks/networks.py --devices opencl,vulkan --networks resnet50 --peers onnxruntime
     python benchmarks/networks.py --devices vulkan --dtype float16 --batch 64 --peers torch
 
-Weights and inputs are random; every output is compared with the first peer's (or the first
-device's) in the same run, and a result that is wrong is reported as an error, not as a time.
+``light:NAME`` is a network of the onnx package (light:shufflenet, light:inception_v1), with its
+constant weights. Otherwise weights are random, as inputs always are; every output is compared with
+the first peer's (or the first device's) in the same run, and a result that is wrong is reported as
+an error, not as a time.
 Writes JSON and a Markdown table; results that are kept stand in ``benchmarks/results/``.
 """
 
@@ -59,15 +61,29 @@ def cpu_ms(action: Any, runs: int = 5) -> float:
     return (time.process_time() - start) * 1e3 / runs
 
 
+def light_network(name: str) -> tuple[Any, bytes]:
+    """A network of the onnx package (constant weights), as a graph and as its file."""
+    import onnx
+    from dlk.importers.onnx import load_graph
+
+    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    path = folder / f"light_{name}.onnx"
+    return load_graph(path), path.read_bytes()
+
+
 def run_network(name: str, chosen: argparse.Namespace) -> list[dict[str, Any]]:
-    graph = dlk.zoo.build(name, weights="random")
+    file = None
+    if name.startswith("light:"):
+        graph, file = light_network(name.removeprefix("light:"))
+    else:
+        graph = dlk.zoo.build(name, weights="random")
     size = graph.inputs[0].shape[1:]
     batch = np.random.default_rng(1).standard_normal((chosen.batch, *size)).astype(np.float32)
     rows, reference = [], None
     for peer in chosen.peers:
         row: dict[str, Any] = {"network": name, "engine": peer, "batch": chosen.batch}
         if peer == "onnxruntime":
-            run = peers.onnxruntime_cpu(graph, batch, chosen.threads)
+            run = peers.onnxruntime_cpu(file or peers.to_onnx(graph), batch, chosen.threads)
             reference = run()
             row.update(dtype="float32", median_ms=median_ms(run), cpu_ms=cpu_ms(run))
         else:

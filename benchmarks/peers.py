@@ -54,15 +54,13 @@ def to_onnx(graph: Any) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def onnxruntime_cpu(graph: Any, batch: Array, threads: int) -> Callable[[], Array]:
-    """Host in to host out on onnxruntime's CPU provider."""
+def onnxruntime_cpu(model: bytes, batch: Array, threads: int) -> Callable[[], Array]:
+    """An ONNX model, host in to host out on onnxruntime's CPU provider."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(
-        to_onnx(graph), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: batch}
     return lambda: np.asarray(session.run(None, feed)[0])
 

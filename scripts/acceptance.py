@@ -21,6 +21,7 @@ MODULES = {
     "2": "acceptance_rows.foundation",
     "3": "acceptance_rows.onnx",
     "4": "acceptance_rows.metal",
+    "5": "acceptance_rows.speed",
     "6": "acceptance_rows.training",
 }
 

@@ -10,6 +10,7 @@ namespace {
 
 // Of vendor extensions; not in every version of the headers.
 constexpr cl_device_info kSubgroupSizesIntel = 0x4108;
+constexpr cl_device_info kComputeCapabilityNvidia = 0x4000;
 constexpr cl_device_info kWarpSizeNvidia = 0x4003;
 constexpr cl_device_info kWavefrontWidthAmd = 0x4043;
 
@@ -151,6 +152,8 @@ Caps read_caps(const Api& cl, cl_device_id device, const std::string& id) {
   caps.fp64 = value<cl_device_fp_config>(cl, device, CL_DEVICE_DOUBLE_FP_CONFIG) != 0;
   caps.int64 = caps.int8_storage = caps.int16_storage = true;
   caps.timestamps = true;
+  caps.inline_ptx = has("cl_nv_device_attribute_query") &&
+                    value<cl_uint>(cl, device, kComputeCapabilityNvidia) >= 8;
   if (has("cl_khr_subgroups") || has("cl_intel_subgroups")) {
     caps.subgroup_size = subgroup_size(cl, device);
     caps.subgroup_arithmetic = caps.subgroup_size > 0;

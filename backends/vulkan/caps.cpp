@@ -282,6 +282,16 @@ void read_matrix_shapes(const Instance& instance, PhysicalDevice& device) {
   }
 }
 
+/// The matrices that the kernels use, and the SPIR-V that has them.
+bool has_usual_matrices(const PhysicalDevice& device) {
+  if (device.api_version < VK_API_VERSION_1_3) return false;
+  return std::any_of(device.matrix_shapes.begin(), device.matrix_shapes.end(),
+                     [](const VulkanMatrixShape& m) {
+                       return m.m == 16 && m.n == 16 && m.k == 16 && m.a == "f16" && m.b == "f16" &&
+                              m.c == "f32" && m.result == "f32";
+                     });
+}
+
 }  // namespace
 
 FeatureChain::FeatureChain(uint32_t version, const std::set<std::string>& extensions) {
@@ -367,6 +377,7 @@ bool describe_device(const Instance& instance, VkPhysicalDevice handle,
   fill_features(out);
   out.preserves_nan = chain.float_controls.shaderSignedZeroInfNanPreserveFloat32 == VK_TRUE;
   read_matrix_shapes(instance, out);
+  out.caps.cooperative_matrix = out.caps.cooperative_matrix && has_usual_matrices(out);
   return true;
 }
 

@@ -61,7 +61,8 @@ struct Caps {
   bool int8_storage = false;  // 8-bit buffers (bool included)
   bool int16_storage = false;
   bool subgroup_arithmetic = false;
-  bool cooperative_matrix = false;
+  bool cooperative_matrix = false;  // 16 x 16 x 16, float16 to float, over a subgroup
+  bool inline_ptx = false;          // OpenCL C takes PTX, with mma.sync (NVIDIA, 8.0 and later)
   bool timeline_semaphore = false;
   bool host_import = false;       // Device::adopt works
   bool timestamps = false;        // per-command times (Device::record with profile)

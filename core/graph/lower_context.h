@@ -25,6 +25,7 @@ class NodeLowering : public LowerContext {
   std::optional<HostTensor> constant(size_t input) const override;
   bool is_weight(size_t input) const override;
   bool accumulate_fp16() const override { return state_.options.accumulate_fp16; }
+  MatrixUnits* matrix_units() const override { return state_.options.matrix_units; }
   const Epilogue& epilogue() const override { return node_of_.epilogue; }
   const std::vector<TensorView>& epilogue_views() const override { return epilogue_views_; }
   const PointwiseProgram* program() const override { return node_of_.program.get(); }

@@ -88,6 +88,7 @@ struct LowerOptions {
   const Caps* caps = nullptr;
   KernelLibrary* library = nullptr;
   bool accumulate_fp16 = false;
+  MatrixUnits* matrix_units = nullptr;
   std::function<bool(const std::string& key)> has_weight;  // made by an earlier plan
 };
 

@@ -58,7 +58,7 @@ enum class StmtKind : uint8_t {
   kReturn,     // expr or null
   kStaticIf,   // as kIf
   kStaticFor,  // name: variable; init, expr: condition, step; first: body
-  kTileEach,   // names: accumulator, row, column, element; first: body
+  kTileEach,   // names: accumulator, row, column, element; first: body; flag: vectors
 };
 
 struct Stmt {

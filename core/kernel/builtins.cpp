@@ -62,39 +62,16 @@ constexpr Builtin kBuiltins[] = {
 };
 
 // Functions that the printer handles itself, and names of places.
-constexpr std::string_view kOwnWords[] = {"ld",
-                                          "st",
-                                          "ldv",
-                                          "stv",
-                                          "ldl",
-                                          "stl",
-                                          "lane",
-                                          "set_lane",
-                                          "barrier",
-                                          "select",
-                                          "epilogue",
-                                          "atomic_add",
-                                          "load_bits",
-                                          "store_bits",
-                                          "bitcast_uint",
-                                          "bitcast_float",
-                                          "bitcast_int",
-                                          "dot4i8",
-                                          "tile_zero",
-                                          "tile_put",
-                                          "tile_putv",
-                                          "tile_commit",
-                                          "tile_wait",
-                                          "tile_mma",
-                                          "tile_release",
-                                          "tile_each",
-                                          "is_type",
-                                          "size_of",
-                                          "has",
-                                          "subgroup_sum",
-                                          "subgroup_min",
-                                          "subgroup_max",
-                                          "subgroup_broadcast"};
+constexpr std::string_view kOwnWords[] = {
+    "ld",           "st",           "ldv",          "stv",
+    "ldl",          "stl",          "lane",         "set_lane",
+    "barrier",      "select",       "epilogue",     "atomic_add",
+    "load_bits",    "store_bits",   "bitcast_uint", "bitcast_float",
+    "bitcast_int",  "dot4i8",       "tile_zero",    "tile_put",
+    "tile_putv",    "tile_commit",  "tile_wait",    "tile_mma",
+    "tile_release", "tile_each",    "tile_eachv",   "tile_copy",
+    "tile_land",    "is_type",      "size_of",      "has",
+    "subgroup_sum", "subgroup_min", "subgroup_max", "subgroup_broadcast"};
 
 const std::unordered_set<std::string_view>& reserved_words() {
   static const std::unordered_set<std::string_view> words = {

@@ -68,8 +68,12 @@ std::string compile_glsl(const std::string& glsl, const std::string& label) {
   shader.setEntryPoint(label.c_str());
   shader.setSourceEntryPoint("main");
   shader.setEnvInput(glslang::EShSourceGlsl, EShLangCompute, glslang::EShClientVulkan, 100);
-  shader.setEnvClient(glslang::EShClientVulkan, glslang::EShTargetVulkan_1_1);
-  shader.setEnvTarget(glslang::EShTargetSpv, glslang::EShTargetSpv_1_3);
+  // Cooperative matrices came with SPIR-V 1.6; devices that have them have Vulkan 1.3.
+  const bool matrices = glsl.find("GL_KHR_cooperative_matrix") != std::string::npos;
+  shader.setEnvClient(glslang::EShClientVulkan,
+                      matrices ? glslang::EShTargetVulkan_1_3 : glslang::EShTargetVulkan_1_1);
+  shader.setEnvTarget(glslang::EShTargetSpv,
+                      matrices ? glslang::EShTargetSpv_1_6 : glslang::EShTargetSpv_1_3);
   if (!shader.parse(GetDefaultResources(), kVersion, false, kMessages)) {
     fail(label, shader.getInfoLog(), glsl);
   }

@@ -204,7 +204,7 @@ const Stmt* BodyParser::statement() {
     reader_.expect(";", "after 'return'");
     return result;
   }
-  if (reader_.is("tile_each")) return tile_each();
+  if (reader_.is("tile_each") || reader_.is("tile_eachv")) return tile_each();
   if (starts_declaration()) {
     const Stmt* result = declaration();
     reader_.expect(";", "after the declaration");
@@ -275,7 +275,9 @@ const Stmt* BodyParser::static_statement() {
 }
 
 const Stmt* BodyParser::tile_each() {
+  const bool vectors = reader_.is("tile_eachv");
   Stmt* result = make(StmtKind::kTileEach, reader_.take());
+  result->flag = vectors;
   reader_.expect("(", "after 'tile_each'");
   constexpr std::array<std::string_view, 4> kNames = {"an accumulator", "the row's name",
                                                       "the column's name", "the element's name"};

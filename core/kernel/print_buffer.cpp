@@ -54,6 +54,10 @@ std::string Printer::element(const BufferVar& buffer, const std::string& index, 
     const std::string at = "dlk_params.b_" + name + " + " + index;
     if (kind == kVectorBlock)
       return "dlk_v_" + name + ".d[(" + at + ") / " + std::to_string(width) + "u]";
+    if (kind == kChunkBlock) {
+      const auto elements = std::to_string(16 / dtype_size(buffer.dtype));
+      return "dlk_c_" + name + ".d[(" + at + ") / " + elements + "u]";
+    }
     return (kind == kBitsBlock ? "dlk_b_" : "dlk_s_") + name + ".d[" + at + "]";
   }
   const std::string pointer = safe_name(buffer.name);
@@ -69,6 +73,19 @@ std::string Printer::element(const BufferVar& buffer, const std::string& index, 
   constexpr std::array<std::string_view, 5> kBits = {"", "uchar", "ushort", "", "uint"};
   const std::string bits(kBits[dtype_size(buffer.dtype)]);
   return "((" + space + constness + bits + "*)" + pointer + ")[" + index + "]";
+}
+
+std::string Printer::vector_from(const Expr* buffer, const std::string& index) {
+  const BufferVar& from = buffer_named(buffer);
+  want_access(from, true, false, buffer->at);
+  return load_vector(from, index, buffer->at).text;
+}
+
+std::string Printer::chunk_at(const Expr* buffer, const std::string& index) {
+  const BufferVar& from = buffer_named(buffer);
+  want_access(from, true, false, buffer->at);
+  if (target_.lang == Lang::kGlsl) return element(from, index, kChunkBlock);
+  return "(" + safe_name(from.name) + " + (" + index + "))";
 }
 
 Value Printer::load(const BufferVar& buffer, const std::string& index) {

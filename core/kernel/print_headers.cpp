@@ -92,6 +92,7 @@ std::string Printer::glsl_extensions() const {
         "#extension GL_KHR_shader_subgroup_arithmetic : require\n"
         "#extension GL_KHR_shader_subgroup_shuffle : require\n";
   }
+  for (const std::string& name : extensions_) text += "#extension " + name + " : require\n";
   return text;
 }
 
@@ -99,8 +100,8 @@ std::string Printer::glsl_interface(bool params_in_buffer) const {
   const std::vector<BufferVar> buffers = bound_buffers();
   std::string text;
   // A block for each way in which the body touches a buffer; they share its binding.
-  constexpr std::string_view kPrefixes = "svb";
-  constexpr BlockKind kKinds[] = {kScalarBlock, kVectorBlock, kBitsBlock};
+  constexpr std::string_view kPrefixes = "svbc";
+  constexpr BlockKind kKinds[] = {kScalarBlock, kVectorBlock, kBitsBlock, kChunkBlock};
   constexpr std::string_view kBits[] = {"", "uint8_t", "uint16_t", "", "uint"};
   for (size_t i = 0; i < buffers.size(); ++i) {
     const BufferVar& buffer = buffers[i];
@@ -108,11 +109,12 @@ std::string Printer::glsl_interface(bool params_in_buffer) const {
     const uint8_t kinds = used == blocks_.end() ? uint8_t{kScalarBlock} : used->second;
     const StorageRow& row = storage_row(target_, buffer.dtype);
     const std::string name(buffer.name);
-    for (size_t k = 0; k < 3; ++k) {
+    for (size_t k = 0; k < 4; ++k) {
       if ((kinds & kKinds[k]) == 0) continue;
-      const std::string element = kKinds[k] == kScalarBlock ? std::string(row.type)
-                                  : kKinds[k] == kVectorBlock
-                                      ? with_width(row.vector_type, variant_.vector_width)
+      const std::string element =
+          kKinds[k] == kScalarBlock   ? std::string(row.type)
+          : kKinds[k] == kVectorBlock ? with_width(row.vector_type, variant_.vector_width)
+          : kKinds[k] == kChunkBlock  ? std::string("uvec4")
                                       : std::string(kBits[dtype_size(buffer.dtype)]);
       const bool shared_writes = buffer.access == Access::kReadWrite && uses_barrier_;
       const std::string qualifier = buffer.access == Access::kRead ? "readonly "

@@ -171,8 +171,14 @@ void Printer::print_body() {
     uses_fp16_ = variant_.half_sums;
     tile_lowering(variant_.request->lowering).begin(*this);
   }
+  const size_t start = body_.size();
   for (const Stmt* stmt : variant_.decl->body->body) statement(stmt);
+  body_.insert(start, late_);
   pop_scope();
+}
+
+void Printer::add_prelude(const std::string& text) {
+  if (preludes_.insert(text).second) prelude_ += text;
 }
 
 void Printer::emit_function(const Function& function) {

@@ -3,6 +3,7 @@
 // source. The class is shared by print_expr, print_call, print_stmt and print_module.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -76,6 +77,16 @@ class Printer : private ConstNames {
   int64_t constant_in(const Expr* expr, int64_t least, int64_t most, std::string_view what);
   std::string type(Base base) const { return type_text(target_, base, variant_.vector_width); }
   std::string lane(const std::string& vector, uint32_t lane) const;
+  /// VW elements of the buffer, and the place of 16 aligned bytes of it, from `index` on.
+  std::string vector_from(const Expr* buffer, const std::string& index);
+  std::string chunk_at(const Expr* buffer, const std::string& index);
+  /// A line at the start of the kernel's body, printed after the body is known.
+  void declare_late(const std::string& text) { late_ += "  " + text + "\n"; }
+  /// Functions before the kernel, once; and extensions of GLSL.
+  void add_prelude(const std::string& text);
+  void need_extension(const std::string& name) { extensions_.insert(name); }
+  std::string next_tile_site() { return "dlk_copy" + std::to_string(tile_sites_++); }
+  std::vector<std::function<void(Printer&)>>& pending_lands() { return pending_lands_; }
   [[noreturn]] void fail(uint32_t at, const std::string& message) const {
     fail_at(*source_, at, message);
   }
@@ -94,7 +105,7 @@ class Printer : private ConstNames {
     int tile_blocks = 0;
     size_t first_symbol = 0;  // functions do not see the caller's names
   };
-  enum BlockKind : uint8_t { kScalarBlock = 1, kVectorBlock = 2, kBitsBlock = 4 };
+  enum BlockKind : uint8_t { kScalarBlock = 1, kVectorBlock = 2, kBitsBlock = 4, kChunkBlock = 8 };
 
   std::optional<int64_t> constant(std::string_view name) const override;
   std::optional<DType> type(std::string_view name) const override { return variant_.type(name); }
@@ -195,6 +206,10 @@ class Printer : private ConstNames {
   std::vector<Symbol> symbols_;
   std::vector<size_t> scopes_;
   std::string body_;
+  std::string late_;
+  std::set<std::string> extensions_, preludes_;
+  uint32_t tile_sites_ = 0;
+  std::vector<std::function<void(Printer&)>> pending_lands_;
   std::string prelude_;                             // functions, in order of need
   std::map<const Function*, bool> functions_done_;  // false: being printed
   std::set<std::string> vector_wrappers_;

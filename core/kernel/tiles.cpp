@@ -103,10 +103,13 @@ class PlainLowering : public TileLowering {
   void each(Printer& printer, const Stmt* stmt) const override;
 
  private:
-  static const TileVar& tile_arg(const Printer& printer, const Expr* expr, bool accumulator);
-  static void want_args(const Printer& printer, const Expr* expr, size_t count);
   static void put(Printer& printer, const Expr* expr, bool is_vector);
+  static void copy(Printer& printer, const Expr* expr);
+  static void store(Printer& printer, const TileVar& tile, const std::string& base,
+                    const std::string& row, const std::string& column, const std::string& value,
+                    bool vectors);
   static void mma(Printer& printer, const Expr* expr);
+  static void each_vector(Printer& printer, const Stmt* stmt, const TileVar& acc);
   static void barrier(Printer& printer);
 };
 
@@ -226,24 +229,6 @@ void PlainLowering::begin(Printer& printer) const {
   }
 }
 
-const TileVar& PlainLowering::tile_arg(const Printer& printer, const Expr* expr, bool accumulator) {
-  const TileVar* tile = expr->kind == ExprKind::kName
-                            ? find_tile(printer.variant(), expr->text, accumulator)
-                            : nullptr;
-  if (tile == nullptr) {
-    printer.fail(expr->at, accumulator ? "expected the name of an accumulator ('acc')"
-                                       : "expected the name of a tile");
-  }
-  return *tile;
-}
-
-void PlainLowering::want_args(const Printer& printer, const Expr* expr, size_t count) {
-  if (expr->args.size() != count) {
-    printer.fail(expr->at, "'" + std::string(expr->text) + "' takes " + number(count) +
-                               " arguments, not " + number(expr->args.size()));
-  }
-}
-
 void PlainLowering::barrier(Printer& printer) {
   printer.line(std::string(printer.target().barrier_local) + ";");
 }
@@ -251,8 +236,8 @@ void PlainLowering::barrier(Printer& printer) {
 void PlainLowering::call(Printer& printer, const Expr* expr) const {
   const std::string_view name = expr->text;
   if (name == "tile_zero") {
-    want_args(printer, expr, 1);
-    const TileVar& acc = tile_arg(printer, expr->args[0], true);
+    want_tile_arguments(printer, expr, 1);
+    const TileVar& acc = tile_argument(printer, expr->args[0], true);
     const Shape shape = shape_of(printer.variant());
     const uint32_t count = shape.tm * shape.tn / (shape.vector_columns ? 4 : 1);
     printer.line(
@@ -261,14 +246,18 @@ void PlainLowering::call(Printer& printer, const Expr* expr) const {
         (shape.vector_columns ? splat4(printer, "0.0f") : summand(printer, "0.0f", false)) + "; }");
   } else if (name == "tile_put" || name == "tile_putv") {
     put(printer, expr, name == "tile_putv");
+  } else if (name == "tile_copy") {
+    copy(printer, expr);
+  } else if (name == "tile_land") {
+    land_tile_copies(printer, expr);
   } else if (name == "tile_commit") {
-    want_args(printer, expr, 0);  // puts are synchronous
+    want_tile_arguments(printer, expr, 0);  // puts are synchronous
   } else if (name == "tile_wait") {
-    want_args(printer, expr, 1);
+    want_tile_arguments(printer, expr, 1);
     printer.constant_in(expr->args[0], 0, 8, "the number of open batches");
     barrier(printer);
   } else if (name == "tile_release") {
-    want_args(printer, expr, 0);
+    want_tile_arguments(printer, expr, 0);
     barrier(printer);
   } else if (name == "tile_mma") {
     mma(printer, expr);
@@ -278,15 +267,21 @@ void PlainLowering::call(Printer& printer, const Expr* expr) const {
 }
 
 void PlainLowering::put(Printer& printer, const Expr* expr, bool is_vector) {
-  want_args(printer, expr, 5);
-  const TileVar& tile = tile_arg(printer, expr->args[0], false);
-  const Layout layout = layout_of(printer.variant(), tile);
+  want_tile_arguments(printer, expr, 5);
+  const TileVar& tile = tile_argument(printer, expr->args[0], false);
   const std::string stage = printer.converted(expr->args[1], Base::kUint);
   const std::string row = printer.converted(expr->args[2], Base::kUint);
   const std::string column = printer.converted(expr->args[3], Base::kUint);
-  const uint32_t width = printer.variant().vector_width;
-  const bool vectors = is_vector && width > 1;
+  const bool vectors = is_vector && printer.variant().vector_width > 1;
   const std::string value = printer.converted(expr->args[4], vectors ? Base::kVec : Base::kFloat);
+  store(printer, tile, stage, row, column, value, vectors);
+}
+
+void PlainLowering::store(Printer& printer, const TileVar& tile, const std::string& stage,
+                          const std::string& row, const std::string& column,
+                          const std::string& value, bool vectors) {
+  const Layout layout = layout_of(printer.variant(), tile);
+  const uint32_t width = printer.variant().vector_width;
   const std::string base =
       tile.stages == 1 ? "" : "(" + stage + ") * " + number(layout.stage) + "u + ";
   const std::string pitch = number(layout.pitch) + "u + ";
@@ -308,11 +303,46 @@ void PlainLowering::put(Printer& printer, const Expr* expr, bool is_vector) {
   printer.close();
 }
 
+// Loads into registers; tile_land stores them.
+void PlainLowering::copy(Printer& printer, const Expr* expr) {
+  const TileCopy copy = tile_copy_arguments(printer, expr);
+  const uint32_t width = std::min(printer.variant().vector_width, kTileChunk);
+  if (width == 1 || printer.variant().vector_width > kTileChunk) {
+    printer.fail(expr->at, "tile_copy needs VW to be 2, 4 or 8");
+  }
+  const std::string name = printer.next_tile_site();
+  const std::string type = printer.type(Base::kVec);
+  const bool is_msl_or_glsl = printer.target().lang != Lang::kOpenCL;
+  const std::string zero = is_msl_or_glsl ? type + "(0.0f)" : "(" + type + ")(0.0f)";
+  printer.declare_late("uint " + name + "_s = 0u, " + name + "_r = 0u, " + name + "_c = 0u;");
+  printer.line(name + "_s = " + copy.stage + "; " + name + "_r = " + copy.row + "; " + name +
+               "_c = " + copy.column + ";");
+  const std::string index = name + "_i";
+  printer.declare_late("uint " + index + " = 0u;");
+  printer.line(index + " = " + copy.index + ";");
+  std::string loads, zeros;
+  for (uint32_t i = 0; i < kTileChunk / width; ++i) {
+    const std::string part = name + "_" + number(i);
+    printer.declare_late(type + " " + part + " = " + zero + ";");
+    loads += part + " = " +
+             printer.vector_from(expr->args[4], "(" + index + " + " + number(i * width) + "u)") +
+             "; ";
+    zeros += part + " = " + zero + "; ";
+  }
+  printer.line("if (" + copy.condition + ") { " + loads + "} else { " + zeros + "}");
+  printer.pending_lands().push_back([=, tile = copy.tile](Printer& to) {
+    for (uint32_t i = 0; i < kTileChunk / width; ++i) {
+      store(to, *tile, name + "_s", name + "_r", name + "_c + " + number(i * width) + "u",
+            name + "_" + number(i), true);
+    }
+  });
+}
+
 void PlainLowering::mma(Printer& printer, const Expr* expr) {
-  want_args(printer, expr, 5);
-  const TileVar& acc = tile_arg(printer, expr->args[0], true);
-  const TileVar& left = tile_arg(printer, expr->args[1], false);
-  const TileVar& right = tile_arg(printer, expr->args[3], false);
+  want_tile_arguments(printer, expr, 5);
+  const TileVar& acc = tile_argument(printer, expr->args[0], true);
+  const TileVar& left = tile_argument(printer, expr->args[1], false);
+  const TileVar& right = tile_argument(printer, expr->args[3], false);
   if (left.rows != acc.rows || right.columns != acc.columns || left.columns != right.rows) {
     printer.fail(expr->at, "the sizes of tile_mma do not fit: C[M, N] += A[M, K] * B[K, N]");
   }
@@ -390,20 +420,11 @@ void PlainLowering::each(Printer& printer, const Stmt* stmt) const {
   const Shape shape = shape_of(printer.variant());
   const Target& target = printer.target();
   const std::string unroll(target.unroll);
+  if (stmt->flag) return each_vector(printer, stmt, *acc);
   printer.open(unroll + "for (uint dlk_i = 0u; dlk_i < " + number(shape.tm) + "u; ++dlk_i) {");
   printer.open(unroll + "for (uint dlk_j = 0u; dlk_j < " + number(shape.tn) + "u; ++dlk_j) {");
   printer.push_scope();
-  constexpr Base kBases[] = {Base::kUint, Base::kUint, Base::kFloat};
-  for (size_t i = 0; i < 3; ++i) {
-    Symbol symbol;
-    symbol.base = kBases[i];
-    symbol.is_const = i < 2;
-    symbol.printed = "dlk_e_" + std::string(stmt->names[i + 1]);
-    printer.declare(stmt->names[i + 1], stmt->at, std::move(symbol));
-  }
-  const std::string row = "dlk_e_" + std::string(stmt->names[1]);
-  const std::string column = "dlk_e_" + std::string(stmt->names[2]);
-  const std::string element = "dlk_e_" + std::string(stmt->names[3]);
+  const auto [row, column, element] = declare_tile_each(printer, stmt);
   const std::string to_float = target.lang == Lang::kOpenCL ? "(float)(" : "float(";
   printer.line("uint " + row + " = dlk_tile_y * " + number(shape.tm) + "u + dlk_i;");
   if (!shape.vector_columns) {
@@ -429,17 +450,39 @@ void PlainLowering::each(Printer& printer, const Stmt* stmt) const {
   printer.close();
 }
 
+// Vectors of four columns: as tile_each, but v is an fvec.
+void PlainLowering::each_vector(Printer& printer, const Stmt* stmt, const TileVar& acc) {
+  const Shape shape = shape_of(printer.variant());
+  const std::string unroll(printer.target().unroll);
+  if (!shape.vector_columns || printer.variant().vector_width != 4) {
+    printer.fail(stmt->at, "tile_eachv needs VW = 4, and TN to be a multiple of 4");
+  }
+  printer.open(unroll + "for (uint dlk_i = 0u; dlk_i < " + number(shape.tm) + "u; ++dlk_i) {");
+  printer.open(unroll + "for (uint dlk_j = 0u; dlk_j < " + number(shape.tn / 4) + "u; ++dlk_j) {");
+  printer.push_scope();
+  const TileEachNames names = declare_tile_each(printer, stmt);
+  printer.line("uint " + names.row + " = dlk_tile_y * " + number(shape.tm) + "u + dlk_i;");
+  printer.line("uint " + names.column + " = dlk_j * " + number(4 * shape.items_x) +
+               "u + dlk_tile_x * 4u;");
+  const std::string vector = acc_name(acc) + "[dlk_i * " + number(shape.tn / 4) + "u + dlk_j]";
+  const bool opencl_half = printer.variant().half_sums && printer.target().lang == Lang::kOpenCL;
+  const std::string type = float4(printer);
+  printer.line(type + " " + names.element + " = " +
+               (opencl_half                   ? "convert_float4(" + vector + ")"
+                : printer.variant().half_sums ? type + "(" + vector + ")"
+                                              : vector) +
+               ";");
+  printer.statement(stmt->first);
+  printer.pop_scope();
+  printer.close();
+  printer.close();
+}
+
 }  // namespace
 
-const TileLowering& tile_lowering(const std::string& name) {
-  static const PlainLowering plain;
-  if (name == "plain") return plain;
-  if (name == "simdgroup") return simdgroup_tiles();
-  if (name == "coopmat" || name == "ptx") {
-    throw_unsupported("the tile lowering '" + name + "' is not built in; use 'plain'");
-  }
-  throw_invalid("there is no tile lowering '" + name +
-                "'; the lowerings are plain, coopmat, ptx and simdgroup");
+const TileLowering& plain_tiles() {
+  static const PlainLowering lowering;
+  return lowering;
 }
 
 }  // namespace dlk::dialect

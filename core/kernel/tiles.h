@@ -11,6 +11,7 @@
 
 namespace dlk::dialect {
 
+struct TileVar;
 struct Variant;
 class Printer;
 
@@ -25,13 +26,38 @@ class TileLowering {
   virtual void begin(Printer& printer) const = 0;
   /// One statement that is a tile_* call.
   virtual void call(Printer& printer, const Expr* expr) const = 0;
+  /// tile_each; with `stmt->flag` tile_eachv.
   virtual void each(Printer& printer, const Stmt* stmt) const = 0;
   /// What KernelCode::required_subgroup_size becomes.
   virtual uint32_t subgroup_size() const { return 0; }
 };
 
-/// Unsupported for a lowering that this build does not have.
+/// What tile_copy moves: 8 elements of a row.
+inline constexpr uint32_t kTileChunk = 8;
+
+/// The arguments of tile_copy(tile, stage, row, column, buffer, index, condition), printed.
+struct TileCopy {
+  const TileVar* tile = nullptr;
+  std::string stage, row, column, index, condition;
+};
+TileCopy tile_copy_arguments(Printer& printer, const Expr* expr);
+/// tile_land: prints what the copies since the last one left to do.
+void land_tile_copies(Printer& printer, const Expr* expr);
+/// Declares the names of a tile_each in the current scope; returns them as printed.
+struct TileEachNames {
+  std::string row, column, element;
+};
+TileEachNames declare_tile_each(Printer& printer, const Stmt* stmt);
+
+/// What a call's argument names, and how many there are: errors point at the call.
+const TileVar& tile_argument(const Printer& printer, const Expr* expr, bool accumulator);
+void want_tile_arguments(const Printer& printer, const Expr* expr, size_t count);
+
+/// InvalidArgument for other names than plain, coopmat, ptx and simdgroup.
 const TileLowering& tile_lowering(const std::string& name);
+const TileLowering& plain_tiles();      // tiles.cpp
 const TileLowering& simdgroup_tiles();  // tiles_simdgroup.cpp
+const TileLowering& coopmat_tiles();    // tiles_coopmat.cpp
+const TileLowering& ptx_tiles();        // tiles_ptx.cpp
 
 }  // namespace dlk::dialect

@@ -158,11 +158,12 @@ class VariantBuilder {
       }
       case DeclKind::kTile:
       case DeclKind::kAcc: {
-        TileVar tile{decl.name, 0, 0, 1, decl.kind == DeclKind::kAcc};
+        TileVar tile{decl.name, 0, 0, 1, decl.kind == DeclKind::kAcc, DType::kFloat32};
         if (!exists) fail_at(source_, decl.at, "a tile cannot depend on a condition");
         if (!tile.is_accumulator && !variant_.type(decl.type)) {
           fail_at(source_, decl.at, "a tile's type is a type of the kernel or a storage type");
         }
+        if (!tile.is_accumulator) tile.dtype = *variant_.type(decl.type);
         tile.rows = static_cast<uint32_t>(size(decl.dims[0], 1024, "the rows of a tile"));
         tile.columns = static_cast<uint32_t>(size(decl.dims[1], 1024, "the columns of a tile"));
         if (decl.stages != nullptr) {

@@ -41,6 +41,7 @@ struct TileVar {
   std::string_view name;
   uint32_t rows = 0, columns = 0, stages = 1;
   bool is_accumulator = false;
+  DType dtype = DType::kFloat32;  // of a tile's elements
 };
 
 /// What a kernel's header means under one request.

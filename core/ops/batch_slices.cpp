@@ -32,6 +32,7 @@ class SliceContext : public LowerContext {
   std::optional<HostTensor> constant(size_t i) const override { return whole_.constant(i); }
   bool is_weight(size_t i) const override { return whole_.is_weight(i); }
   bool accumulate_fp16() const override { return whole_.accumulate_fp16(); }
+  MatrixUnits* matrix_units() const override { return whole_.matrix_units(); }
   const Epilogue& epilogue() const override { return whole_.epilogue(); }
   const std::vector<TensorView>& epilogue_views() const override { return views_; }
   const PointwiseProgram* program() const override { return whole_.program(); }

@@ -46,6 +46,7 @@ struct WeightPacking {
   /// The input's view as (g, K/g, C/g, KD, KH, KW).
   std::function<TensorView(const TensorView&)> view;
   int64_t bn = 1, row_multiple = 1;
+  int64_t channel_multiple = 1;  // channels of a tap are padded to a multiple of this
 };
 TensorView pack_weights(LowerContext& ctx, const WeightPacking& packing);
 

@@ -45,6 +45,8 @@ GemmPlan plan_of(const Caps& caps, const ConvSizes& s, int64_t pixels, int64_t b
   return plan;
 }
 
+}  // namespace
+
 void sum_slices(LowerContext& ctx, const ConvProblem& p, const Window& w, const TensorView& sums) {
   KernelRequest request = request_with_epilogue(ctx, "conv_gemm_sum");
   request.types["TY"] = p.y.dtype;
@@ -63,8 +65,6 @@ void sum_slices(LowerContext& ctx, const ConvProblem& p, const Window& w, const 
                    {"ys", expanded_strides(p.y, 2)}},
                   sums.shape[1] * sums.shape[2]);
 }
-
-}  // namespace
 
 void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p) {
   const ConvSizes s = sizes_of(p);

@@ -2,6 +2,8 @@
 //
 //   conv_depthwise  one channel a group, channels innermost
 //   conv_block      CPU drivers: register blocks, no local memory
+//   winograd        windows of 3 where multiplications rule
+//   conv_mma        matrix units, float16
 //   conv_gemm       GPUs: implicit matrix product on gang tiles
 //   conv_direct     everything else (3-D, a few channels a group)
 #include <algorithm>
@@ -26,12 +28,19 @@ void lower_depthwise(LowerContext& ctx, const ConvProblem& p, int64_t width) {
   const TensorView packed = pack_weights(ctx, packing_of(p, 1, s.channels_out));
   const Window w = p.window.expanded(2);
   const std::vector<int64_t> xs = expanded_strides(p.x, 2), ys = expanded_strides(p.y, 2);
-  const int64_t tile = 4;
+  // GPUs wait for memory more than they compute: many items, each with its whole window under way.
+  constexpr int64_t kManyItems = 1 << 18, kLargestWindow = 25;
+  const bool is_cpu = ctx.caps().is_cpu;
+  const bool unrolled = !is_cpu && w.taps() <= kLargestWindow;
+  const bool few = p.y.elements() / width < kManyItems;
+  const int64_t tile = !unrolled ? 4 : few ? 1 : 2;
   KernelRequest request = request_with_epilogue(ctx, "conv_depthwise");
   set_types(request, p, packed.dtype);
   request.constants["VW"] = width;
   request.constants["TM"] = tile;
-  const bool wide = ctx.caps().is_cpu && ctx.caps().subgroup_size == 0;
+  request.constants["KH"] = unrolled ? w.kernel[0] : 0;
+  request.constants["KW"] = unrolled ? w.kernel[1] : 0;
+  const bool wide = is_cpu && ctx.caps().subgroup_size == 0;
   const int64_t group = wide ? 1 : kLinearGroup;
   request.constants["WG"] = group;
   const int64_t span = wide ? s.channels_out : width;
@@ -49,15 +58,45 @@ void lower_depthwise(LowerContext& ctx, const ConvProblem& p, int64_t width) {
                ctx.linear_groups(ceil_div(total, group)));
 }
 
-void lower_block(LowerContext& ctx, const ConvProblem& p) {
+// Few channels make short sums with much address arithmetic: their patches, written out, are a
+// product of long rows. The weights are packed in the order of the rows already.
+ConvProblem over_patches(LowerContext& ctx, const ConvProblem& p) {
+  const ConvSizes s = sizes_of(p);
+  const Window w = p.window.expanded(2);
+  const int64_t depth = s.taps * s.cg;
+  const Shape rows{s.batch, w.output[0], w.output[1], depth};
+  TensorView patches = ctx.workspace(p.x.dtype, rows);
+  KernelRequest request;
+  request.name = "conv_patches";
+  request.types["T"] = p.x.dtype;
+  Params params{{"channels", s.cg}, {"xs", expanded_strides(p.x, 2)}};
+  add_window_params(params, w);
+  dispatch_linear(ctx, std::move(request), {p.x, patches}, std::move(params),
+                  s.batch * w.output[0] * w.output[1] * w.kernel[0]);
+  ConvProblem product = p;
+  product.x = patches;
+  product.x.shape = {s.batch, depth, w.output[0], w.output[1]};
+  product.x.strides = {patches.strides[0], 1, patches.strides[1], patches.strides[2]};
+  product.y = with_spatial_rank(p.y, 2);
+  product.window = Window{};
+  product.window.input = product.window.output = w.output;
+  product.window.kernel = product.window.stride = product.window.dilation = {1, 1};
+  product.window.pad_begin = product.window.pad_end = {0, 0};
+  return product;
+}
+
+// Two vectors of results for each load of x, except where the second would be mostly padding.
+int64_t block_width(const LowerContext& ctx, const ConvSizes& s) {
+  const int64_t width = ctx.caps().vector_width;
+  return width < 16 || ceil_div(s.kg, width) % 2 == 0 ? 2 * width : width;
+}
+
+void lower_block_packed(LowerContext& ctx, const ConvProblem& p, const WeightPacking& packing) {
   const ConvSizes s = sizes_of(p);
   const Caps& caps = ctx.caps();
-  const int64_t width = caps.vector_width;
-  // Wide vectors fill the registers alone; narrow ones come in pairs to pay for the loads.
-  const int64_t tile = 8, vectors = width >= 16 ? 1 : 2;
-  const int64_t bn = width * vectors;
+  const int64_t width = caps.vector_width, tile = 8, bn = packing.bn, vectors = bn / width;
   const int64_t group = caps.is_cpu ? std::max<int64_t>(1, caps.subgroup_size) : kLinearGroup;
-  const TensorView packed = pack_weights(ctx, packing_of(p, p.groups, bn));
+  const TensorView packed = pack_weights(ctx, packing);
   const Window w = p.window.expanded(2);
   KernelRequest request = request_with_epilogue(ctx, "conv_block");
   set_types(request, p, packed.dtype);
@@ -84,6 +123,17 @@ void lower_block(LowerContext& ctx, const ConvProblem& p) {
   }
 }
 
+void lower_block(LowerContext& ctx, const ConvProblem& p) {
+  constexpr int64_t kFewChannels = 4;
+  const ConvSizes whole = sizes_of(p);
+  // Before the patches, whose problem is another: the weights are packed from the same input.
+  if (p.groups == 1 && whole.taps > 1 && whole.cg <= kFewChannels &&
+      whole.taps * whole.cg * p.y.elements() < INT32_MAX) {
+    return lower_block_packed(ctx, over_patches(ctx, p), packing_of(p, 1, block_width(ctx, whole)));
+  }
+  lower_block_packed(ctx, p, packing_of(p, p.groups, block_width(ctx, whole)));
+}
+
 void lower_direct(LowerContext& ctx, const ConvProblem& p) {
   const ConvSizes s = sizes_of(p);
   const TensorView weight = ctx.contiguous(p.weight);
@@ -104,6 +154,34 @@ void lower_direct(LowerContext& ctx, const ConvProblem& p) {
                 {"pad", w.pad_begin}};
   dispatch_linear(ctx, std::move(request), operands_of(ctx, p, weight), std::move(params),
                   p.y.elements());
+}
+
+// "n,c,h,w,k,kh,kw,sh,sw,ph,pw,groups,dtype" of convolutions with two spatial axes, no dilation and
+// the same padding on both sides; empty for others. The form is that of python/dlk/tune.py.
+std::string problem_key(const ConvProblem& p) {
+  if (p.window.rank() > 2) return "";
+  const Window w = p.window.expanded(2);
+  std::vector<int64_t> numbers{p.x.shape[0], p.x.shape[1],   w.input[0],     w.input[1],
+                               p.y.shape[1], w.kernel[0],    w.kernel[1],    w.stride[0],
+                               w.stride[1],  w.pad_begin[0], w.pad_begin[1], p.groups};
+  for (size_t i = 0; i < 2; ++i) {
+    const int64_t symmetric = (w.input[i] + 2 * w.pad_begin[i] - w.kernel[i]) / w.stride[i] + 1;
+    if (w.dilation[i] != 1 || symmetric != w.output[i]) return "";
+  }
+  std::string key;
+  for (const int64_t number : numbers) key += std::to_string(number) + ",";
+  return key + std::string(dtype_name(p.weight.dtype));
+}
+
+// On CPU drivers, where multiplications rule: a quarter of them for two passes over the operands.
+// Few tiles would stream 36 transformed filters for few results each.
+bool winograd_pays(const ConvProblem& p) {
+  constexpr int64_t kFewChannels = 16, kFewTiles = 12;
+  const ConvSizes s = sizes_of(p);
+  const Window w = p.window.expanded(2);
+  const int64_t tiles = s.batch * ceil_div(w.output[0], 4) * ceil_div(w.output[1], 4);
+  return s.cg >= kFewChannels && s.kg >= kFewChannels && tiles >= kFewTiles &&
+         p.weight.dtype == DType::kFloat32;
 }
 
 }  // namespace
@@ -190,7 +268,8 @@ TensorView pack_weights(LowerContext& ctx, const WeightPacking& packing) {
   const TensorView now = packing.view(ctx.input(packing.input));
   const int64_t groups = now.shape[0], kg = now.shape[1], cg = now.shape[2], bn = packing.bn;
   const int64_t taps = product(now.shape, 3), blocks = ceil_div(kg, bn);
-  const int64_t rows = ceil_div(taps * cg, packing.row_multiple) * packing.row_multiple;
+  const int64_t stored = ceil_div(cg, packing.channel_multiple) * packing.channel_multiple;
+  const int64_t rows = ceil_div(taps * stored, packing.row_multiple) * packing.row_multiple;
   const Shape shape{groups * blocks, rows, bn};
   const int64_t step = blocks_in_reach(ctx, groups, shape, now.dtype);
   const auto make = [=](LowerContext& to, const TensorView& destination) {
@@ -211,6 +290,7 @@ TensorView pack_weights(LowerContext& ctx, const WeightPacking& packing) {
                        {"blocks", blocks},
                        {"kg", kg},
                        {"cg", cg},
+                       {"stored", stored},
                        {"taps", taps},
                        {"k_h", source.shape[4]},
                        {"k_w", source.shape[5]},
@@ -219,7 +299,8 @@ TensorView pack_weights(LowerContext& ctx, const WeightPacking& packing) {
     }
   };
   const std::string key = "conv_pack:" + packing.key + ":" + std::to_string(groups) + ":" +
-                          std::to_string(bn) + ":" + std::to_string(packing.row_multiple);
+                          std::to_string(bn) + ":" + std::to_string(packing.row_multiple) + ":" +
+                          std::to_string(stored);
   return ctx.prepacked(packing.input, key, now.dtype, shape, make);
 }
 
@@ -229,6 +310,9 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
   for (const TensorView* view : {&p.x, &p.y, &p.weight}) require_32bit(ctx, *view);
   const ConvSizes s = sizes_of(p);
   const bool planar = p.window.rank() <= 2 && p.x.dtype != DType::kFloat64;
+  const ConvChoice choice = convolution_choice(ctx.caps(), problem_key(p));
+  const std::string& forced = choice.algorithm;
+  if (forced == "direct") return lower_direct(ctx, p);
   if (planar && s.cg == 1 && s.kg == 1) {
     const int64_t width = depthwise_width(ctx, p);
     if (width > 1) return lower_depthwise(ctx, p, width);
@@ -237,6 +321,14 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
   const bool is_cpu = ctx.caps().is_cpu;
   const int64_t fewest = is_cpu ? ctx.caps().vector_width / 2 : 16;
   if (!planar || (p.groups != 1 && s.kg < fewest)) return lower_direct(ctx, p);
+  if (forced == "winograd2" && lower_conv_winograd(ctx, p, 2)) return;
+  if (forced == "winograd4" && lower_conv_winograd(ctx, p, 4)) return;
+  if (forced == "block") return lower_block(ctx, p);
+  if (forced.empty() && is_cpu && ctx.is_weight(p.weight_input) && winograd_pays(p) &&
+      lower_conv_winograd(ctx, p, 4))
+    return;
+  if (forced == "gemm") return lower_conv_gemm(ctx, p);
+  if (lower_conv_mma(ctx, p, choice)) return;
   is_cpu ? lower_block(ctx, p) : lower_conv_gemm(ctx, p);
 }
 

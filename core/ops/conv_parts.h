@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/ops/conv.h"
+#include "core/ops/conv_choice.h"
 
 namespace dlk {
 
@@ -23,5 +24,15 @@ WeightPacking packing_of(const ConvProblem& problem, int64_t groups, int64_t bn)
 
 /// The implicit matrix product of conv_gemm.k, for GPUs.
 void lower_conv_gemm(LowerContext& ctx, const ConvProblem& problem);
+
+/// The same on matrix units (conv_mma.k); false where the device or the problem is not for them.
+bool lower_conv_mma(LowerContext& ctx, const ConvProblem& problem, const ConvChoice& choice);
+
+/// Winograd's F(m x m, 3 x 3); false for other windows, strides, groups, and what is too large.
+bool lower_conv_winograd(LowerContext& ctx, const ConvProblem& problem, int64_t m);
+
+/// Adds up what `slices` of a split convolution left in `sums` (slice, pixel, channel).
+void sum_slices(LowerContext& ctx, const ConvProblem& problem, const Window& window,
+                const TensorView& sums);
 
 }  // namespace dlk

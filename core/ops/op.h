@@ -31,6 +31,7 @@ inline constexpr int64_t kMaxHostElements = 1024;
 
 struct PointwiseProgram;  // core/ops/pointwise.h
 class GradientContext;    // core/ops/gradient.h
+class MatrixUnits;        // core/kernel/matrix_units.h
 
 /// Typed access to a node's attributes and arity; errors name the node.
 class NodeReader {
@@ -128,6 +129,8 @@ class LowerContext : public NodeReader {
   virtual bool is_weight(size_t input) const = 0;
   /// fp16 accumulation was asked for.
   virtual bool accumulate_fp16() const = 0;
+  /// The device's matrix units; nullptr where it has none.
+  virtual MatrixUnits* matrix_units() const = 0;
   /// The epilogue that fusion gave this node, and its operands, already broadcast-checked: put it
   /// in the KernelRequest of the kernel that writes output 0 and append `epilogue_views` to that
   /// dispatch's operands. Operands of kind kValue have no view; `dispatch` fills in their params.

@@ -49,14 +49,19 @@ void add_window(Params& params, const Window& w) {
   params["pad"] = w.pad_begin;
 }
 
+int64_t common_width(const LowerContext& ctx, const TensorView& x, const TensorView& y) {
+  int64_t width = ctx.caps().vector_width;
+  while (width > 1 && !(vectors_along(x, 1, width) && vectors_along(y, 1, width))) width /= 2;
+  return width;
+}
+
 void lower_float(LowerContext& ctx, const Window& window, PoolMode mode, bool count_pad) {
   const TensorView& x = ctx.input(0);
   const TensorView& y = ctx.output(0);
   require_float_storage(ctx, x.dtype);
   require_32bit(ctx, x);
   require_32bit(ctx, y);
-  int64_t width = ctx.caps().vector_width;
-  while (width > 1 && !(vectors_along(x, 1, width) && vectors_along(y, 1, width))) width /= 2;
+  const int64_t width = common_width(ctx, x, y);
   KernelRequest request = request_with_epilogue(ctx, "pool");
   request.types["T"] = x.dtype;
   request.constants["VW"] = width;
@@ -70,6 +75,33 @@ void lower_float(LowerContext& ctx, const Window& window, PoolMode mode, bool co
   add_window(params, w);
   dispatch_linear(ctx, std::move(request), with_epilogue_views(ctx, {x, y}), std::move(params),
                   y.elements() / width);
+}
+
+// Many positions and few results: items share an image. False where one item a result does.
+bool lower_global(LowerContext& ctx, const Window& window, PoolMode mode) {
+  constexpr int64_t kFewPositions = 16, kManyResults = 1 << 18, kLanes = 8;
+  const TensorView& x = ctx.input(0);
+  const TensorView& y = ctx.output(0);
+  const Window w = window.expanded(3);
+  if (ctx.caps().is_cpu || w.taps() < kFewPositions || y.elements() > kManyResults) return false;
+  require_float_storage(ctx, x.dtype);
+  require_32bit(ctx, x);
+  const int64_t width = common_width(ctx, x, y);
+  KernelRequest request = request_with_epilogue(ctx, "pool_global");
+  request.types["T"] = x.dtype;
+  request.constants = {{"VW", width}, {"MODE", static_cast<int64_t>(mode)}, {"LANES", kLanes}};
+  const int64_t groups = x.shape[0] * ceil_div(x.shape[1] / width, kLanes);
+  ctx.dispatch(request, with_epilogue_views(ctx, {x, y}),
+               {{"images", x.shape[0]},
+                {"channels", x.shape[1]},
+                {"positions", w.taps()},
+                {"height", w.input[1]},
+                {"width", w.input[2]},
+                {"xs", expanded_strides(x, 3)},
+                {"ys_n", y.strides[0]},
+                {"ys_c", y.strides[1]}},
+               ctx.linear_groups(groups));
+  return true;
 }
 
 void lower_indexed(LowerContext& ctx, const Window& window) {
@@ -229,12 +261,20 @@ DLK_REGISTER_OPS {
   register_op(pool_schema("LpPool", 22, "p-norm over windows.", [](LowerContext& ctx) {
     lower_float(ctx, window_of(ctx), PoolMode::kLp, false);
   }));
-  register_op(pool_schema(
-      "GlobalMaxPool", 22, "Maximum over the spatial axes.",
-      [](LowerContext& ctx) { lower_float(ctx, global_window(ctx), PoolMode::kMax, false); }));
-  register_op(pool_schema(
-      "GlobalAveragePool", 22, "Mean over the spatial axes.",
-      [](LowerContext& ctx) { lower_float(ctx, global_window(ctx), PoolMode::kAverage, false); }));
+  register_op(
+      pool_schema("GlobalMaxPool", 22, "Maximum over the spatial axes.", [](LowerContext& ctx) {
+        const Window window = global_window(ctx);
+        if (!lower_global(ctx, window, PoolMode::kMax)) {
+          lower_float(ctx, window, PoolMode::kMax, false);
+        }
+      }));
+  register_op(
+      pool_schema("GlobalAveragePool", 22, "Mean over the spatial axes.", [](LowerContext& ctx) {
+        const Window window = global_window(ctx);
+        if (!lower_global(ctx, window, PoolMode::kAverage)) {
+          lower_float(ctx, window, PoolMode::kAverage, false);
+        }
+      }));
   register_op(pool_schema(
       "GlobalLpPool", 22, "p-norm over the spatial axes.",
       [](LowerContext& ctx) { lower_float(ctx, global_window(ctx), PoolMode::kLp, false); }));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/graph/passes.h"
+#include "core/kernel/matrix_units.h"
 
 namespace dlk {
 
@@ -50,6 +51,8 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
   lowering.caps = &device->caps();
   lowering.library = &library;
   lowering.accumulate_fp16 = options.accumulate_fp16;
+  const std::shared_ptr<MatrixUnits> units = MatrixUnits::of(device);
+  if (!units->lowering().empty() && !options.accumulate_fp16) lowering.matrix_units = units.get();
   lowering.has_weight = [&](const std::string& key) { return weights.has(key); };
   std::vector<Preparation> preparations = run_passes(
       graph, {options.dtype, options.fuse, device->caps().max_bindings}, lowering, host_cache);

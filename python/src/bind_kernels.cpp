@@ -105,7 +105,7 @@ Caps generic_caps() {
   caps.id = "any";
   caps.max_group_size = {1024, 1024, 64};
   caps.max_group_invocations = 1024;
-  caps.local_memory_bytes = 32768;
+  caps.local_memory_bytes = 49152;
   caps.fp16_storage = caps.fp64 = caps.int64 = caps.int8_storage = caps.int16_storage = true;
   caps.subgroup_arithmetic = true;
   caps.subgroup_size = 32;

@@ -45,14 +45,15 @@ class Params {
   Bytes bytes_;
 };
 
-/// Runs `request` once over `groups`; `buffers` go in, and come back as the kernel left them. Each
-/// starts 256 bytes into its allocation, to make base offsets matter.
+/// Runs `request` (or what was made of it, `kernel`) once over `groups`; `buffers` go in, and come
+/// back as the kernel left them. Each starts 256 bytes into its allocation, to make base offsets
+/// matter.
 inline void run_kernel(const std::shared_ptr<Device>& device, const KernelRequest& request,
                        std::vector<Bytes*> buffers, const Params& params,
-                       std::array<uint32_t, 3> groups) {
+                       std::array<uint32_t, 3> groups, std::shared_ptr<Kernel> kernel = nullptr) {
   constexpr uint64_t kOffset = 256;
   DispatchCommand command;
-  command.kernel = KernelLibrary::of(device)->get(request);
+  command.kernel = kernel ? std::move(kernel) : KernelLibrary::of(device)->get(request);
   REQUIRE(command.kernel->info().bindings.size() == buffers.size());
   REQUIRE(command.kernel->info().param_bytes == params.bytes().size());
   const auto queue = device->create_queue();

@@ -6,6 +6,7 @@ tests.parity.gpu_shapes DEVICE PART PARTS``. Prints what is wrong; ends with the
 
 from __future__ import annotations
 
+import os
 import sys
 
 from .harness import Variant, load_cases, run_variant, variants
@@ -31,7 +32,16 @@ TILED = (
 """Operators with kernels of two shapes, on all their cases; of the others one small case each."""
 
 
+def for_matrix_units() -> list[Variant]:
+    """What kernels for matrix units may compute: products in float16."""
+    every = variants(iter(load_cases().values()))
+    products = ("Conv", "Gemm", "MatMul")
+    return [v for v in every if v.case.op in products and v.dtype == "float16" and not v.case.slow]
+
+
 def chosen() -> list[Variant]:
+    if os.environ.get("DLK_MATRIX_UNITS") == "plain":
+        return for_matrix_units()
     result, seen = [], set()
     for variant in variants(iter(load_cases().values())):
         c = variant.case

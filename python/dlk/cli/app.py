@@ -23,6 +23,7 @@ from dlk.cli import (
     train,
 )
 from dlk.cli import run as run_command
+from dlk.cli import tune as tune_command
 from dlk.errors import USER_ERRORS, describe
 
 __all__ = ["app", "run"]
@@ -64,6 +65,7 @@ app.command("convert")(convert.convert)
 app.command("info")(info.info)
 app.command("bench")(bench.bench)
 app.command("profile")(profile.profile)
+app.command("tune")(tune_command.tune)
 app.command("parity")(parity.parity)
 app.command("kernels")(kernels.kernels)
 app.command("grad")(grad.grad)

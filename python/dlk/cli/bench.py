@@ -27,6 +27,9 @@ def bench(
     runs: Annotated[
         int, typer.Option("--runs", metavar="N", min=0, help="Timed runs; 0: about 3 s.")
     ] = 0,
+    against: Annotated[
+        str, typer.Option("--against", help='"torch": PyTorch in the same run (CUDA, else CPU).')
+    ] = "",
     device: DeviceOption = "",
     dtype: DtypeOption = "float32",
     json: JsonOption = False,
@@ -34,13 +37,23 @@ def bench(
     """Measure how fast a model, a zoo network or an operator runs.
 
     median_ms: host in to host out, waited for. device_ms: one resident run, waited for.
-    pipelined_ms: 30 queued runs and one wait, per run.
+    pipelined_ms: 30 queued runs and one wait, per run. op:gemm, op:conv and op:lstm take sizes
+    (op:gemm:512, op:conv:1,64,56,64,3,1, op:lstm:32,20,64,200) and show their rates; other
+    operators run their largest parity case.
     """
     from dlk.bench import measure
+    from dlk.opcases import CASES, op_case
+
+    if against not in ("", "torch"):
+        raise ValueError(f"--against {against}: the only peer is torch")
+    case = None
 
     dtype, where = check_dtype(dtype), dlk.Device(device)
     with _progress.shown():
-        if target.startswith("op:"):
+        if target.startswith("op:") and target.split(":")[1] in CASES:
+            case = op_case(target.removeprefix("op:"))
+            graph, feeds = case.graph, dict(case.feeds)
+        elif target.startswith("op:"):
             graph, feeds = _operator(target.removeprefix("op:"))
         else:
             graph, feeds = _network(target, weights), {}
@@ -49,13 +62,58 @@ def bench(
             feeds = batched_inputs(model, batch)
         model.plan(feeds)
     result = measure(model, feeds, batch=batch, runs=runs or None)
+    more: dict[str, Any] = {}
+    if case is not None:
+        seconds = result.pipelined_ms / 1e3
+        more = {"gflops": case.flops / seconds / 1e9, "gbytes": case.bytes / seconds / 1e9}
+    if against:
+        more["torch"] = _torch(target, case, model, feeds, dtype)
     if json:
-        print_json(result.to_dict())
+        print_json({**result.to_dict(), **more})
         return
     print(f"{target} on {result.device} ({where.name}), {result.dtype}, batch {result.batch}")
     for key in ("median_ms", "device_ms", "pipelined_ms", "min_ms", "p95_ms"):
         print(f"  {key:<13} {getattr(result, key):10.3f}")
     print(f"  {'runs':<13} {result.runs:10d}")
+    for key in ("gflops", "gbytes"):
+        if key in more:
+            print(f"  {key + '/s':<13} {more[key]:10.1f}")
+    if against:
+        peer = more["torch"]
+        print(f"torch {peer['version']} on {peer['device']}")
+        for key in ("median_ms", "pipelined_ms"):
+            ratio = getattr(result, key) / peer[key]
+            print(f"  {key:<13} {peer[key]:10.3f}   dlk / torch {ratio:.2f}")
+        print(f"  relative error of dlk {peer['relative_error']:.1e}")
+
+
+def _torch(
+    target: str, case: Any, model: dlk.Model, feeds: dict[str, Any], dtype: str
+) -> dict[str, Any]:
+    """PyTorch's times for the same work, and how far the results are apart."""
+    import numpy as np
+
+    from dlk.against import torch_network, torch_op
+
+    try:
+        import torch
+    except ImportError as error:
+        raise ValueError(f"--against torch: {error}") from error
+    if case is not None:
+        peer = torch_op(case, dtype)
+    else:
+        x = next(iter(feeds.values()))
+        peer = torch_network(target.removeprefix("zoo:"), model.graph, x, dtype)
+    got = np.asarray(next(iter(model.run(feeds).values())), np.float64)
+    want = np.asarray(peer.output, np.float64).reshape(got.shape)
+    distance = float(np.linalg.norm(got - want) / max(float(np.linalg.norm(want)), 1e-30))
+    return {
+        "version": torch.__version__,
+        "device": peer.device,
+        "median_ms": peer.median_ms,
+        "pipelined_ms": peer.pipelined_ms,
+        "relative_error": distance,
+    }
 
 
 def _network(target: str, weights: str) -> Any:

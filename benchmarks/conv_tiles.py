@@ -1,0 +1,186 @@
+"""Every way to compute a convolution, on one device in one run: which is right, which is fast.
+
+    python benchmarks/conv_tiles.py --devices opencl,vulkan --set resnet50 --output tiles.json
+
+Each shape is a graph of one convolution in float16 with bias and ReLU. A variant is a value of
+``DLK_CONV_ALGO`` (an algorithm, or a tile of the matrix units with its slices); its result is
+compared with NumPy's float32 product of the same float16 operands, and its time is the device's
+own, the sum over the commands of a run, median of many. ``DLK_TILES_DTYPE=float32`` compares in
+float32; ``--gemm N`` adds square products. JSON holds all rows; the table shows the default choice
+beside the best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import dlk
+import numpy as np
+from dlk import _core
+from dlk.tune import TILES, Problem, algorithms
+
+# name: batch, channels in, height and width, channels out, window, stride, padding
+SETS = {
+    "resnet50": {
+        "first": (1, 3, 224, 64, 7, 2, 3),
+        "56 64-64 1x1": (1, 64, 56, 64, 1, 1, 0),
+        "56 64-64 3x3": (1, 64, 56, 64, 3, 1, 1),
+        "56 64-256 1x1": (1, 64, 56, 256, 1, 1, 0),
+        "56 256-64 1x1": (1, 256, 56, 64, 1, 1, 0),
+        "28 128-128 3x3": (1, 128, 28, 128, 3, 1, 1),
+        "28 512-128 1x1": (1, 512, 28, 128, 1, 1, 0),
+        "28 128-512 1x1": (1, 128, 28, 512, 1, 1, 0),
+        "14 256-256 3x3": (1, 256, 14, 256, 3, 1, 1),
+        "14 1024-256 1x1": (1, 1024, 14, 256, 1, 1, 0),
+        "14 256-1024 1x1": (1, 256, 14, 1024, 1, 1, 0),
+        "7 512-512 3x3": (1, 512, 7, 512, 3, 1, 1),
+        "7 2048-512 1x1": (1, 2048, 7, 512, 1, 1, 0),
+        "7 512-2048 1x1": (1, 512, 7, 2048, 1, 1, 0),
+        "classifier": (1, 2048, 1, 1000, 1, 1, 0),
+    },
+    "batch64": {
+        "56 64-64 3x3": (64, 64, 56, 64, 3, 1, 1),
+        "28 512-128 1x1": (64, 512, 28, 128, 1, 1, 0),
+        "14 256-256 3x3": (64, 256, 14, 256, 3, 1, 1),
+        "7 512-2048 1x1": (64, 512, 7, 2048, 1, 1, 0),
+    },
+    "twelve": {
+        "resnet 56 3x3": (1, 64, 56, 64, 3, 1, 1),
+        "resnet 14 3x3": (1, 256, 14, 256, 3, 1, 1),
+        "vgg 224 3x3": (1, 64, 224, 64, 3, 1, 1),
+        "vgg 28 3x3": (1, 512, 28, 512, 3, 1, 1),
+        "squeezenet 55 1x1": (1, 64, 55, 16, 1, 1, 0),
+        "mobilenet 14 1x1": (1, 96, 14, 576, 1, 1, 0),
+        "inception 35 5x5": (1, 48, 35, 64, 5, 1, 2),
+        "nin 55 1x1": (1, 96, 55, 96, 1, 1, 0),
+        "5x5": (1, 64, 64, 64, 5, 1, 2),
+        "7x7": (1, 64, 64, 64, 7, 1, 3),
+        "11x11": (1, 32, 64, 32, 11, 1, 5),
+        "31x31": (1, 16, 64, 16, 31, 1, 15),
+    },
+}  # fmt: skip
+
+
+def problem_of(shape: tuple[int, ...]) -> Problem:
+    n, c, h, k, window, stride, pad = shape
+    return Problem(n, c, h, h, k, (window, window), (stride, stride), (pad, pad), 1, chosen_dtype())
+
+
+def chosen_dtype() -> str:
+    return os.environ.get("DLK_TILES_DTYPE", "float16")
+
+
+def gemm_graph(size: int, seed: int) -> tuple[Any, Any, Any]:
+    """A product with a constant right side."""
+    rng = np.random.default_rng(seed)
+    a = rng.standard_normal((size, size)).astype(np.float16)
+    b = (rng.standard_normal((size, size)) / np.sqrt(size)).astype(np.float16)
+    graph = _core.Graph()
+    left = graph.add_input("x", "float16", [size, size])
+    graph.add_output(graph.add_node("MatMul", [left, graph.add_constant("b", b)])[0], "y")
+    rows = a[:16].astype(np.float32) @ b.astype(np.float32)
+    return graph, {"x": a}, rows
+
+
+def time_of(model: Any, feed: dict[str, Any], seconds: float) -> tuple[float, list[list[Any]]]:
+    """Microseconds of the commands of a run, median of runs; and the last run's commands."""
+    session = model.create_session()
+    totals: list[float] = []
+    steps: list[Any] = []
+    session.run(feed)
+    start = time.perf_counter()
+    while len(totals) < 5 or (time.perf_counter() - start < seconds and len(totals) < 40):
+        steps = session.profile(feed)
+        totals.append(sum(ns for _, ns in steps) / 1e3)
+    rows = [[step.kernel, list(step.groups), round(ns / 1e3, 2)] for step, ns in steps]
+    return statistics.median(totals), rows
+
+
+def run_variant(
+    case: tuple[Any, Any, Any], device: Any, algorithm: str, seconds: float
+) -> dict[str, Any]:
+    graph, feed, want = case
+    os.environ["DLK_CONV_ALGO"] = algorithm
+    try:
+        model = _core.Model(graph, device, dtype=chosen_dtype())
+        got = model.create_session().run(feed)["y"].astype(np.float32)
+        got = got[: len(want)]
+        error = float(np.linalg.norm(got - want) / max(float(np.linalg.norm(want)), 1e-30))
+        if not error < 5e-3:
+            return {"algorithm": algorithm, "error": f"wrong: relative error {error:.1e}"}
+        us, steps = time_of(model, feed, seconds)
+        return {"algorithm": algorithm, "us": us, "relative_error": error, "steps": steps}
+    except Exception as error:
+        return {"algorithm": algorithm, "error": f"{type(error).__name__}: {error}"[:300]}
+
+
+def variants(device: Any, shape: tuple[int, ...] | None) -> list[str]:
+    """Algorithms for a shape; for a product the tiles alone, unsplit."""
+    caps = device.caps
+    if shape is not None:
+        return algorithms(problem_of(shape), caps["backend"], caps["is_cpu"])
+    return ["", "gemm", *(f"mma:{tile}:1" for tile in TILES.get(caps["backend"], ()))]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--devices", default="opencl,vulkan")
+    parser.add_argument("--set", default="resnet50", help=", ".join(SETS))
+    parser.add_argument("--gemm", type=int, nargs="*", default=[])
+    parser.add_argument("--seconds", type=float, default=0.05, help="for each variant")
+    parser.add_argument("--budget", type=float, default=200, help="seconds in all")
+    parser.add_argument("--only-default", action="store_true")
+    parser.add_argument("--output", type=Path)
+    chosen = parser.parse_args()
+    begin = time.perf_counter()
+    rows: list[dict[str, Any]] = []
+    cases = [
+        (f"{name}: {label}", shape)
+        for name in chosen.set.split(",") if name
+        for label, shape in SETS[name].items()
+    ]  # fmt: skip
+    cases += [(f"gemm {size}", None) for size in chosen.gemm]
+    devices = {name: _core.open_device(name) for name in chosen.devices.split(",")}
+    for label, shape in cases:
+        case = problem_of(shape).graph() if shape else gemm_graph(int(label.split()[1]), 1)
+        for name, device in devices.items():
+            todo = [""] if chosen.only_default else variants(device, shape)
+            found = []
+            for algorithm in todo:
+                if time.perf_counter() - begin > chosen.budget:
+                    break
+                result = run_variant(case, device, algorithm, chosen.seconds)
+                row = {"shape": label, "device": name, **result}
+                rows.append(row)
+                found.append(row)
+            report(label, name, found)
+            if chosen.output:
+                chosen.output.write_text(json.dumps({"dlk": dlk.__version__, "rows": rows}) + "\n")
+    return 1 if any(str(row.get("error", "")).startswith("wrong") for row in rows) else 0
+
+
+def report(label: str, device: str, rows: list[dict[str, Any]]) -> None:
+    good = sorted((row for row in rows if "us" in row), key=lambda row: float(row["us"]))
+    if not good:
+        print(f"{label} on {device}: nothing ran: {[row.get('error') for row in rows][:3]}")
+        return
+    text = ", ".join(f"{row['algorithm'] or 'default'} {row['us']:.1f}" for row in good[:4])
+    chosen = next((row for row in good if row["algorithm"] == ""), None)
+    beside = f"; default {chosen['us']:.1f} {chosen['steps'][0]}" if chosen else ""
+    bad = [f"{row['algorithm']}: {row['error']}" for row in rows if "error" in row]
+    print(f"{label} on {device}: {text} us{beside}", flush=True)
+    for problem in bad[:3]:
+        print("   ", problem, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

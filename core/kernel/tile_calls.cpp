@@ -1,0 +1,71 @@
+// What the lowerings of gang tiles share: the arguments of tile_* calls, and which lowering a name
+// is.
+#include "core/kernel/printer.h"
+#include "core/kernel/tiles.h"
+
+namespace dlk::dialect {
+
+const TileVar& tile_argument(const Printer& printer, const Expr* expr, bool accumulator) {
+  const TileVar* tile = nullptr;
+  for (const TileVar& known : printer.variant().tiles) {
+    const bool meant = known.name == expr->text && known.is_accumulator == accumulator;
+    if (expr->kind == ExprKind::kName && meant) tile = &known;
+  }
+  if (tile == nullptr) {
+    printer.fail(expr->at, accumulator ? "expected the name of an accumulator ('acc')"
+                                       : "expected the name of a tile");
+  }
+  return *tile;
+}
+
+void want_tile_arguments(const Printer& printer, const Expr* expr, size_t count) {
+  if (expr->args.size() != count) {
+    printer.fail(expr->at, "'" + std::string(expr->text) + "' takes " + std::to_string(count) +
+                               " arguments, not " + std::to_string(expr->args.size()));
+  }
+}
+
+TileCopy tile_copy_arguments(Printer& printer, const Expr* expr) {
+  want_tile_arguments(printer, expr, 7);
+  TileCopy copy;
+  copy.tile = &tile_argument(printer, expr->args[0], false);
+  if (copy.tile->columns % kTileChunk != 0) {
+    printer.fail(expr->at, "tile_copy needs a tile whose columns are a multiple of 8");
+  }
+  copy.stage = printer.converted(expr->args[1], Base::kUint);
+  copy.row = printer.converted(expr->args[2], Base::kUint);
+  copy.column = printer.converted(expr->args[3], Base::kUint);
+  copy.index = printer.converted(expr->args[5], Base::kUint);
+  copy.condition = printer.converted(expr->args[6], Base::kBool);
+  return copy;
+}
+
+TileEachNames declare_tile_each(Printer& printer, const Stmt* stmt) {
+  const Base bases[] = {Base::kUint, Base::kUint, stmt->flag ? Base::kVec : Base::kFloat};
+  for (size_t i = 0; i < 3; ++i) {
+    Symbol symbol;
+    symbol.base = bases[i];
+    symbol.is_const = i < 2;
+    symbol.printed = "dlk_e_" + std::string(stmt->names[i + 1]);
+    printer.declare(stmt->names[i + 1], stmt->at, std::move(symbol));
+  }
+  const auto name = [&](size_t i) { return "dlk_e_" + std::string(stmt->names[i]); };
+  return {name(1), name(2), name(3)};
+}
+
+void land_tile_copies(Printer& printer, const Expr* expr) {
+  want_tile_arguments(printer, expr, 0);
+  const auto lands = std::exchange(printer.pending_lands(), {});
+  for (const auto& land : lands) land(printer);
+}
+
+const TileLowering& tile_lowering(const std::string& name) {
+  if (name == "plain") return plain_tiles();
+  if (name == "coopmat") return coopmat_tiles();
+  if (name == "ptx") return ptx_tiles();
+  if (name == "simdgroup") return simdgroup_tiles();
+  throw_invalid("there is no tile lowering '" + name +
+                "'; the lowerings are plain, coopmat, ptx and simdgroup");
+}
+
+}  // namespace dlk::dialect

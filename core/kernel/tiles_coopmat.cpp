@@ -1,0 +1,148 @@
+// Gang tiles on the matrix units of Vulkan devices: GL_KHR_cooperative_matrix with matrices of
+// 16 x 16 x 16, float16 in and float accumulated. Copies wait in registers until tile_land.
+#include "core/kernel/tiles_matrix.h"
+
+namespace dlk::dialect {
+
+namespace {
+
+class CoopmatLowering : public MatrixLowering {
+ public:
+  std::string local_declarations(const Printer& printer) const override {
+    return "shared uvec4 dlk_shared[" + std::to_string(local_chunks(printer.variant())) + "];\n";
+  }
+
+ protected:
+  std::string_view name() const override { return "coopmat"; }
+  // One more chunk a row spreads the rows over the banks.
+  uint32_t pitch(const TileVar& tile) const override { return tile.columns / kTileChunk + 1; }
+
+  std::string place(const TileVar& tile, const std::string& row,
+                    const std::string& chunk) const override {
+    return row + " * " + unsigned_text(pitch(tile)) + " + " + chunk;
+  }
+
+  void set_up(Printer& printer) const override {
+    if (printer.target().lang != Lang::kGlsl) {
+      throw_unsupported("the tile lowering 'coopmat' is for Vulkan");
+    }
+    for (const char* name :
+         {"GL_KHR_cooperative_matrix", "GL_KHR_memory_scope_semantics",
+          "GL_KHR_shader_subgroup_basic", "GL_EXT_shader_explicit_arithmetic_types_float16"}) {
+      printer.need_extension(name);
+    }
+    printer.line("uint dlk_lane = gl_SubgroupInvocationID;");
+    printer.line("uint dlk_subgroup = gl_SubgroupID;");
+    for (const TileVar& tile : printer.variant().tiles) {
+      if (!tile.is_accumulator) continue;
+      printer.line(matrix("float", "Accumulator") + " " + acc_variable(tile) + "[" +
+                   std::to_string(fragments(printer)) + "];");
+    }
+  }
+
+  void zero(Printer& printer, const TileVar& acc) const override {
+    printer.line(unrolled("dlk_i", fragments(printer)) + "{ " + acc_variable(acc) +
+                 "[dlk_i] = " + matrix("float", "Accumulator") + "(0.0f); }");
+  }
+
+  void put(Printer& printer, const Expr* expr, bool is_vector) const override {
+    if (!is_vector || printer.variant().vector_width != 4) {
+      printer.fail(expr->at, "the lowering 'coopmat' takes tile_putv with VW = 4 only");
+    }
+    const TileVar& tile = tile_argument(printer, expr->args[0], false);
+    const std::string stage = printer.converted(expr->args[1], Base::kUint);
+    const std::string row = printer.converted(expr->args[2], Base::kUint);
+    const std::string column = printer.converted(expr->args[3], Base::kUint);
+    printer.open("{");
+    printer.line("vec4 dlk_v = " + printer.converted(expr->args[4], Base::kVec) + ";");
+    printer.line("uint dlk_at = " + chunk_of(printer.variant(), tile, stage, row, column) + ";");
+    printer.line("uvec2 dlk_h = uvec2(packHalf2x16(dlk_v.xy), packHalf2x16(dlk_v.zw));");
+    printer.line("if ((" + column +
+                 ") % 8u == 0u) { dlk_shared[dlk_at].xy = dlk_h; } else { "
+                 "dlk_shared[dlk_at].zw = dlk_h; }");
+    printer.close();
+  }
+
+  void copy(Printer& printer, const Expr* expr) const override {
+    const TileCopy copy = tile_copy_arguments(printer, expr);
+    const std::string name = printer.next_tile_site();
+    printer.declare_late("uvec4 " + name + ";");
+    printer.declare_late("uint " + name + "_at;");
+    printer.line(name + "_at = " +
+                 chunk_of(printer.variant(), *copy.tile, copy.stage, copy.row, copy.column) + ";");
+    // Without a branch, so that the loads of a step are under way together.
+    const std::string index = name + "_ok ? " + copy.index + " : 0u";
+    printer.line("bool " + name + "_ok = " + copy.condition + ";");
+    printer.line(name + " = " + printer.chunk_at(expr->args[4], "(" + index + ")") + ";");
+    printer.line(name + " = " + name + "_ok ? " + name + " : uvec4(0u);");
+    printer.pending_lands().push_back(
+        [name](Printer& to) { to.line("dlk_shared[" + name + "_at] = " + name + ";"); });
+  }
+
+  void commit(Printer&) const override {}
+  void wait(Printer&, int64_t) const override {}
+
+  void mma(Printer& printer, const TileVar& acc, const TileVar& left, const std::string& left_stage,
+           const TileVar& right, const std::string& right_stage) const override {
+    const Variant& variant = printer.variant();
+    const MatrixShape shape = matrix_shape(variant);
+    const uint32_t rows = shape.row_fragments(), columns = shape.column_fragments();
+    printer.open(unrolled("dlk_k", left.columns / kFragment) + "{");
+    printer.line(matrix("float16_t", "A") + " dlk_a[" + std::to_string(rows) + "];");
+    printer.line(matrix("float16_t", "B") + " dlk_b[" + std::to_string(columns) + "];");
+    printer.line(unrolled("dlk_i", rows) + "{ " +
+                 load("dlk_a[dlk_i]", left, stage_start(variant, left, left_stage),
+                      "(dlk_gang_row + dlk_i * 16u)", "dlk_k * 2u") +
+                 " }");
+    printer.line(unrolled("dlk_i", columns) + "{ " +
+                 load("dlk_b[dlk_i]", right, stage_start(variant, right, right_stage),
+                      "(dlk_k * 16u)", "(dlk_gang_column / 8u + dlk_i * 2u)") +
+                 " }");
+    const std::string sum = acc_variable(acc) + "[dlk_i * " + unsigned_text(columns) + " + dlk_j]";
+    printer.line(unrolled("dlk_i", rows) + "{ " + unrolled("dlk_j", columns) + "{ " + sum +
+                 " = coopMatMulAdd(dlk_a[dlk_i], dlk_b[dlk_j], " + sum + "); } }");
+    printer.close();
+  }
+
+  void store_band(Printer& printer, const TileVar& acc) const override {
+    const MatrixShape shape = matrix_shape(printer.variant());
+    printer.line(unrolled("dlk_j", shape.column_fragments()) + "{ coopMatStore(" +
+                 acc_variable(acc) + "[dlk_i * " + unsigned_text(shape.column_fragments()) +
+                 " + dlk_j], dlk_shared, dlk_subgroup * " + unsigned_text(shape.band_floats() / 4) +
+                 " + dlk_j * 4u, " + unsigned_text(shape.band_pitch() / 4) +
+                 ", gl_CooperativeMatrixLayoutRowMajor); }");
+  }
+
+  std::string band_value(const std::string& index, bool vector) const override {
+    if (vector) return "uintBitsToFloat(dlk_shared[(" + index + ") / 4u])";
+    return "uintBitsToFloat(dlk_shared[(" + index + ") / 4u][(" + index + ") % 4u])";
+  }
+  std::string subgroup_barrier() const override { return "subgroupBarrier()"; }
+
+ private:
+  static uint32_t fragments(const Printer& printer) {
+    const MatrixShape shape = matrix_shape(printer.variant());
+    return shape.row_fragments() * shape.column_fragments();
+  }
+  static std::string unrolled(const std::string& variable, uint32_t count) {
+    return "[[unroll]] for (uint " + variable + " = 0u; " + variable + " < " +
+           unsigned_text(count) + "; ++" + variable + ") ";
+  }
+  static std::string matrix(const std::string& type, const std::string& use) {
+    return "coopmat<" + type + ", gl_ScopeSubgroup, 16, 16, gl_MatrixUse" + use + ">";
+  }
+  std::string load(const std::string& to, const TileVar& tile, const std::string& start,
+                   const std::string& row, const std::string& chunk) const {
+    return "coopMatLoad(" + to + ", dlk_shared, " + start + " + " + place(tile, row, chunk) + ", " +
+           unsigned_text(pitch(tile)) + ", gl_CooperativeMatrixLayoutRowMajor);";
+  }
+};
+
+}  // namespace
+
+const TileLowering& coopmat_tiles() {
+  static const CoopmatLowering lowering;
+  return lowering;
+}
+
+}  // namespace dlk::dialect

@@ -1,0 +1,204 @@
+// Gang tiles on NVIDIA's tensor cores in OpenCL C, by inline PTX: cp.async for copies, ldmatrix and
+// mma.sync m16n8k16 for products (compute capability 8.0 and later). Chunks are placed with an
+// exclusive-or of their row, so that eight rows of a column lie in different banks.
+#include "core/kernel/tiles_matrix.h"
+
+namespace dlk::dialect {
+
+namespace {
+
+// Everything that is PTX; tests put C in its place.
+constexpr char kPrelude[] =
+    R"(// ptx begin
+static uint dlk_local_address(__local void* s) {
+  uint a;
+  __asm__("{ .reg .u64 t; cvta.to.shared.u64 t, %1; cvt.u32.u64 %0, t; }" : "=r"(a) : "l"(s));
+  return a;
+}
+static void dlk_copy16(__local uint4* s, uint at, __global const void* from, bool ok) {
+  __asm__ volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
+               :: "r"(at), "l"(from), "r"(ok ? 16u : 0u) : "memory");
+}
+#define dlk_copies_commit() __asm__ volatile("cp.async.commit_group;" ::: "memory")
+#define dlk_copies_wait(n) __asm__ volatile("cp.async.wait_group " #n ";" ::: "memory")
+#define dlk_subgroup_barrier(s) __asm__ volatile("bar.warp.sync 0xffffffff;" ::: "memory")
+static uint4 dlk_fragment(__local uint4* s, uint at) {
+  uint a, b, c, d;
+  __asm__ volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a), "=r"(b), "=r"(c), "=r"(d) : "r"(at) : "memory");
+  return (uint4)(a, b, c, d);
+}
+static uint4 dlk_fragment_t(__local uint4* s, uint at) {
+  uint a, b, c, d;
+  __asm__ volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a), "=r"(b), "=r"(c), "=r"(d) : "r"(at) : "memory");
+  return (uint4)(a, b, c, d);
+}
+static float4 dlk_mma(__local uint4* s, uint4 a, uint b0, uint b1, float4 c) {
+  float x = c.x, y = c.y, z = c.z, w = c.w;
+  __asm__ volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+               "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(x), "+f"(y), "+f"(z), "+f"(w)
+               : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+  return (float4)(x, y, z, w);
+}
+// ptx end
+)";
+
+class PtxLowering : public MatrixLowering {
+ public:
+  std::string local_declarations(const Printer& printer) const override {
+    return "__local uint4 dlk_shared[" + std::to_string(local_chunks(printer.variant())) +
+           "] __attribute__((aligned(128)));\n";
+  }
+
+ protected:
+  std::string_view name() const override { return "ptx"; }
+  uint32_t pitch(const TileVar& tile) const override { return tile.columns / kTileChunk; }
+
+  std::string place(const TileVar& tile, const std::string& row,
+                    const std::string& chunk) const override {
+    return row + " * " + unsigned_text(pitch(tile)) + " + (" + chunk + " ^ " + twist(tile, row) +
+           ")";
+  }
+
+  void set_up(Printer& printer) const override {
+    if (printer.target().lang != Lang::kOpenCL) {
+      throw_unsupported("the tile lowering 'ptx' is for OpenCL C on NVIDIA");
+    }
+    printer.add_prelude(kPrelude);
+    const MatrixShape shape = matrix_shape(printer.variant());
+    printer.line("uint dlk_local = dlk_local_address(dlk_shared);");
+    printer.line("uint dlk_lane = (uint)get_local_id(0) % 32u;");
+    printer.line("uint dlk_subgroup = (uint)get_local_id(0) / 32u;");
+    printer.line("__local float* dlk_bands = (__local float*)dlk_shared;");
+    for (const TileVar& tile : printer.variant().tiles) {
+      if (!tile.is_accumulator) continue;
+      printer.line("float4 " + acc_variable(tile) + "[" +
+                   std::to_string(2 * shape.row_fragments() * shape.column_fragments()) + "];");
+    }
+  }
+
+  void zero(Printer& printer, const TileVar& acc) const override {
+    const MatrixShape shape = matrix_shape(printer.variant());
+    printer.line(unrolled("dlk_i", 2 * shape.row_fragments() * shape.column_fragments()) +
+                 acc_variable(acc) + "[dlk_i] = (float4)(0.0f);");
+  }
+
+  void put(Printer& printer, const Expr* expr, bool is_vector) const override {
+    const TileVar& tile = tile_argument(printer, expr->args[0], false);
+    const std::string stage = printer.converted(expr->args[1], Base::kUint);
+    const std::string row = printer.converted(expr->args[2], Base::kUint);
+    const std::string column = printer.converted(expr->args[3], Base::kUint);
+    const std::string value =
+        printer.converted(expr->args[4], is_vector ? Base::kVec : Base::kFloat);
+    const uint32_t width = is_vector ? printer.variant().vector_width : 1;
+    if (width > kTileChunk) printer.fail(expr->at, "tile_putv needs VW to be at most 8");
+    printer.line("vstore_half" + (width == 1 ? "" : std::to_string(width)) + "_rte(" + value +
+                 ", 0, (__local half*)(dlk_shared + " +
+                 chunk_of(printer.variant(), tile, stage, row, column) + ") + (" + column +
+                 ") % 8u);");
+  }
+
+  void copy(Printer& printer, const Expr* expr) const override {
+    const TileCopy copy = tile_copy_arguments(printer, expr);
+    const std::string name = printer.next_tile_site();
+    const std::string chunk =
+        chunk_of(printer.variant(), *copy.tile, copy.stage, copy.row, copy.column);
+    printer.open("{");
+    printer.line("bool " + name + " = " + copy.condition + ";");
+    printer.line("dlk_copy16(dlk_shared, dlk_local + 16u * (" + chunk + "), " +
+                 printer.chunk_at(expr->args[4], name + " ? " + copy.index + " : 0u") + ", " +
+                 name + ");");
+    printer.close();
+  }
+
+  void commit(Printer& printer) const override { printer.line("dlk_copies_commit();"); }
+  void wait(Printer& printer, int64_t open) const override {
+    printer.line("dlk_copies_wait(" + std::to_string(open) + ");");
+  }
+
+  void mma(Printer& printer, const TileVar& acc, const TileVar& left, const std::string& left_stage,
+           const TileVar& right, const std::string& right_stage) const override {
+    const Variant& variant = printer.variant();
+    const MatrixShape shape = matrix_shape(variant);
+    const uint32_t rows = shape.row_fragments(), columns = shape.column_fragments();
+    const uint32_t steps = left.columns / kFragment;
+    constexpr uint32_t kMostUnrolled = 8;
+    printer.open((steps <= kMostUnrolled ? std::string(printer.target().unroll) : std::string()) +
+                 "for (uint dlk_k = 0u; dlk_k < " + unsigned_text(steps) + "; ++dlk_k) {");
+    printer.line("uint4 dlk_a[" + std::to_string(rows) + "], dlk_b[" + std::to_string(columns) +
+                 "];");
+    printer.open(unrolled("dlk_i", rows) + "{");
+    printer.line("uint dlk_r = dlk_gang_row + dlk_i * 16u + dlk_lane % 16u;");
+    printer.line(fragment("dlk_a[dlk_i]", "dlk_fragment", stage_start(variant, left, left_stage),
+                          place(left, "dlk_r", "(dlk_k * 2u + dlk_lane / 16u)")));
+    printer.close();
+    printer.open(unrolled("dlk_i", columns) + "{");
+    printer.line("uint dlk_r = dlk_k * 16u + dlk_lane % 16u;");
+    printer.line(
+        fragment("dlk_b[dlk_i]", "dlk_fragment_t", stage_start(variant, right, right_stage),
+                 place(right, "dlk_r", "(dlk_gang_column / 8u + dlk_i * 2u + dlk_lane / 16u)")));
+    printer.close();
+    printer.open(unrolled("dlk_i", rows) + unrolled("dlk_j", columns) + "{");
+    for (const uint32_t half : {0u, 1u}) {
+      const std::string sum = acc_variable(acc) + "[(dlk_i * " + unsigned_text(columns) +
+                              " + dlk_j) * 2u + " + unsigned_text(half) + "]";
+      const std::string b =
+          half == 0 ? "dlk_b[dlk_j].x, dlk_b[dlk_j].y" : "dlk_b[dlk_j].z, dlk_b[dlk_j].w";
+      printer.line(sum + " = dlk_mma(dlk_shared, dlk_a[dlk_i], " + b + ", " + sum + ");");
+    }
+    printer.close();
+    printer.close();
+  }
+
+  // A lane holds columns 2t and 2t+1 of rows g and g + 8 of each 16 x 8 part.
+  void store_band(Printer& printer, const TileVar& acc) const override {
+    const MatrixShape shape = matrix_shape(printer.variant());
+    const std::string pitch = unsigned_text(shape.band_pitch());
+    printer.open(unrolled("dlk_j", 2 * shape.column_fragments()) + "{");
+    printer.line("float4 dlk_c = " + acc_variable(acc) + "[dlk_i * " +
+                 unsigned_text(2 * shape.column_fragments()) + " + dlk_j];");
+    printer.line("uint dlk_at = dlk_subgroup * " + unsigned_text(shape.band_floats()) +
+                 " + dlk_lane / 4u * " + pitch + " + dlk_j * 8u + dlk_lane % 4u * 2u;");
+    printer.line("vstore2(dlk_c.xy, 0, dlk_bands + dlk_at);");
+    printer.line("vstore2(dlk_c.zw, 0, dlk_bands + dlk_at + 8u * " + pitch + ");");
+    printer.close();
+  }
+
+  std::string band_value(const std::string& index, bool vector) const override {
+    if (!vector) return "dlk_bands[" + index + "]";
+    return "*(__local float4*)(dlk_bands + " + index + ")";
+  }
+  std::string subgroup_barrier() const override { return "dlk_subgroup_barrier(dlk_shared)"; }
+
+ private:
+  static std::string unrolled(const std::string& variable, uint32_t count) {
+    return "_Pragma(\"unroll\") for (uint " + variable + " = 0u; " + variable + " < " +
+           unsigned_text(count) + "; ++" + variable + ") ";
+  }
+  static std::string fragment(const std::string& to, const std::string& function,
+                              const std::string& start, const std::string& place) {
+    return to + " = " + function + "(dlk_shared, dlk_local + 16u * (" + start + " + " + place +
+           "));";
+  }
+  std::string twist(const TileVar& tile, const std::string& row) const {
+    switch (pitch(tile)) {
+      case 2:
+        return row + " / 4u % 2u";
+      case 4:
+        return row + " / 2u % 4u";
+      default:
+        return row + " % 8u";
+    }
+  }
+};
+
+}  // namespace
+
+const TileLowering& ptx_tiles() {
+  static const PtxLowering lowering;
+  return lowering;
+}
+
+}  // namespace dlk::dialect

@@ -1,0 +1,36 @@
+// Which algorithm computes a convolution, where something other than the cost model decides: the
+// variable DLK_CONV_ALGO, for tests and measurements, or a record of `dlk tune`. Private to
+// core/ops/conv_*.cpp.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/device/device.h"
+#include "core/kernel/matrix_units.h"
+
+namespace dlk {
+
+/// What was asked for: "" (nothing), "direct", "block", "gemm", "mma", "winograd2", "winograd4",
+/// ... A problem that the algorithm cannot compute gets what it would have got anyway.
+struct ConvChoice {
+  std::string algorithm;
+  std::optional<MatrixTile> tile;  // of mma
+  int64_t slices = 0;              // of mma; 0: chosen
+};
+
+/// DLK_CONV_ALGO, else the record for this device and problem, else nothing. Records are lines
+/// "DEVICE<tab>PROBLEM<tab>ALGORITHM" of DLK_TUNING, or of tuning.tsv in the cache folder; DEVICE
+/// is "BACKEND NAME". With DLK_CONV_KEYS, the problem is added as a line to that file.
+ConvChoice convolution_choice(const Caps& caps, const std::string& problem);
+
+/// The records that ship with dlk; conv_records.cpp.
+std::string_view shipped_records();
+
+/// "ALGORITHM", or "mma:bm,bn,bk,stages,ahead,tm,tn" with ":slices" after it.
+/// InvalidArgument, which names `source`, for anything else.
+ConvChoice parse_convolution_choice(const std::string& text, const std::string& source);
+
+}  // namespace dlk

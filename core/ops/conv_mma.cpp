@@ -1,0 +1,183 @@
+// Convolution on matrix units (kernels/conv_mma.k): which tile, how many slices of the depth, and
+// in which form the operands reach it.
+#include <algorithm>
+#include <span>
+
+#include "core/ops/conv_parts.h"
+
+namespace dlk {
+
+namespace {
+
+// Weights are packed once for all tiles.
+constexpr int64_t kColumns = 64, kRows = 128, kChunk = 8;
+
+// Copies are asynchronous in PTX: several steps ahead. The others keep one step in registers.
+constexpr MatrixTile kPtxTiles[] = {{128, 128, 32, 3, 2, 64, 64},
+                                    {64, 64, 64, 3, 2, 32, 32},
+                                    {32, 64, 64, 4, 3, 16, 32},
+                                    {16, 64, 64, 4, 3, 16, 16}};
+constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 64, 1, 1, 64, 64},
+                                        {64, 64, 64, 2, 1, 32, 32},
+                                        {32, 64, 64, 2, 1, 16, 32},
+                                        {16, 64, 64, 2, 1, 16, 16}};
+constexpr MatrixTile kPlainTiles[] = {{64, 64, 32, 1, 1, 4, 4}, {32, 64, 64, 1, 1, 4, 4}};
+
+std::span<const MatrixTile> tiles_of(const std::string& lowering) {
+  if (lowering == "ptx") return kPtxTiles;
+  if (lowering == "coopmat") return kCoopmatTiles;
+  return kPlainTiles;
+}
+
+struct MmaPlan {
+  MatrixTile tile;
+  int64_t slices = 1, depth = 0;
+  double microseconds = 0;
+};
+
+// Microseconds, as measured on an H200. A step waits for memory, less the more steps are under way;
+// it moves its operands through the unit's path to the second-level cache and multiplies. What is
+// asynchronous hides behind each other, the rest adds up. A group waits for its first copies, and a
+// second dispatch for the first.
+constexpr double kLatency = 0.9, kStart = 1.5, kDispatch = 2.6;
+constexpr double kUnitFlopsPerUs =
+    3.0e6;  // of one compute unit's matrix units, as they are reached
+constexpr double kUnitBytesPerUs = 0.9e5, kBytesPerUs = 3.0e6;
+constexpr int64_t kGroupsPerUnit = 4;
+
+double time_of(const MatrixTile& t, int64_t units, int64_t groups, int64_t steps) {
+  const int64_t waves = ceil_div(groups, units * kGroupsPerUnit);
+  const auto together = static_cast<double>(std::min(ceil_div(groups, units), kGroupsPerUnit));
+  const double work = 2.0 * static_cast<double>(t.bm * t.bn * t.bk) * together / kUnitFlopsPerUs;
+  const double copies =
+      2.0 * static_cast<double>((t.bm + t.bn) * t.bk) * together / kUnitBytesPerUs;
+  const double latency = kLatency / static_cast<double>(t.ahead);
+  const double step = t.ahead > 1 ? std::max({latency, work, copies}) : latency + work + copies;
+  return static_cast<double>(waves) * (kStart + static_cast<double>(steps) * step);
+}
+
+MmaPlan plan_of(const MatrixTile& tile, int64_t units, int64_t pixels, int64_t channels,
+                int64_t blocks, int64_t depth, int64_t forced_slices) {
+  constexpr int64_t kLeastSteps = 2;
+  const int64_t steps = ceil_div(depth, tile.bk);
+  const int64_t groups = ceil_div(pixels, tile.bm) * ceil_div(blocks * kColumns, tile.bn);
+  MmaPlan best;
+  for (const int64_t wanted : {1, 2, 3, 4, 6, 8, 12, 16}) {
+    if (forced_slices == 0 && wanted > 1 && steps < wanted * kLeastSteps) break;
+    if (forced_slices != 0 && wanted != forced_slices) continue;
+    MmaPlan plan{tile, 1, ceil_div(steps, wanted), 0};
+    plan.slices = ceil_div(steps, plan.depth);
+    plan.microseconds = time_of(tile, units, groups * plan.slices, plan.depth);
+    if (plan.slices > 1) {
+      const double bytes = 8.0 * static_cast<double>(plan.slices * pixels * channels);
+      plan.microseconds += kDispatch + bytes / kBytesPerUs;
+    }
+    if (best.microseconds == 0 || plan.microseconds < best.microseconds) best = plan;
+  }
+  return best;
+}
+
+// X as (N, H, W, C) in float16 with a multiple of 8 channels.
+TensorView padded_image(LowerContext& ctx, const TensorView& x) {
+  const TensorView image = with_spatial_rank(x, 2);
+  const int64_t channels = image.shape[1], padded = ceil_div(channels, kChunk) * kChunk;
+  const Shape shape{image.shape[0], image.shape[2], image.shape[3], padded};
+  TensorView copy = ctx.workspace(DType::kFloat16, shape);
+  KernelRequest request;
+  request.name = "conv_pad_channels";
+  request.types = {{"TX", image.dtype}, {"TY", copy.dtype}};
+  dispatch_linear(ctx, std::move(request), {image, copy},
+                  {{"channels", channels},
+                   {"padded", padded},
+                   {"height", image.shape[2]},
+                   {"width", image.shape[3]},
+                   {"xs", image.strides}},
+                  copy.elements() / 4);
+  copy.shape = {shape[0], padded, shape[1], shape[2]};
+  copy.strides = {shape[1] * shape[2] * padded, 1, shape[2] * padded, padded};
+  return copy;
+}
+
+bool is_point(const Window& w) {
+  return w.taps() == 1 && w.pad_begin[0] == 0 && w.pad_begin[1] == 0 && w.pad_end[0] == 0 &&
+         w.pad_end[1] == 0;
+}
+
+}  // namespace
+
+bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& choice) {
+  MatrixUnits* units = ctx.matrix_units();
+  const ConvSizes s = sizes_of(p);
+  if (units == nullptr || p.weight.dtype != DType::kFloat16) return false;
+  const bool aligned =
+      p.x.dtype == DType::kFloat16 && s.cg % kChunk == 0 && vectors_along(p.x, 1, kChunk);
+  if (!aligned && p.groups != 1) return false;
+  const Window w = p.window.expanded(2);
+  const int64_t pixels = s.batch * w.output[0] * w.output[1];
+  const int64_t stored = ceil_div(s.cg, kChunk) * kChunk;
+  const int64_t blocks = p.groups * ceil_div(s.kg, kColumns);
+  std::vector<MatrixTile> tiles(tiles_of(units->lowering()).begin(),
+                                tiles_of(units->lowering()).end());
+  if (choice.tile) tiles = {*choice.tile};
+  std::vector<MmaPlan> plans;
+  for (const MatrixTile& tile : tiles) {
+    if (tile.bn > kColumns && p.groups != 1) continue;
+    plans.push_back(plan_of(tile, ctx.caps().compute_units, pixels, s.channels_out, blocks,
+                            s.taps * stored, choice.slices));
+  }
+  std::ranges::stable_sort(plans, {}, &MmaPlan::microseconds);
+  const auto plan = std::ranges::find_if(
+      plans, [&](const MmaPlan& candidate) { return units->works(candidate.tile); });
+  if (plan == plans.end()) return false;
+
+  WeightPacking packing = packing_of(p, p.groups, kColumns);
+  packing.row_multiple = kRows;
+  packing.channel_multiple = kChunk;
+  const Shape packed_shape{blocks, ceil_div(s.taps * stored, kRows) * kRows, kColumns};
+  if (blocks_in_reach(ctx, p.groups, packed_shape, DType::kFloat16) < blocks) return false;
+  const TensorView packed = pack_weights(ctx, packing);
+  ConvProblem product = p;
+  if (!aligned) product.x = padded_image(ctx, p.x);
+  KernelRequest request;
+  if (plan->slices > 1) {
+    product.bias.reset();
+    product.y = ctx.workspace(DType::kFloat32, {plan->slices, pixels, s.channels_out});
+    request.name = "conv_mma";
+    require_32bit(ctx, product.y);
+  } else {
+    request = request_with_epilogue(ctx, "conv_mma");
+  }
+  set_types(request, product, packed.dtype);
+  request.lowering = units->lowering();
+  plan->tile.set_constants(request);
+  const bool whole = s.kg % 4 == 0;
+  request.constants["POINT"] = is_point(w) ? 1 : 0;
+  request.constants["SPLIT"] = plan->slices > 1 ? 1 : 0;
+  request.constants["VECTOR_Y"] = whole && (plan->slices > 1 || vectors_along(p.y, 1, 4)) ? 1 : 0;
+  const int64_t total =
+      ceil_div(pixels, plan->tile.bm) * ceil_div(blocks * kColumns, plan->tile.bn) * plan->slices;
+  Params params{{"pixels", pixels},
+                {"total", total},
+                {"cg", stored},
+                {"kg", s.kg},
+                {"first_block", 0},
+                {"bound_blocks", blocks},
+                {"packed_rows", packed.shape[1]},
+                {"xs", expanded_strides(product.x, 2)}};
+  if (plan->slices > 1) {
+    params["slices"] = plan->slices;
+    params["depth"] = plan->depth;
+    params["channels"] = s.channels_out;
+  } else {
+    params["ys"] = expanded_strides(p.y, 2);
+  }
+  add_window_params(params, w);
+  const std::vector<TensorView> views = plan->slices > 1
+                                            ? std::vector<TensorView>{product.x, packed, product.y}
+                                            : operands_of(ctx, product, packed);
+  ctx.dispatch(request, views, std::move(params), ctx.linear_groups(total));
+  if (plan->slices > 1) sum_slices(ctx, p, w, product.y);
+  return true;
+}
+
+}  // namespace dlk

@@ -1,0 +1,122 @@
+"""Operators of chosen sizes as one-node graphs, for ``dlk bench op:NAME:SIZES``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlk import _core
+
+__all__ = ["CASES", "OpCase", "op_case"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class OpCase:
+    """A graph of one operator with its inputs.
+
+    Attributes:
+        name: ``"gemm"``, ``"conv"`` or ``"lstm"``.
+        sizes: as they were asked for.
+        graph: inputs are those of `feeds`, in its order; weights are constants.
+        feeds: random normals, by input name.
+        weights: the constants, by name.
+        flops: multiplications and additions of one run.
+        bytes: of inputs, weights and outputs in float32, each counted once.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    graph: _core.Graph
+    feeds: dict[str, Array]
+    weights: dict[str, Array]
+    flops: float
+    bytes: float
+
+
+def _normals(*shape: int, scale: float = 1.0, seed: int = 0) -> Array:
+    values = np.random.default_rng((seed, *shape)).standard_normal(shape) * scale
+    return values.astype(np.float32)
+
+
+def _case(
+    name: str, sizes: Sequence[int], op: str, x: Array, weights: dict[str, Array],
+    flops: float, outputs: int, attributes: dict[str, Any],
+) -> OpCase:  # fmt: skip
+    graph = _core.Graph()
+    inputs = [graph.add_input("x", "float32", list(x.shape))]
+    inputs += [graph.add_constant(key, value) for key, value in weights.items()]
+    graph.add_output(graph.add_node(op, inputs, attributes)[0], "y")
+    moved = x.nbytes + sum(value.nbytes for value in weights.values()) + 4.0 * outputs
+    return OpCase(name, tuple(sizes), graph, {"x": x}, weights, flops, moved)
+
+
+def _gemm(m: int, n: int, k: int) -> OpCase:
+    weights = {"w": _normals(k, n, scale=k**-0.5, seed=1)}
+    return _case("gemm", (m, n, k), "MatMul", _normals(m, k), weights, 2.0 * m * n * k, m * n, {})
+
+
+def _conv(batch: int, cin: int, size: int, cout: int, kernel: int, stride: int) -> OpCase:
+    pad, depth = kernel // 2, cin * kernel * kernel
+    out = (size + 2 * pad - kernel) // stride + 1
+    weights = {
+        "w": _normals(cout, cin, kernel, kernel, scale=depth**-0.5, seed=1),
+        "b": _normals(cout, seed=2),
+    }
+    outputs = batch * cout * out * out
+    return _case(
+        "conv", (batch, cin, size, cout, kernel, stride), "Conv",
+        _normals(batch, cin, size, size), weights, 2.0 * outputs * depth, outputs,
+        {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4},
+    )  # fmt: skip
+
+
+def _lstm(batch: int, steps: int, inputs: int, hidden: int) -> OpCase:
+    weights = {
+        "w": _normals(1, 4 * hidden, inputs, scale=inputs**-0.5, seed=1),
+        "r": _normals(1, 4 * hidden, hidden, scale=hidden**-0.5, seed=2),
+        "b": _normals(1, 8 * hidden, scale=0.1, seed=3),
+    }
+    flops = 8.0 * steps * batch * hidden * (inputs + hidden)
+    return _case(
+        "lstm", (batch, steps, inputs, hidden), "LSTM", _normals(steps, batch, inputs), weights,
+        flops, steps * batch * hidden, {"hidden_size": hidden},
+    )  # fmt: skip
+
+
+CASES: dict[str, tuple[Callable[..., OpCase], tuple[str, ...], tuple[int, ...]]] = {
+    "gemm": (_gemm, ("m", "n", "k"), (1024, 1024, 1024)),
+    "conv": (
+        _conv,
+        ("batch", "channels", "size", "filters", "kernel", "stride"),
+        (1, 64, 56, 64, 3, 1),
+    ),
+    "lstm": (_lstm, ("batch", "steps", "inputs", "hidden"), (32, 20, 64, 200)),
+}
+"""Name: what makes the case, the names of its sizes, and their defaults."""
+
+
+def op_case(spec: str) -> OpCase:
+    """The case of ``"gemm"``, ``"gemm:512"`` (all sizes) or ``"conv:1,64,56,64,3,1"``.
+
+    Raises:
+        ValueError: an unknown name, or sizes that do not fit; the message says what would.
+    """
+    name, _, rest = spec.partition(":")
+    if name not in CASES:
+        raise ValueError(f"op:{name}: no such case; there are {', '.join(CASES)}")
+    make, names, sizes = CASES[name]
+    if rest:
+        parts = rest.split(",")
+        if name == "gemm" and len(parts) == 1:
+            parts *= 3
+        wrong = len(parts) != len(names) or not all(p.isdigit() and int(p) > 0 for p in parts)
+        if wrong:
+            raise ValueError(f"op:{spec}: give {','.join(names)} as positive integers")
+        sizes = tuple(int(p) for p in parts)
+    return make(*sizes)
