@@ -57,7 +57,10 @@ def install(for_tests: bool) -> dict[str, str]:
     build["SKBUILD_BUILD_DIR"] = "build/python"
     if for_tests and os.environ.get("CI") == "true":
         # The tests' package can simulate Metal; it does so only with DLK_ENABLE_METAL_SIM=1.
-        build["SKBUILD_CMAKE_DEFINE"] = "DLK_METAL_SIM=ON"
+        others = build.get("SKBUILD_CMAKE_DEFINE")
+        build["SKBUILD_CMAKE_DEFINE"] = ";".join(
+            [*([others] if others else []), "DLK_METAL_SIM=ON"]
+        )
     pip(["--no-build-isolation", "-v", str(ROOT)], "build dlk", {**path, **build})
     remember(runtime)
     return {**path, **build, **runtime}
