@@ -21,6 +21,7 @@ install(FILES "${PROJECT_BINARY_DIR}/dlk-config.cmake" "${PROJECT_BINARY_DIR}/dl
   DESTINATION "${CMAKE_INSTALL_LIBDIR}/cmake/dlk" COMPONENT dlk)
 
 if(glslang_FOUND AND DLK_CMEEL_PREFIX AND "${glslang_DIR}" MATCHES "cmeel.prefix")
-  file(GLOB bundled "${DLK_CMEEL_PREFIX}/lib/libglslang*.so.*" "${DLK_CMEEL_PREFIX}/lib/libSPIRV.so.*")
+  file(GLOB bundled "${DLK_CMEEL_PREFIX}/lib/libglslang*.so.*" "${DLK_CMEEL_PREFIX}/lib/libSPIRV.so.*"
+    "${DLK_CMEEL_PREFIX}/lib/libglslang*.dylib" "${DLK_CMEEL_PREFIX}/lib/libSPIRV*.dylib")
   install(FILES ${bundled} DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT dlk)
 endif()
