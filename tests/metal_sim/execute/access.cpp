@@ -12,6 +12,12 @@ namespace {
 constexpr uint32_t kLanes = 32;
 constexpr uint32_t kMaxClock = (1u << 15) - 1;
 
+/// True where a read of these bytes of a word finds what nobody wrote. A lone small value at the
+/// start of a word may happen to be the pattern's: only more of the pattern tells.
+bool looks_unwritten(uint32_t value, uint32_t bytes) {
+  return value == kPoison && (bytes & 12u) != 0;
+}
+
 }  // namespace
 
 const BoundRange* Execution::find_range(const char* address, uint32_t bytes, bool is_write) {
@@ -96,8 +102,9 @@ void Execution::stamp(Stamp& last, const Touch& touch) const {
 
 void Execution::check_word(Cell& cell, const Touch& touch, uint32_t value) {
   const char* where = touch.range ? "device" : "threadgroup";
-  const bool written = touch.range ? value != kPoison || cell.write.group >= first_group_
-                                   : cell.write.group == group_;
+  const bool written =
+      touch.range ? !looks_unwritten(value, touch.bytes) || cell.write.group >= first_group_
+                  : cell.write.group == group_;
   if (!touch.is_write && !written) report("read of uninitialised %s memory", where);
   const char* action = touch.is_write ? "write" : "read";
   bool other_command = false;
@@ -144,7 +151,8 @@ void Execution::access(char* address, uint32_t bytes, bool is_write, bool is_ato
   }
   uint32_t value = 0;
   std::memcpy(&value, words + offset / 4 * 4, 4);
-  if (value == kPoison) report("read of uninitialised device memory");
+  const uint32_t mask = ((1u << std::min<uint64_t>(bytes, 4 - offset % 4)) - 1) << (offset % 4);
+  if (looks_unwritten(value, mask)) report("read of uninitialised device memory");
 }
 
 void Execution::check_words(Cell* cells, const char* words, uint64_t offset, uint32_t bytes,
