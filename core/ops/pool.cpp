@@ -84,6 +84,7 @@ bool lower_global(LowerContext& ctx, const Window& window, PoolMode mode) {
   const TensorView& y = ctx.output(0);
   const Window w = window.expanded(3);
   if (ctx.caps().is_cpu || w.taps() < kFewPositions || y.elements() > kManyResults) return false;
+  if (x.dtype == DType::kFloat64) return false;  // the shared kernel's sums are of 32 bits
   require_float_storage(ctx, x.dtype);
   require_32bit(ctx, x);
   const int64_t width = common_width(ctx, x, y);

@@ -209,7 +209,8 @@ std::string extreme(DType type, bool lowest) {
     case DType::kInt64:
       return lowest ? low64 : "(A(-1) - " + low64 + ")";
     case DType::kUInt64:
-      return lowest ? "A(0)" : "(A(0) - A(1))";
+      // Constants of the dialect are signed: the largest value has to be computed by the item.
+      return lowest ? "A(0)" : "(~A(LX - LX))";
     default:
       return lowest ? "A(-INFINITY)" : "A(INFINITY)";
   }

@@ -42,9 +42,13 @@ def for_matrix_units() -> list[Variant]:
 def chosen() -> list[Variant]:
     if os.environ.get("DLK_MATRIX_UNITS") == "plain":
         return for_matrix_units()
-    result, seen = [], set()
+    result, seen, wide = [], set(), set()
     for variant in variants(iter(load_cases().values())):
         c = variant.case
+        if variant.dtype == "float64" and c.op not in wide and not c.slow:
+            wide.add(c.op)
+            result.append(variant)
+            continue
         if c.op not in TILED and (c.op in seen or variant.dtype not in ("float32", "none")):
             continue
         if c.slow or variant.dtype in ("float64", "bfloat16"):

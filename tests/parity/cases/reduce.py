@@ -214,3 +214,19 @@ for op in ("ArgMax", "ArgMin"):
                 oracle=lambda x, o=op: arg(o, x, 1, True, False),
             )
         )
+for op in ("ReduceMin", "ReduceMax", "ReduceSum"):
+    for dtype in ("uint64", "int64"):
+        case(
+            Case(
+                op=op,
+                name=f"beyond_32_bits_{dtype}",
+                inputs=lambda rng, d=dtype: {
+                    "x": integers(rng, 1 << 33, 1 << 40, 5, 7, dtype=d),
+                    "axes": np.array([1]),
+                },
+                constants=("axes",),
+                attributes={"keepdims": 0},
+                dtypes=("none",),
+                oracle=lambda x, _, o=op: getattr(x, o.removeprefix("Reduce").lower())(1),
+            )
+        )
