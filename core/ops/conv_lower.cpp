@@ -174,12 +174,13 @@ std::string problem_key(const ConvProblem& p) {
 }
 
 // On CPU drivers, where multiplications rule: a quarter of them for two passes over the operands.
-// Few tiles would stream 36 transformed filters for few results each.
+// Few tiles would stream 36 transformed filters for few results each; those of one image count, so
+// that a new batch size needs no new pipeline.
 bool winograd_pays(const ConvProblem& p) {
   constexpr int64_t kFewChannels = 16, kFewTiles = 12;
   const ConvSizes s = sizes_of(p);
   const Window w = p.window.expanded(2);
-  const int64_t tiles = s.batch * ceil_div(w.output[0], 4) * ceil_div(w.output[1], 4);
+  const int64_t tiles = ceil_div(w.output[0], 4) * ceil_div(w.output[1], 4);
   return s.cg >= kFewChannels && s.kg >= kFewChannels && tiles >= kFewTiles &&
          p.weight.dtype == DType::kFloat32;
 }
