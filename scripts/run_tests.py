@@ -2,9 +2,10 @@
 """Runs dlk's tests in an environment that ``bootstrap.py`` made.
 
 Always: the C++ unit tests and the Python tests (parity, models, importers, package). With CI=true
-also the linters, the include rules, ThreadSanitizer and the aarch64 cross build under qemu.
-``--only NAME`` runs single steps, among them those that are only run by name: the unit tests under
-ASan and UBSan (``sanitizers``), and after it a short run of the fuzzers (``fuzz``).
+also the linters, the include rules, ThreadSanitizer, the aarch64 cross build under qemu and the
+checks of the Metal backend that need no simulator. ``--only NAME`` runs single steps, among them
+those that are only run by name: the unit tests under ASan and UBSan (``sanitizers``), after it a
+short run of the fuzzers (``fuzz``), and the Metal backend on its simulator (``metal-sim``).
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ def metal_sim() -> bool:
         build("build/tests", "-DDLK_METAL_SIM=ON"),
         command(PYTHON, "scripts/metal_checks.py", "msl"),
         command(*pytest, "tests/parity", "--passport", "build/passport-metal.json", env=env),
-        command(*pytest, "tests/onnx_nodes", "-k", METAL_NODES, env=env),
+        command(*pytest, "tests/onnx", "-k", METAL_NODES, env=env),
         command(*pytest, "tests/models/test_real_networks.py", "-k", "efficientnet_lite0", env=env),
         command(PYTHON, "-m", "dlk", "classify", "examples/images/coffee.png", "--device",
                 "metal-sim", env=env),
@@ -197,7 +198,7 @@ STEPS: dict[str, tuple[Callable[[], bool], bool | None]] = {
     "threads": (threads, True),
     "aarch64": (aarch64, True),
     "metal": (metal_ladder, True),
-    "metal-sim": (metal_sim, True),
+    "metal-sim": (metal_sim, None),
 }
 """Name: what it runs; True: in CI only, False: always, None: only when asked for by name."""
 

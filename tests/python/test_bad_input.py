@@ -144,7 +144,7 @@ def test_unknown_operators_are_named(call: Any, files: Path) -> None:
         (np.ones((1, 2, 6), np.float32), "x"),
         (np.ones((2, 6), np.float64), "float64"),
         (np.ones((2, 6), np.int8), "int8"),
-        (np.array([["a"] * 6]), "dtype str"),
+        (np.array([["a"] * 6]), "string"),
         (np.array(None), ".npz"),
     ],
 )
