@@ -5,17 +5,18 @@
 
 namespace dlk::dialect {
 
+const TileVar& tile_named(const Printer& printer, std::string_view name, bool accumulator,
+                          uint32_t at) {
+  for (const TileVar& tile : printer.variant().tiles) {
+    if (tile.name == name && tile.is_accumulator == accumulator) return tile;
+  }
+  printer.fail(at, accumulator ? "expected the name of an accumulator ('acc')"
+                               : "expected the name of a tile");
+}
+
 const TileVar& tile_argument(const Printer& printer, const Expr* expr, bool accumulator) {
-  const TileVar* tile = nullptr;
-  for (const TileVar& known : printer.variant().tiles) {
-    const bool meant = known.name == expr->text && known.is_accumulator == accumulator;
-    if (expr->kind == ExprKind::kName && meant) tile = &known;
-  }
-  if (tile == nullptr) {
-    printer.fail(expr->at, accumulator ? "expected the name of an accumulator ('acc')"
-                                       : "expected the name of a tile");
-  }
-  return *tile;
+  const bool is_name = expr->kind == ExprKind::kName;
+  return tile_named(printer, is_name ? expr->text : std::string_view(), accumulator, expr->at);
 }
 
 void want_tile_arguments(const Printer& printer, const Expr* expr, size_t count) {

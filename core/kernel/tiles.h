@@ -50,6 +50,8 @@ struct TileEachNames {
 TileEachNames declare_tile_each(Printer& printer, const Stmt* stmt);
 
 /// What a call's argument names, and how many there are: errors point at the call.
+const TileVar& tile_named(const Printer& printer, std::string_view name, bool accumulator,
+                          uint32_t at);
 const TileVar& tile_argument(const Printer& printer, const Expr* expr, bool accumulator);
 void want_tile_arguments(const Printer& printer, const Expr* expr, size_t count);
 

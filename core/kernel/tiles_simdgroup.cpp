@@ -18,27 +18,6 @@ constexpr uint32_t kMostSimdgroups = 16;  // in a group
 std::string number(uint64_t value) { return std::to_string(value); }
 std::string unsigned_number(uint64_t value) { return std::to_string(value) + "u"; }
 
-const TileVar& find_tile(const Printer& printer, std::string_view name, bool accumulator,
-                         uint32_t at) {
-  for (const TileVar& tile : printer.variant().tiles) {
-    if (tile.name == name && tile.is_accumulator == accumulator) return tile;
-  }
-  printer.fail(at, accumulator ? "expected the name of an accumulator ('acc')"
-                               : "expected the name of a tile");
-}
-
-const TileVar& tile_of(const Printer& printer, const Expr* expr, bool accumulator) {
-  const bool is_name = expr->kind == ExprKind::kName;
-  return find_tile(printer, is_name ? expr->text : std::string_view(), accumulator, expr->at);
-}
-
-void want_arguments(const Printer& printer, const Expr* expr, size_t count) {
-  if (expr->args.size() != count) {
-    printer.fail(expr->at, "'" + std::string(expr->text) + "' takes " + number(count) +
-                               " arguments, not " + number(expr->args.size()));
-  }
-}
-
 std::string tile_name(const TileVar& tile) { return "dlk_tile_" + std::string(tile.name); }
 std::string acc_name(const TileVar& tile) { return "dlk_acc_" + std::string(tile.name); }
 
@@ -157,8 +136,8 @@ void SimdgroupLowering::call(Printer& printer, const Expr* expr) const {
   const std::string_view name = expr->text;
   const std::string barrier = std::string(printer.target().barrier_local) + ";";
   if (name == "tile_zero") {
-    want_arguments(printer, expr, 1);
-    const TileVar& acc = tile_of(printer, expr->args[0], true);
+    want_tile_arguments(printer, expr, 1);
+    const TileVar& acc = tile_argument(printer, expr->args[0], true);
     const Shape shape = shape_of(printer.variant());
     printer.line(unrolled(printer, "dlk_i", shape.row_fragments() * shape.column_fragments()) +
                  "{ " + acc_name(acc) +
@@ -166,13 +145,13 @@ void SimdgroupLowering::call(Printer& printer, const Expr* expr) const {
   } else if (name == "tile_put" || name == "tile_putv") {
     put(printer, expr, name == "tile_putv");
   } else if (name == "tile_commit") {
-    want_arguments(printer, expr, 0);  // puts are synchronous
+    want_tile_arguments(printer, expr, 0);  // puts are synchronous
   } else if (name == "tile_wait") {
-    want_arguments(printer, expr, 1);
+    want_tile_arguments(printer, expr, 1);
     printer.constant_in(expr->args[0], 0, 8, "the number of open batches");
     printer.line(barrier);
   } else if (name == "tile_release") {
-    want_arguments(printer, expr, 0);
+    want_tile_arguments(printer, expr, 0);
     printer.line(barrier);
   } else if (name == "tile_mma") {
     mma(printer, expr);
@@ -182,8 +161,8 @@ void SimdgroupLowering::call(Printer& printer, const Expr* expr) const {
 }
 
 void SimdgroupLowering::put(Printer& printer, const Expr* expr, bool is_vector) {
-  want_arguments(printer, expr, 5);
-  const TileVar& tile = tile_of(printer, expr->args[0], false);
+  want_tile_arguments(printer, expr, 5);
+  const TileVar& tile = tile_argument(printer, expr->args[0], false);
   const std::string stage = printer.converted(expr->args[1], Base::kUint);
   const std::string row = printer.converted(expr->args[2], Base::kUint);
   const std::string column = printer.converted(expr->args[3], Base::kUint);
@@ -201,10 +180,10 @@ void SimdgroupLowering::put(Printer& printer, const Expr* expr, bool is_vector) 
 }
 
 void SimdgroupLowering::mma(Printer& printer, const Expr* expr) {
-  want_arguments(printer, expr, 5);
-  const TileVar& acc = tile_of(printer, expr->args[0], true);
-  const TileVar& left = tile_of(printer, expr->args[1], false);
-  const TileVar& right = tile_of(printer, expr->args[3], false);
+  want_tile_arguments(printer, expr, 5);
+  const TileVar& acc = tile_argument(printer, expr->args[0], true);
+  const TileVar& left = tile_argument(printer, expr->args[1], false);
+  const TileVar& right = tile_argument(printer, expr->args[3], false);
   if (left.rows != acc.rows || right.columns != acc.columns || left.columns != right.rows) {
     printer.fail(expr->at, "the sizes of tile_mma do not fit: C[M, N] += A[M, K] * B[K, N]");
   }
@@ -237,7 +216,7 @@ void SimdgroupLowering::mma(Printer& printer, const Expr* expr) {
 }
 
 void SimdgroupLowering::each(Printer& printer, const Stmt* stmt) const {
-  const TileVar& acc = find_tile(printer, stmt->names[0], true, stmt->at);
+  const TileVar& acc = tile_named(printer, stmt->names[0], true, stmt->at);
   const Shape shape = shape_of(printer.variant());
   const std::string width = unsigned_number(shape.part_columns);
   const std::string fence = "simdgroup_barrier(mem_flags::mem_threadgroup);";

@@ -78,7 +78,7 @@ void lower_float(LowerContext& ctx, const Window& window, PoolMode mode, bool co
 }
 
 // Many positions and few results: items share an image. False where one item a result does.
-bool lower_global(LowerContext& ctx, const Window& window, PoolMode mode) {
+bool lower_shared(LowerContext& ctx, const Window& window, PoolMode mode) {
   constexpr int64_t kFewPositions = 16, kManyResults = 1 << 18, kLanes = 8;
   const TensorView& x = ctx.input(0);
   const TensorView& y = ctx.output(0);
@@ -150,6 +150,11 @@ Window whole_window(const Shape& x) {
 }
 
 Window global_window(const LowerContext& ctx) { return whole_window(ctx.input(0).shape); }
+
+void lower_global(LowerContext& ctx, PoolMode mode) {
+  const Window window = global_window(ctx);
+  if (!lower_shared(ctx, window, mode)) lower_float(ctx, window, mode, false);
+}
 
 void lower_max(LowerContext& ctx) {
   const Window window = window_of(ctx);
@@ -262,20 +267,10 @@ DLK_REGISTER_OPS {
   register_op(pool_schema("LpPool", 22, "p-norm over windows.", [](LowerContext& ctx) {
     lower_float(ctx, window_of(ctx), PoolMode::kLp, false);
   }));
-  register_op(
-      pool_schema("GlobalMaxPool", 22, "Maximum over the spatial axes.", [](LowerContext& ctx) {
-        const Window window = global_window(ctx);
-        if (!lower_global(ctx, window, PoolMode::kMax)) {
-          lower_float(ctx, window, PoolMode::kMax, false);
-        }
-      }));
-  register_op(
-      pool_schema("GlobalAveragePool", 22, "Mean over the spatial axes.", [](LowerContext& ctx) {
-        const Window window = global_window(ctx);
-        if (!lower_global(ctx, window, PoolMode::kAverage)) {
-          lower_float(ctx, window, PoolMode::kAverage, false);
-        }
-      }));
+  register_op(pool_schema("GlobalMaxPool", 22, "Maximum over the spatial axes.",
+                          [](LowerContext& ctx) { lower_global(ctx, PoolMode::kMax); }));
+  register_op(pool_schema("GlobalAveragePool", 22, "Mean over the spatial axes.",
+                          [](LowerContext& ctx) { lower_global(ctx, PoolMode::kAverage); }));
   register_op(pool_schema(
       "GlobalLpPool", 22, "p-norm over the spatial axes.",
       [](LowerContext& ctx) { lower_float(ctx, global_window(ctx), PoolMode::kLp, false); }));
