@@ -3,7 +3,8 @@
 
 - ``clean_build_s``: configure and build the Python extension in a clean clone, without ccache.
 - ``incremental_kernel_s``: build again after a change in one kernel.
-- ``tests_s``: ``scripts/run_tests.py --only unit --only python`` in this checkout, with its builds.
+- ``tests_s``: the README's one command that sets up and tests, ``scripts/bootstrap.py test``
+  without CI, in a clean clone without ccache, downloads of Python packages included.
 
 Each is wall time; ``..._cpu_s`` beside it is the processor time of all its processes. On a machine
 that others use at the same time, ``--busy`` records the processor time divided by the cores instead
@@ -14,6 +15,7 @@ already in OUTPUT.json and are not measured now are kept.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -23,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +41,23 @@ def timed(command: list[str], folder: Path) -> tuple[float, float]:
         cwd=folder,
         check=True,
         stdout=sys.stderr,
-        env={**os.environ, "CCACHE_DISABLE": "1"},
+        env={**os.environ, "CCACHE_DISABLE": "1", "DLK_REQUIRE": "opencl,vulkan", "CI": ""},
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return time.monotonic() - start, used
 
 
-def build_times() -> dict[str, tuple[float, float]]:
+@contextlib.contextmanager
+def clean_clone() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="dlk-timing-") as folder:
         clone = Path(folder) / "dlk"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+        yield clone
+
+
+def build_times() -> dict[str, tuple[float, float]]:
+    with clean_clone() as clone:
         build = ["cmake", "--build", "build", "--target", "_core", "-j", str(CORES)]
         configure = ["cmake", "-S", ".", "-B", "build", "-G", "Ninja", "-DDLK_BUILD_PYTHON=ON"]
         first = timed(configure, clone)
@@ -62,8 +71,8 @@ def build_times() -> dict[str, tuple[float, float]]:
 
 
 def test_times() -> dict[str, tuple[float, float]]:
-    command = [sys.executable, "scripts/run_tests.py", "--only", "unit", "--only", "python"]
-    return {"tests": timed(command, ROOT)}
+    with clean_clone() as clone:
+        return {"tests": timed(["python3", "scripts/bootstrap.py", "test"], clone)}
 
 
 def main() -> int:

