@@ -24,7 +24,7 @@ from typing import Any
 import dlk
 import numpy as np
 from dlk import _core
-from dlk.tune import TILES, Problem, algorithms
+from dlk.tune import TILES, Problem, algorithms, tile_family
 
 # name: batch, channels in, height and width, channels out, window, stride, padding
 SETS = {
@@ -125,8 +125,8 @@ def variants(device: Any, shape: tuple[int, ...] | None) -> list[str]:
     """Algorithms for a shape; for a product the tiles alone, unsplit."""
     caps = device.caps
     if shape is not None:
-        return algorithms(problem_of(shape), caps["backend"], caps["is_cpu"])
-    return ["", "gemm", *(f"mma:{tile}:1" for tile in TILES.get(caps["backend"], ()))]
+        return algorithms(problem_of(shape), tile_family(caps), caps["is_cpu"])
+    return ["", "gemm", *(f"mma:{tile}:1" for tile in TILES.get(tile_family(caps), ()))]
 
 
 def main() -> int:

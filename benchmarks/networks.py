@@ -82,33 +82,45 @@ def run_network(name: str, chosen: argparse.Namespace) -> list[dict[str, Any]]:
     rows, reference = [], None
     for peer in chosen.peers:
         row: dict[str, Any] = {"network": name, "engine": peer, "batch": chosen.batch}
-        if peer == "onnxruntime":
-            run = peers.onnxruntime_cpu(file or peers.to_onnx(graph), batch, chosen.threads)
-            reference = run()
-            row.update(dtype="float32", median_ms=median_ms(run), cpu_ms=cpu_ms(run))
-        else:
-            mode = peer.removeprefix("torch-")
-            torch = peers.TorchGpu(name, graph, batch, mode)
-            result = torch.result()
+        try:
+            result = run_peer(row, name, graph, file, batch, chosen.threads)
             if reference is None:
                 reference = result
-            row.update(dtype=mode, median_ms=torch.median_ms(), pipelined_ms=torch.pipelined_ms())
+        except (RuntimeError, ValueError, ImportError, AttributeError) as error:
+            row["error"] = f"{type(error).__name__}: {error}"[:500]  # the others still run
         rows.append(row)
         print(json.dumps(row), flush=True)
     for device in chosen.devices:
         for dtype in chosen.dtype:
-            row = run_dlk(graph, batch, device, dtype, reference)
+            row = run_dlk(graph, batch, device, dtype, reference, chosen.seconds)
             rows.append({"network": name, **row})
             print(json.dumps(rows[-1]), flush=True)
     return rows
 
 
-def run_dlk(graph: Any, batch: Any, device: str, dtype: str, reference: Any) -> dict[str, Any]:
+def run_peer(
+    row: dict[str, Any], name: str, graph: Any, file: bytes | None, batch: Any, threads: int
+) -> Any:
+    """Fills in a peer's row and returns its result."""
+    if row["engine"] == "onnxruntime":
+        run = peers.onnxruntime_cpu(file or peers.to_onnx(graph), batch, threads)
+        row.update(dtype="float32", median_ms=median_ms(run), cpu_ms=cpu_ms(run))
+        return run()
+    row["dtype"] = row["engine"].removeprefix("torch-")
+    torch = peers.TorchGpu(name, graph, batch, row["dtype"])
+    result = torch.result()
+    row.update(median_ms=torch.median_ms(), pipelined_ms=torch.pipelined_ms())
+    return result
+
+
+def run_dlk(
+    graph: Any, batch: Any, device: str, dtype: str, reference: Any, seconds: float
+) -> dict[str, Any]:
     row: dict[str, Any] = {"engine": f"dlk {device}", "batch": len(batch), "dtype": dtype}
     try:
         model = dlk.Model(graph, dlk.Device(device), dtype)
         feeds = {next(iter(model.inputs)): batch}
-        result = measure(model, feeds, batch=len(batch)).to_dict()
+        result = measure(model, feeds, batch=len(batch), seconds=seconds).to_dict()
         got = next(iter(model.run(feeds).values()))
         row["cpu_ms"] = cpu_ms(lambda: model.run(feeds))
         plan = model.plan(feeds)
@@ -182,6 +194,7 @@ def main() -> int:
                         help="onnxruntime, torch-fp32, torch-tf32, torch-fp16")  # fmt: skip
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each time of dlk")
     parser.add_argument("--output", type=Path, help="a .json path; the table goes beside it as .md")
     chosen = parser.parse_args()
     result: dict[str, Any] = {"machine": machine(), "rows": []}

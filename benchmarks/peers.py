@@ -6,6 +6,7 @@ ONNX file that onnxruntime reads is written from the graph itself, whose operato
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from collections.abc import Callable
@@ -133,15 +134,27 @@ class TorchGpu:
         return float(np.median(times) * 1e3)
 
 
+def _load_twins() -> dict[str, Any]:
+    """By path: other packages of the machine may be named "tests"."""
+    path = Path(__file__).resolve().parents[1] / "tests" / "models" / "twins.py"
+    spec = importlib.util.spec_from_file_location("dlk_benchmark_twins", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return dict(module.TWINS)
+
+
 def _torchvision(name: str) -> Any:
     """The network of torchvision, or where it has none the twin that the tests compare with."""
     import torchvision
 
     if not hasattr(torchvision.models, name):
-        sys.path.append(str(Path(__file__).resolve().parents[1]))
-        from tests.models.twins import TWINS
-
-        return TWINS[name](1000)
+        twins = _load_twins()
+        if name not in twins:
+            raise ValueError(f"neither torchvision nor tests/models/twins.py has {name}")
+        return twins[name](1000)
     options: dict[str, Any] = {"weights": None}
     if name == "inception_v3":
         options.update(aux_logits=False, init_weights=False, transform_input=False)

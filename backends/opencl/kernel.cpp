@@ -22,12 +22,25 @@ OpenClKernel::~OpenClKernel() { context_->cl->clReleaseProgram(program_); }
 void OpenClKernel::build() {
   const Api& cl = *context_->cl;
   const std::string who = "kernel '" + code_.name + "' on " + context_->caps.id;
-  if (code_.format != KernelFormat::kOpenCLC) throw_invalid(who + ": its code is not OpenCL C");
+  const bool is_ptx = code_.format == KernelFormat::kPtx && context_->caps.inline_ptx;
+  if (code_.format != KernelFormat::kOpenCLC && !is_ptx) {
+    throw_invalid(who + ": its code is not OpenCL C");
+  }
   const char* text = code_.code.data();
   const size_t length = code_.code.size();
   cl_int code = CL_SUCCESS;
-  program_ = cl.clCreateProgramWithSource(context_->context, 1, &text, &length, &code);
-  if (code != CL_SUCCESS) throw_cl(code, who + ": clCreateProgramWithSource");
+  if (is_ptx) {
+    const auto* bytes = reinterpret_cast<const unsigned char*>(text);
+    cl_int status = CL_SUCCESS;
+    program_ = cl.clCreateProgramWithBinary(context_->context, 1, &context_->device, &length,
+                                            &bytes, &status, &code);
+  } else {
+    program_ = cl.clCreateProgramWithSource(context_->context, 1, &text, &length, &code);
+  }
+  if (code != CL_SUCCESS) {
+    throw Error(ErrorCode::kCompileFailed,
+                who + ": the driver does not take its code: " + error_text(code));
+  }
   code = cl.clBuildProgram(program_, 1, &context_->device, code_.build_options.c_str(), nullptr,
                            nullptr);
   if (code != CL_SUCCESS) {
@@ -74,6 +87,18 @@ std::string OpenClKernel::build_log() const {
                                       log.data(), nullptr);
   log.resize(std::strlen(log.c_str()));
   return log;
+}
+
+std::string OpenClKernel::binary() const {
+  const Api& cl = *context_->cl;
+  size_t size = 0;  // of the one device that it was built for
+  check(cl.clGetProgramInfo(program_, CL_PROGRAM_BINARY_SIZES, sizeof size, &size, nullptr),
+        "clGetProgramInfo");
+  std::string bytes(size, '\0');
+  unsigned char* place = reinterpret_cast<unsigned char*>(bytes.data());
+  check(cl.clGetProgramInfo(program_, CL_PROGRAM_BINARIES, sizeof place, &place, nullptr),
+        "clGetProgramInfo");
+  return bytes;
 }
 
 std::shared_ptr<_cl_kernel> OpenClKernel::clone() const {

@@ -19,6 +19,7 @@ class OpenClKernel : public Kernel {
   ~OpenClKernel() override;
   /// A new kernel object of the program, with arguments of its own.
   std::shared_ptr<_cl_kernel> clone() const;
+  std::string binary() const override;
 
  private:
   void build();

@@ -16,7 +16,7 @@ namespace dlk::opencl {
   F(clCreateCommandQueue) F(clRetainCommandQueue) F(clReleaseCommandQueue)                        \
   F(clGetCommandQueueInfo) F(clCreateBuffer) F(clRetainMemObject) F(clReleaseMemObject)           \
   F(clGetMemObjectInfo) F(clCreateProgramWithSource) F(clBuildProgram) F(clGetProgramBuildInfo)   \
-  F(clReleaseProgram) F(clCreateKernel) F(clReleaseKernel) F(clGetKernelInfo)                     \
+  F(clGetProgramInfo) F(clCreateProgramWithBinary) F(clReleaseProgram) F(clCreateKernel) F(clReleaseKernel) F(clGetKernelInfo)                     \
   F(clGetKernelWorkGroupInfo) F(clSetKernelArg) F(clEnqueueNDRangeKernel)                         \
   F(clEnqueueReadBuffer) F(clEnqueueWriteBuffer) F(clEnqueueCopyBuffer) F(clEnqueueFillBuffer)    \
   F(clEnqueueMarkerWithWaitList) F(clEnqueueBarrierWithWaitList) F(clWaitForEvents)               \

@@ -150,6 +150,7 @@ void VulkanBuffer::create(const void* next) {
   info.pNext = next;
   info.size = native_size_;
   info.usage = kUsage;
+  if (context_->caps().binary_import) info.usage |= VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT;
   info.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
   const VkResult result =
       context_->api().vkCreateBuffer(context_->device(), &info, nullptr, &handle_);
@@ -159,9 +160,14 @@ void VulkanBuffer::create(const void* next) {
 void VulkanBuffer::allocate(uint32_t type, const void* next) {
   VkMemoryRequirements needs{};
   context_->api().vkGetBufferMemoryRequirements(context_->device(), handle_, &needs);
+  const bool addressed = context_->caps().binary_import;
+  VkMemoryAllocateFlagsInfo flags{};
+  flags.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO;
+  flags.pNext = next;
+  flags.flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT;
   VkMemoryAllocateInfo info{};
   info.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
-  info.pNext = next;
+  info.pNext = addressed ? &flags : next;
   info.allocationSize = next ? native_size_ : needs.size;
   info.memoryTypeIndex = type;
   const VkResult result =
@@ -169,6 +175,12 @@ void VulkanBuffer::allocate(uint32_t type, const void* next) {
   if (result < 0) throw_out_of_memory(*context_, size_bytes(), result_name(result));
   check(context_->api().vkBindBufferMemory(context_->device(), handle_, memory_, 0),
         "vkBindBufferMemory");
+  if (!addressed) return;
+  VkBufferDeviceAddressInfo of{};
+  of.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO;
+  of.buffer = handle_;
+  device_address_ =
+      context_->api().vkGetBufferDeviceAddress(context_->device(), &of) + native_offset_;
 }
 
 void VulkanBuffer::map() {

@@ -25,6 +25,8 @@ class VulkanBuffer final : public Buffer {
   /// Byte of the VkBuffer where byte 0 of this buffer lies: imports start at a page.
   uint64_t native_offset() const noexcept { return native_offset_; }
   uint64_t native_size() const noexcept { return native_size_; }
+  /// The address of byte 0 of this buffer on the device; 0 without Caps::binary_import.
+  uint64_t device_address() const noexcept { return device_address_; }
 
  private:
   void create(const void* next);
@@ -39,6 +41,7 @@ class VulkanBuffer final : public Buffer {
   VkDeviceMemory memory_ = VK_NULL_HANDLE;
   uint64_t native_offset_ = 0;
   uint64_t native_size_ = 0;
+  uint64_t device_address_ = 0;
   void* mapped_ = nullptr;
 };
 

@@ -223,6 +223,7 @@ void fill_features(PhysicalDevice& device) {
   caps.fp64 = f.float64;
   caps.int64 = f.int64;
   caps.cooperative_matrix = f.cooperative_matrix && f.memory_model;
+  caps.binary_import = f.binary_import;
   caps.timeline_semaphore = f.timeline_semaphore;
   caps.host_import = f.external_memory_host;
   caps.timestamps = device.timestamp_bits > 0 && device.properties.limits.timestampPeriod > 0;
@@ -318,6 +319,9 @@ FeatureChain::FeatureChain(uint32_t version, const std::set<std::string>& extens
   if (extensions.count(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME)) {
     link(root, matrix, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR);
   }
+  if (version >= VK_API_VERSION_1_2 && extensions.count(VK_NVX_BINARY_IMPORT_EXTENSION_NAME)) {
+    link(root, address, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_BUFFER_DEVICE_ADDRESS_FEATURES);
+  }
 }
 
 VulkanFeatures FeatureChain::read() const {
@@ -333,6 +337,7 @@ VulkanFeatures FeatureChain::read() const {
   f.subgroup_size_control = subgroup_size.subgroupSizeControl;
   f.memory_model = memory_model.vulkanMemoryModel && memory_model.vulkanMemoryModelDeviceScope;
   f.cooperative_matrix = matrix.cooperativeMatrix;
+  f.binary_import = address.bufferDeviceAddress;
   return f;
 }
 
@@ -349,6 +354,7 @@ void FeatureChain::enable(const VulkanFeatures& f) {
   memory_model.vulkanMemoryModel = f.memory_model;
   memory_model.vulkanMemoryModelDeviceScope = f.memory_model;
   matrix.cooperativeMatrix = f.cooperative_matrix;
+  address.bufferDeviceAddress = f.binary_import;
 }
 
 bool describe_device(const Instance& instance, VkPhysicalDevice handle,
@@ -369,6 +375,7 @@ bool describe_device(const Instance& instance, VkPhysicalDevice handle,
     out.features = chain.read();
     out.features.external_memory_host = out.has(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
     if (switched_off("DLK_VULKAN_TIMELINE")) out.features.timeline_semaphore = false;
+    if (switched_off("DLK_VULKAN_PTX")) out.features.binary_import = false;
   }
   PropertyChain chain(out);
   instance.api().vkGetPhysicalDeviceProperties2(handle, &chain.root);

@@ -25,6 +25,8 @@ std::vector<const char*> wanted_extensions(const PhysicalDevice& device) {
   add(f.subgroup_size_control, VK_API_VERSION_1_3, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
   add(f.cooperative_matrix, kNever, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
   add(f.external_memory_host, kNever, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
+  add(f.binary_import, kNever, VK_NVX_BINARY_IMPORT_EXTENSION_NAME);
+  add(f.binary_import, kNever, VK_NVX_IMAGE_VIEW_HANDLE_EXTENSION_NAME);
   // A device that offers it requires it to be enabled.
   add(true, kNever, VK_KHR_PORTABILITY_SUBSET_EXTENSION_NAME);
   return names;

@@ -28,6 +28,7 @@ struct VulkanFeatures {
   bool memory_model = false;           // vulkanMemoryModel and its device scope
   bool cooperative_matrix = false;     // VK_KHR_cooperative_matrix
   bool external_memory_host = false;   // VK_EXT_external_memory_host
+  bool binary_import = false;          // VK_NVX_binary_import and bufferDeviceAddress
 };
 
 struct VulkanExternal {

@@ -50,6 +50,39 @@ std::string spirv_entry_point(const std::string& code, const std::string& label)
 
 VulkanKernel::VulkanKernel(std::shared_ptr<Context> context, KernelCode code)
     : Kernel(std::move(code)), context_(std::move(context)) {
+  if (code_.format == KernelFormat::kPtx) {
+    build_ptx();
+  } else {
+    build_spirv();
+  }
+  code_.code.clear();
+  code_.code.shrink_to_fit();
+}
+
+void VulkanKernel::build_ptx() {
+  const DeviceApi& api = context_->api();
+  if (!context_->caps().binary_import || !api.vkCreateCuModuleNVX || !api.vkCmdCuLaunchKernelNVX) {
+    throw_compile(code_.name, context_->caps().name + " runs no PTX (VK_NVX_binary_import)");
+  }
+  VkCuModuleCreateInfoNVX info{};
+  info.sType = VK_STRUCTURE_TYPE_CU_MODULE_CREATE_INFO_NVX;
+  info.dataSize = code_.code.size() + 1;  // with the zero that ends the text
+  info.pData = code_.code.c_str();
+  VkResult result = api.vkCreateCuModuleNVX(context_->device(), &info, nullptr, &module_);
+  if (result != VK_SUCCESS || !module_) {
+    throw_compile(code_.name, "vkCreateCuModuleNVX: " + result_name(result));
+  }
+  VkCuFunctionCreateInfoNVX of{};
+  of.sType = VK_STRUCTURE_TYPE_CU_FUNCTION_CREATE_INFO_NVX;
+  of.module = module_;
+  of.pName = code_.name.c_str();
+  result = api.vkCreateCuFunctionNVX(context_->device(), &of, nullptr, &function_);
+  if (result == VK_SUCCESS && function_) return;
+  api.vkDestroyCuModuleNVX(context_->device(), module_, nullptr);
+  throw_compile(code_.name, "vkCreateCuFunctionNVX: " + result_name(result));
+}
+
+void VulkanKernel::build_spirv() {
   if (code_.format != KernelFormat::kSpirv) throw_compile(code_.name, "the code is not SPIR-V");
   const std::string entry = spirv_entry_point(code_.code, code_.name);
   if (!code_.params_in_buffer && block_bytes() > context_->caps().max_push_bytes) {
@@ -67,12 +100,13 @@ VulkanKernel::VulkanKernel(std::shared_ptr<Context> context, KernelCode code)
   }
   context_->api().vkDestroyShaderModule(context_->device(), module, nullptr);
   context_->pipelines().pipeline_built();
-  code_.code.clear();
-  code_.code.shrink_to_fit();
 }
 
 VulkanKernel::~VulkanKernel() {
-  context_->api().vkDestroyPipeline(context_->device(), pipeline_, nullptr);
+  const DeviceApi& api = context_->api();
+  api.vkDestroyPipeline(context_->device(), pipeline_, nullptr);
+  if (function_) api.vkDestroyCuFunctionNVX(context_->device(), function_, nullptr);
+  if (module_) api.vkDestroyCuModuleNVX(context_->device(), module_, nullptr);
 }
 
 uint32_t VulkanKernel::descriptor_count() const {

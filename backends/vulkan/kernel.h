@@ -1,5 +1,6 @@
 // A compute pipeline made from SPIR-V: one storage buffer for each binding and, by the calling
 // convention of core/device/device.h, the parameter block as push constants or as one more buffer.
+// Or, where the device imports binaries, a function made from PTX, whose arguments are addresses.
 #pragma once
 
 #include <memory>
@@ -11,11 +12,13 @@ namespace dlk::vulkan {
 
 class VulkanKernel final : public Kernel {
  public:
-  /// Throws CompileFailed for what is not SPIR-V and for what the driver refuses.
+  /// Throws CompileFailed for what is neither SPIR-V nor PTX and for what the driver refuses.
   VulkanKernel(std::shared_ptr<Context> context, KernelCode code);
   ~VulkanKernel() override;
 
   VkPipeline pipeline() const { return pipeline_; }
+  /// Of a kernel in PTX, which has no pipeline, layout and descriptors; null otherwise.
+  VkCuFunctionNVX function() const { return function_; }
   const Layout& layout() const { return layout_; }
   /// Descriptors in its set: the bindings and, maybe, the parameter buffer.
   uint32_t descriptor_count() const;
@@ -23,12 +26,16 @@ class VulkanKernel final : public Kernel {
   uint32_t block_bytes() const;
 
  private:
+  void build_spirv();
+  void build_ptx();
   VkShaderModule make_module();
   void make_pipeline(VkShaderModule module, const std::string& entry);
 
   std::shared_ptr<Context> context_;
   Layout layout_;
   VkPipeline pipeline_ = VK_NULL_HANDLE;
+  VkCuModuleNVX module_ = VK_NULL_HANDLE;
+  VkCuFunctionNVX function_ = VK_NULL_HANDLE;
 };
 
 /// The name of the first compute entry point; throws CompileFailed where `code` is not a

@@ -87,6 +87,12 @@ namespace dlk::vulkan {
 #define DLK_VK_DEVICE_OPTIONAL(X) \
   X(vkWaitSemaphores)             \
   X(vkGetSemaphoreCounterValue)   \
+  X(vkGetBufferDeviceAddress)     \
+  X(vkCreateCuModuleNVX)          \
+  X(vkDestroyCuModuleNVX)         \
+  X(vkCreateCuFunctionNVX)        \
+  X(vkDestroyCuFunctionNVX)       \
+  X(vkCmdCuLaunchKernelNVX)       \
   X(vkGetMemoryHostPointerPropertiesEXT)
 
 #define DLK_VK_MEMBER(name) PFN_##name name = nullptr;

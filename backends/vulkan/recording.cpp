@@ -1,6 +1,7 @@
 #include "backends/vulkan/recording.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "backends/vulkan/binding_hazards.h"
@@ -69,8 +70,9 @@ void record_host_barrier(const DeviceApi& api, VkCommandBuffer commands) {
 struct Executable::Dispatch {
   const VulkanKernel* kernel = nullptr;
   std::vector<VkDescriptorBufferInfo> buffers;
-  std::vector<std::byte> block;  // base offsets, then parameters
-  uint64_t block_offset = 0;     // in the parameter buffer
+  std::vector<std::byte> block;     // base offsets, then parameters
+  std::vector<uint64_t> addresses;  // of PTX: for each binding the buffer's, and its base
+  uint64_t block_offset = 0;        // in the parameter buffer
   VkDescriptorSet set = VK_NULL_HANDLE;
 };
 
@@ -110,7 +112,13 @@ std::vector<Executable::Dispatch> Executable::resolve(const std::vector<Command>
     const std::vector<BindingInfo>& infos = op->kernel->info().bindings;
     std::vector<uint32_t> bases(infos.size());
     for (size_t i = 0; i < infos.size(); i++) {
-      const NativeRange range = native_range(resolve_operand(op->operands[i], slots));
+      const View view = resolve_operand(op->operands[i], slots);
+      const NativeRange range = native_range(view);
+      if (dispatch.kernel->function()) {
+        const auto& buffer = static_cast<const VulkanBuffer&>(*view.buffer);
+        dispatch.addresses.push_back(buffer.device_address());
+        dispatch.addresses.push_back(view.offset_bytes / infos[i].element_bytes);
+      }
       const uint64_t rest = range.offset % alignment;
       const uint64_t start = range.offset - rest;
       // Whole words, because kernels also see 8- and 16-bit elements as words.
@@ -153,6 +161,7 @@ void Executable::make_descriptors(std::vector<Dispatch>& dispatches) {
   std::vector<VkDescriptorSetLayout> layouts;
   uint32_t descriptors = 0;
   for (const Dispatch& dispatch : dispatches) {
+    if (dispatch.kernel->function()) continue;
     layouts.push_back(dispatch.kernel->layout().set);
     descriptors += static_cast<uint32_t>(dispatch.buffers.size());
   }
@@ -175,14 +184,17 @@ void Executable::make_descriptors(std::vector<Dispatch>& dispatches) {
   allocate.pSetLayouts = layouts.data();
   check(api.vkAllocateDescriptorSets(context_->device(), &allocate, sets.data()),
         "vkAllocateDescriptorSets");
-  for (size_t i = 0; i < sets.size(); i++) dispatches[i].set = sets[i];
+  auto next = sets.begin();
+  for (Dispatch& dispatch : dispatches) {
+    if (!dispatch.kernel->function()) dispatch.set = *next++;
+  }
   write_descriptors(dispatches);
 }
 
 void Executable::write_descriptors(const std::vector<Dispatch>& dispatches) {
   std::vector<VkWriteDescriptorSet> writes;
   for (const Dispatch& dispatch : dispatches) {
-    if (dispatch.buffers.empty()) continue;
+    if (!dispatch.set || dispatch.buffers.empty()) continue;
     VkWriteDescriptorSet write{};
     write.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET;
     write.dstSet = dispatch.set;
@@ -274,6 +286,11 @@ void Executable::record_dispatch(const DispatchCommand& command, const Dispatch&
                                  VkPipeline& bound) {
   const DeviceApi& api = context_->api();
   const VulkanKernel& kernel = *dispatch.kernel;
+  if (kernel.function()) {
+    record_launch(command, dispatch);
+    bound = VK_NULL_HANDLE;  // what a launch leaves bound is nowhere said
+    return;
+  }
   if (bound != kernel.pipeline()) {
     bound = kernel.pipeline();
     api.vkCmdBindPipeline(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, bound);
@@ -286,6 +303,31 @@ void Executable::record_dispatch(const DispatchCommand& command, const Dispatch&
                            static_cast<uint32_t>(dispatch.block.size()), dispatch.block.data());
   }
   api.vkCmdDispatch(commands_, command.groups[0], command.groups[1], command.groups[2]);
+}
+
+void Executable::record_launch(const DispatchCommand& command, const Dispatch& dispatch) {
+  const KernelCode& code = dispatch.kernel->info();
+  std::vector<const void*> arguments;
+  for (const uint64_t& value : dispatch.addresses) arguments.push_back(&value);
+  for (const ParamInfo& param : code.params) {
+    for (uint32_t k = 0; k < param.count; k++) {
+      arguments.push_back(command.params.data() + param.offset_bytes + 4 * k);
+    }
+  }
+  VkCuLaunchInfoNVX info{};
+  info.sType = VK_STRUCTURE_TYPE_CU_LAUNCH_INFO_NVX;
+  info.function = dispatch.kernel->function();
+  info.gridDimX = command.groups[0];
+  info.gridDimY = command.groups[1];
+  info.gridDimZ = command.groups[2];
+  info.blockDimX = code.group_size[0];
+  info.blockDimY = code.group_size[1];
+  info.blockDimZ = code.group_size[2];
+  if (code.local_bytes > kMostStaticLocalBytes && !std::getenv("DLK_TEST_STATIC_LOCAL"))
+    info.sharedMemBytes = code.local_bytes;
+  info.paramCount = arguments.size();
+  info.pParams = arguments.data();
+  context_->api().vkCmdCuLaunchKernelNVX(commands_, &info);
 }
 
 void Executable::record_transfer(const Command& command, std::span<const View> slots) {

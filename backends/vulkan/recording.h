@@ -52,6 +52,7 @@ class Executable {
   void write_descriptors(const std::vector<Dispatch>& dispatches);
   void make_pools();
   void record_dispatch(const DispatchCommand& command, const Dispatch& dispatch, VkPipeline& bound);
+  void record_launch(const DispatchCommand& command, const Dispatch& dispatch);
   void record_transfer(const Command& command, std::span<const View> slots);
   void destroy() noexcept;
 

@@ -442,7 +442,9 @@ class CheckedDevice : public Device {
       throw_invalid(who + ": " + text(items) + " work-items in a group; the device takes at most " +
                     text(caps().max_group_invocations));
     }
-    if (code.local_bytes > caps().local_memory_bytes) {
+    // NVIDIA's OpenCL names less than its kernels may have.
+    const bool ptx = caps().inline_ptx || code.format == KernelFormat::kPtx;
+    if (code.local_bytes > (ptx ? kMostPtxLocalBytes : caps().local_memory_bytes)) {
       throw_invalid(who + ": " + text(code.local_bytes) +
                     " bytes of local memory; the device has " + text(caps().local_memory_bytes));
     }

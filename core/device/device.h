@@ -63,6 +63,7 @@ struct Caps {
   bool subgroup_arithmetic = false;
   bool cooperative_matrix = false;  // 16 x 16 x 16, float16 to float, over a subgroup
   bool inline_ptx = false;          // OpenCL C takes PTX, with mma.sync (NVIDIA, 8.0 and later)
+  bool binary_import = false;       // Vulkan runs PTX (VK_NVX_binary_import)
   bool timeline_semaphore = false;
   bool host_import = false;       // Device::adopt works
   bool timestamps = false;        // per-command times (Device::record with profile)
@@ -101,7 +102,7 @@ struct View {
 };
 
 enum class Access : uint8_t { kRead, kWrite, kReadWrite };
-enum class KernelFormat : uint8_t { kOpenCLC, kSpirv, kMsl, kNone };
+enum class KernelFormat : uint8_t { kOpenCLC, kSpirv, kMsl, kNone, kPtx };
 
 /// One buffer argument of a kernel.
 struct BindingInfo {
@@ -118,6 +119,10 @@ struct ParamInfo {
   uint32_t offset_bytes = 0;
 };
 
+/// Of PTX, more local memory than the first is given at the launch, because a module may not
+/// declare it; the second is what Hopper has for a group.
+inline constexpr uint32_t kMostStaticLocalBytes = 48 << 10, kMostPtxLocalBytes = 227 << 10;
+
 /// A compiled or compilable kernel, as core/kernel prints it for one device.
 ///
 /// Calling convention, which printers and backends share:
@@ -128,6 +133,7 @@ struct ParamInfo {
 ///   Caps::binding_alignment). The parameter block starts with one uint32 a binding, the rest of
 ///   that offset in elements, filled in by the backend, then `params`. It is a push constant
 ///   block, or, with `params_in_buffer`, a read-only storage buffer at binding = bindings.size().
+/// - PTX (Caps::binary_import): the arguments of OpenCL C, which it was compiled from.
 /// - MSL: buffer(i) bound at the view's byte offset; `constant Params&` at buffer(bindings.size()).
 struct KernelCode {
   KernelFormat format = KernelFormat::kNone;
@@ -152,6 +158,8 @@ class Kernel {
   Kernel& operator=(const Kernel&) = delete;
   /// `code` may have been dropped by the backend after the build; the interface stays.
   const KernelCode& info() const noexcept { return code_; }
+  /// The driver's own form of it: PTX from NVIDIA's OpenCL. Empty where there is none to be had.
+  virtual std::string binary() const { return {}; }
 
  protected:
   KernelCode code_;

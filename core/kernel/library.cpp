@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <cstdlib>
 #include <future>
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <thread>
 
 #include "core/device/registry.h"
 #include "core/kernel/disk_cache.h"
+#include "core/kernel/ptx.h"
 
 namespace dlk {
 
@@ -37,6 +40,12 @@ KernelFormat format_of(const Caps& caps) {
                   caps.id);
   }
   return backend->kernel_format();
+}
+
+/// DLK_VULKAN_PTX=all: kernels without gang tiles are compiled to PTX too.
+bool wants_all_in_ptx() {
+  const char* setting = std::getenv("DLK_VULKAN_PTX");
+  return setting != nullptr && std::string_view(setting) == "all";
 }
 
 class Library : public KernelLibrary {
@@ -109,6 +118,15 @@ class Library : public KernelLibrary {
 
  private:
   std::shared_ptr<Kernel> build(const KernelRequest& request, const std::string& key) {
+    if (device_->caps().binary_import && !is_ptx(request) && all_in_ptx_) {
+      try {
+        return build_one(request, key, true);
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::kCompileFailed && error.code() != ErrorCode::kUnsupported) {
+          throw;
+        }
+      }
+    }
     if (device_->caps().simdgroup_matrix && request.lowering == "plain" &&
         sources_.has_tiles(request)) {
       // The same tiles on matrix units; what they do not take stays as it is.
@@ -122,26 +140,48 @@ class Library : public KernelLibrary {
         }
       }
     }
-    return build_one(request, key);
+    return build_one(
+        request, key,
+        is_ptx(request) && (device_->caps().binary_import || request.lowering == "wgmma"));
   }
 
-  std::shared_ptr<Kernel> build_one(const KernelRequest& request, const std::string& key) {
+  std::shared_ptr<Kernel> build_one(const KernelRequest& request, const std::string& key,
+                                    bool in_ptx = false) {
     if (format_ == KernelFormat::kNone) return device_->compile(interface_only(request));
-    const std::string disk_key =
-        key_prefix_ + key + (request.source.empty() ? "" : "|source=" + request.source);
+    const std::string disk_key = key_prefix_ + key + (in_ptx ? "|in ptx" : "") +
+                                 (request.source.empty() ? "" : "|source=" + request.source);
     std::optional<KernelCode> cached = cache_.load(disk_key);
     {
       const std::lock_guard lock(mutex_);
       if (cache_.enabled()) ++(cached ? stats_.disk_hits : stats_.disk_misses);
     }
     if (cached) return device_->compile(std::move(*cached));
-    KernelCode code = sources_.print(request, format_, device_->caps());
-    if (format_ == KernelFormat::kSpirv) code.code = compile_glsl(code.code, code.name);
+    KernelCode code = in_ptx ? ptx_of(request) : sources_.print(request, format_, device_->caps());
+    if (code.format == KernelFormat::kSpirv) code.code = compile_glsl(code.code, code.name);
     // Stored once the driver has taken it.
     const KernelCode copy = cache_.enabled() ? code : KernelCode{};
     std::shared_ptr<Kernel> kernel = device_->compile(std::move(code));
     if (cache_.enabled()) cache_.store(disk_key, copy);
     return kernel;
+  }
+
+  static bool is_ptx(const KernelRequest& request) {
+    return request.lowering == "ptx" || request.lowering == "wgmma";
+  }
+
+  KernelCode ptx_of(const KernelRequest& request) {
+    std::call_once(compiler_asked_, [&] {
+      try {
+        if (device_->caps().inline_ptx) return;
+        compiler_ = ptx_compiler_for(device_->caps());
+      } catch (const Error& error) {
+        no_compiler_ = error.what();
+      }
+    });
+    if (!no_compiler_.empty()) throw_unsupported(no_compiler_);
+    Device& compiler = compiler_ == nullptr ? *device_ : *compiler_;
+    return compile_ptx(sources_.print(request, KernelFormat::kOpenCLC, compiler.caps()), compiler,
+                       device_->caps().backend);
   }
 
   /// For backends that compute nothing: the kernel's calling convention without a text.
@@ -163,6 +203,10 @@ class Library : public KernelLibrary {
   const KernelFormat format_;
   const DiskCache cache_;
   const std::string key_prefix_;
+  const bool all_in_ptx_ = wants_all_in_ptx();
+  std::once_flag compiler_asked_;
+  std::shared_ptr<Device> compiler_;  // opened when something is not in the cache
+  std::string no_compiler_;
   mutable std::mutex mutex_;
   std::map<std::string, KernelInterface> interfaces_;
   std::map<std::string, KernelFuture> kernels_;

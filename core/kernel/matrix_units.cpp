@@ -1,5 +1,6 @@
 #include "core/kernel/matrix_units.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -13,24 +14,28 @@ namespace dlk {
 
 namespace {
 
+std::string coopmat_or_none(const Caps& caps) {
+  return caps.cooperative_matrix && caps.subgroup_size == 32 ? "coopmat" : "";
+}
+
 std::string lowering_of(const Caps& caps) {
   const char* setting = std::getenv("DLK_MATRIX_UNITS");
   const std::string_view asked = setting == nullptr ? "" : setting;
   if (asked == "0" || caps.is_cpu || !caps.fp16_storage) return "";
   if (asked == "plain") return "plain";
-  if (caps.inline_ptx) return "ptx";
-  if (caps.cooperative_matrix && caps.subgroup_size == 32) return "coopmat";
-  return "";
+  if (caps.inline_ptx || (caps.binary_import && asked != "coopmat")) return "ptx";
+  return coopmat_or_none(caps);
 }
 
-/// The product that is tried: rows that fill no tile, two blocks of columns, a depth with a tail.
+/// The product that is tried: rows that fill no tile, two blocks of columns or more, a depth with a
+/// tail.
 struct Trial {
   int64_t rows, depth, packed_rows, columns = 128;
   std::vector<uint16_t> x, w;
 };
 
 Trial make_trial(const MatrixTile& tile) {
-  Trial t{tile.bm + 5, 3 * tile.bk + 8, 4 * tile.bk, 128, {}, {}};
+  Trial t{tile.bm + 5, 3 * tile.bk + 8, 4 * tile.bk, std::max<int64_t>(128, tile.bn), {}, {}};
   uint32_t state = 1;
   const auto next = [&] {
     state = state * 1664525u + 1013904223u;
@@ -80,7 +85,9 @@ std::vector<std::byte> packed_params(const std::vector<ParamInfo>& params, uint3
 
 }  // namespace
 
-void MatrixTile::set_constants(KernelRequest& request) const {
+void MatrixTile::set_constants(KernelRequest& request, const std::string& lowering) const {
+  const bool in_gangs_of_four = tm == 16 && tn == bn && bn >= 64;
+  request.lowering = lowering == "ptx" && in_gangs_of_four ? "wgmma" : lowering;
   for (const auto& [name, value] : {std::pair<const char*, int64_t>{"BM", bm},
                                     {"BN", bn},
                                     {"BK", bk},
@@ -117,6 +124,16 @@ std::shared_ptr<MatrixUnits> MatrixUnits::of(const std::shared_ptr<Device>& devi
 MatrixUnits::MatrixUnits(std::shared_ptr<Device> device, std::string lowering)
     : device_(device), lowering_(std::move(lowering)) {}
 
+const std::string& MatrixUnits::lowering() {
+  std::call_once(chosen_, [&] {
+    const std::shared_ptr<Device> device = device_.lock();
+    if (lowering_ != "ptx" || device == nullptr || device->caps().inline_ptx) return;
+    constexpr MatrixTile kSmall{32, 64, 64, 4, 3, 16, 32};
+    if (!works(kSmall)) lowering_ = coopmat_or_none(device->caps());
+  });
+  return lowering_;
+}
+
 bool MatrixUnits::works(const MatrixTile& tile) {
   if (lowering_.empty()) return false;
   const std::lock_guard lock(mutex_);
@@ -130,8 +147,8 @@ bool MatrixUnits::works(const MatrixTile& tile) {
   }
   if (!problem.empty()) {
     const std::string device = device_.lock()->caps().id;
-    log_once("dlk: the matrix tile " + tile.text() + " (" + lowering_ + ") is not used on " +
-             device + ": " + problem);
+    log_once("the matrix tile " + tile.text() + " (" + lowering_ + ") is not used on " + device +
+             ": " + problem);
   }
   return tried_[tile] = problem.empty();
 }
@@ -140,8 +157,7 @@ bool MatrixUnits::try_out(const MatrixTile& tile) {
   const std::shared_ptr<Device> device = device_.lock();
   KernelRequest request;
   request.name = "conv_mma";
-  request.lowering = lowering_;
-  tile.set_constants(request);
+  tile.set_constants(request, lowering_);
   request.constants["POINT"] = request.constants["VECTOR_Y"] = 1;
   const std::shared_ptr<Kernel> kernel = KernelLibrary::of(device)->get(request);
   const Trial t = make_trial(tile);

@@ -19,19 +19,23 @@ namespace dlk {
 struct MatrixTile {
   int64_t bm = 0, bn = 0, bk = 0, stages = 0, ahead = 0, tm = 0, tn = 0;
   auto operator<=>(const MatrixTile&) const = default;
-  void set_constants(KernelRequest& request) const;
+  /// Sets the constants, and the lowering: that of the units, or "wgmma" for a tile of its form
+  /// where the units are reached by PTX.
+  void set_constants(KernelRequest& request, const std::string& lowering) const;
   std::string text() const;
 };
 
 class MatrixUnits {
  public:
   /// One object a device, shared, so that each size is tried once. DLK_MATRIX_UNITS=0 hides the
-  /// units; DLK_MATRIX_UNITS=plain puts registers in their place on any GPU, for tests.
+  /// units; DLK_MATRIX_UNITS=plain puts registers in their place on any GPU, for tests;
+  /// DLK_MATRIX_UNITS=coopmat leaves PTX out under Vulkan.
   static std::shared_ptr<MatrixUnits> of(const std::shared_ptr<Device>& device);
   MatrixUnits(std::shared_ptr<Device> device, std::string lowering);
 
-  /// The lowering of gang tiles: "ptx", "coopmat", "plain"; empty where there are no units.
-  const std::string& lowering() const { return lowering_; }
+  /// The lowering of gang tiles: "ptx", "coopmat", "plain"; empty where there are no units. The
+  /// first call may try a tile: PTX under Vulkan needs an OpenCL driver, or a warm cache.
+  const std::string& lowering();
   /// Thread-safe; the first call for a tile compiles and runs.
   bool works(const MatrixTile& tile);
 
@@ -39,7 +43,8 @@ class MatrixUnits {
   bool try_out(const MatrixTile& tile);
 
   const std::weak_ptr<Device> device_;
-  const std::string lowering_;
+  std::once_flag chosen_;
+  std::string lowering_;
   std::mutex mutex_;
   std::map<MatrixTile, bool> tried_;
 };

@@ -204,6 +204,7 @@ const Target& target_of(KernelFormat format) {
       return kGlsl;
     case KernelFormat::kMsl:
       return kMsl;
+    case KernelFormat::kPtx:
     case KernelFormat::kNone:
       break;
   }

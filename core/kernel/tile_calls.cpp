@@ -64,9 +64,10 @@ const TileLowering& tile_lowering(const std::string& name) {
   if (name == "plain") return plain_tiles();
   if (name == "coopmat") return coopmat_tiles();
   if (name == "ptx") return ptx_tiles();
+  if (name == "wgmma") return wgmma_tiles();
   if (name == "simdgroup") return simdgroup_tiles();
   throw_invalid("there is no tile lowering '" + name +
-                "'; the lowerings are plain, coopmat, ptx and simdgroup");
+                "'; the lowerings are plain, coopmat, ptx, wgmma and simdgroup");
 }
 
 }  // namespace dlk::dialect

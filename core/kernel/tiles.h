@@ -55,11 +55,12 @@ const TileVar& tile_named(const Printer& printer, std::string_view name, bool ac
 const TileVar& tile_argument(const Printer& printer, const Expr* expr, bool accumulator);
 void want_tile_arguments(const Printer& printer, const Expr* expr, size_t count);
 
-/// InvalidArgument for other names than plain, coopmat, ptx and simdgroup.
+/// InvalidArgument for other names than plain, coopmat, ptx, wgmma and simdgroup.
 const TileLowering& tile_lowering(const std::string& name);
 const TileLowering& plain_tiles();      // tiles.cpp
 const TileLowering& simdgroup_tiles();  // tiles_simdgroup.cpp
 const TileLowering& coopmat_tiles();    // tiles_coopmat.cpp
 const TileLowering& ptx_tiles();        // tiles_ptx.cpp
+const TileLowering& wgmma_tiles();      // tiles_ptx.cpp
 
 }  // namespace dlk::dialect

@@ -142,6 +142,7 @@ void MatrixLowering::each(Printer& printer, const Stmt* stmt) const {
   const std::string across = unsigned_text(shape.tn / width);
   const uint32_t elements = kFragment * shape.tn / width;
   // The bands lie over the tiles: nothing may still be on its way to these.
+  finish(printer, *acc);
   wait(printer, 0);
   printer.line(std::string(printer.target().barrier_local) + ";");
   printer.open(std::string(printer.target().unroll) + "for (uint dlk_i = 0u; dlk_i < " +

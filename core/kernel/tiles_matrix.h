@@ -51,6 +51,8 @@ class MatrixLowering : public TileLowering {
   virtual void mma(Printer& printer, const TileVar& acc, const TileVar& left,
                    const std::string& left_stage, const TileVar& right,
                    const std::string& right_stage) const = 0;
+  /// Printed before the accumulator is read: waits for products that are under way.
+  virtual void finish(Printer&, const TileVar&) const {}
   /// Band `dlk_i` of the accumulator to the subgroup's local memory; and its reading back.
   virtual void store_band(Printer& printer, const TileVar& acc) const = 0;
   virtual std::string band_value(const std::string& index, bool vector) const = 0;

@@ -1,5 +1,6 @@
-// Gang tiles on NVIDIA's tensor cores in OpenCL C, by inline PTX: cp.async for copies, ldmatrix and
-// mma.sync m16n8k16 for products (compute capability 8.0 and later). Chunks are placed with an
+// Gang tiles on NVIDIA's tensor cores in OpenCL C, by inline PTX: cp.async for copies, and for
+// products either ldmatrix and mma.sync m16n8k16 (compute capability 8.0 and later) or wgmma
+// m64nNk16, which reads its operands from local memory (9.0 alone). Chunks are placed with an
 // exclusive-or of their row, so that eight rows of a column lie in different banks.
 #include "core/kernel/tiles_matrix.h"
 
@@ -49,7 +50,7 @@ class PtxLowering : public MatrixLowering {
  public:
   std::string local_declarations(const Printer& printer) const override {
     return "__local uint4 dlk_shared[" + std::to_string(local_chunks(printer.variant())) +
-           "] __attribute__((aligned(128)));\n";
+           "] __attribute__((aligned(" + std::to_string(alignment()) + ")));\n";
   }
 
  protected:
@@ -67,16 +68,19 @@ class PtxLowering : public MatrixLowering {
       throw_unsupported("the tile lowering 'ptx' is for OpenCL C on NVIDIA");
     }
     printer.add_prelude(kPrelude);
-    const MatrixShape shape = matrix_shape(printer.variant());
     printer.line("uint dlk_local = dlk_local_address(dlk_shared);");
     printer.line("uint dlk_lane = (uint)get_local_id(0) % 32u;");
     printer.line("uint dlk_subgroup = (uint)get_local_id(0) / 32u;");
     printer.line("__local float* dlk_bands = (__local float*)dlk_shared;");
     for (const TileVar& tile : printer.variant().tiles) {
-      if (!tile.is_accumulator) continue;
-      printer.line("float4 " + acc_variable(tile) + "[" +
-                   std::to_string(2 * shape.row_fragments() * shape.column_fragments()) + "];");
+      if (tile.is_accumulator) declare_sums(printer, tile);
     }
+  }
+
+  virtual void declare_sums(Printer& printer, const TileVar& acc) const {
+    const MatrixShape shape = matrix_shape(printer.variant());
+    printer.line("float4 " + acc_variable(acc) + "[" +
+                 std::to_string(2 * shape.row_fragments() * shape.column_fragments()) + "];");
   }
 
   void zero(Printer& printer, const TileVar& acc) const override {
@@ -157,8 +161,9 @@ class PtxLowering : public MatrixLowering {
     const MatrixShape shape = matrix_shape(printer.variant());
     const std::string pitch = unsigned_text(shape.band_pitch());
     printer.open(unrolled("dlk_j", 2 * shape.column_fragments()) + "{");
-    printer.line("float4 dlk_c = " + acc_variable(acc) + "[dlk_i * " +
-                 unsigned_text(2 * shape.column_fragments()) + " + dlk_j];");
+    printer.line(
+        "float4 dlk_c = " +
+        sums_at(acc, "dlk_i * " + unsigned_text(2 * shape.column_fragments()) + " + dlk_j") + ";");
     printer.line("uint dlk_at = dlk_subgroup * " + unsigned_text(shape.band_floats()) +
                  " + dlk_lane / 4u * " + pitch + " + dlk_j * 8u + dlk_lane % 4u * 2u;");
     printer.line("vstore2(dlk_c.xy, 0, dlk_bands + dlk_at);");
@@ -172,11 +177,18 @@ class PtxLowering : public MatrixLowering {
   }
   std::string subgroup_barrier() const override { return "dlk_subgroup_barrier(dlk_shared)"; }
 
- private:
+  /// Four sums of a lane as a vector.
+  virtual std::string sums_at(const TileVar& acc, const std::string& index) const {
+    return acc_variable(acc) + "[" + index + "]";
+  }
+  /// Bytes to which the tiles are aligned.
+  virtual uint32_t alignment() const { return 128; }
   static std::string unrolled(const std::string& variable, uint32_t count) {
     return "_Pragma(\"unroll\") for (uint " + variable + " = 0u; " + variable + " < " +
            unsigned_text(count) + "; ++" + variable + ") ";
   }
+
+ private:
   static std::string fragment(const std::string& to, const std::string& function,
                               const std::string& start, const std::string& place) {
     return to + " = " + function + "(dlk_shared, dlk_local + 16u * (" + start + " + " + place +
@@ -194,7 +206,130 @@ class PtxLowering : public MatrixLowering {
   }
 };
 
+constexpr char kWgmmaPrelude[] =
+    R"(#define dlk_writes_done() __asm__ volatile("fence.proxy.async.shared::cta;" ::: "memory")
+)";
+
+/// A gang of 4 subgroups multiplies 64 rows by all columns. OpenCL C is compiled for targets
+/// without wgmma: its instructions are comments that core/kernel/ptx.cpp makes instructions of.
+class WgmmaLowering final : public PtxLowering {
+ public:
+  void lay_out(Variant& variant) const override {
+    PtxLowering::lay_out(variant);
+    const auto want = [&](bool right, const std::string& what) {
+      if (!right) fail_at(variant.source(), variant.decl->at, "the lowering 'wgmma' " + what);
+    };
+    const MatrixShape shape = matrix_shape(variant);
+    want(shape.tm == kFragment && shape.tn == shape.columns && shape.rows % kRows == 0 &&
+             shape.columns <= 256,
+         "needs TM = 16, TN = the accumulator's columns, at most 256, and rows in 64s");
+    for (const TileVar& tile : variant.tiles) {
+      want(tile.is_accumulator || tile.columns % kBlock == 0, "takes tiles with columns in 64s");
+    }
+  }
+
+ protected:
+  std::string_view name() const override { return "wgmma"; }
+  uint32_t alignment() const override { return 1024; }  // of the pattern that repeats
+
+  // Blocks of 64 columns, one after the other; each row of a block is 128 bytes.
+  std::string place(const TileVar& tile, const std::string& row,
+                    const std::string& chunk) const override {
+    const std::string twisted = row + " * 8u + (" + chunk + " % 8u ^ " + row + " % 8u)";
+    if (tile.columns == kBlock) return twisted;
+    return chunk + " / 8u * " + unsigned_text(tile.rows * 8) + " + " + twisted;
+  }
+
+  void set_up(Printer& printer) const override {
+    PtxLowering::set_up(printer);
+    printer.add_prelude(kWgmmaPrelude);
+  }
+
+  // Scalars: operands of instructions are no elements of vectors.
+  void declare_sums(Printer& printer, const TileVar& acc) const override {
+    printer.line("float " + acc_variable(acc) + "[" + std::to_string(sums(acc)) + "];");
+  }
+  void zero(Printer& printer, const TileVar& acc) const override {
+    printer.line(unrolled("dlk_i", sums(acc)) + acc_variable(acc) + "[dlk_i] = 0.0f;");
+  }
+  std::string sums_at(const TileVar& acc, const std::string& index) const override {
+    std::string text;
+    for (const char* lane : {"", " + 1u", " + 2u", " + 3u"}) {
+      text += (text.empty() ? "(float4)(" : ", ") + acc_variable(acc) + "[(" + index + ") * 4u" +
+              lane + "]";
+    }
+    return text + ")";
+  }
+
+  void wait(Printer& printer, int64_t open) const override {
+    PtxLowering::wait(printer, open);
+    printer.line("dlk_writes_done();");
+  }
+
+  // One product stays under way where a further stage keeps its operands from being overwritten.
+  void mma(Printer& printer, const TileVar& acc, const TileVar& left, const std::string& left_stage,
+           const TileVar& right, const std::string& right_stage) const override {
+    const Variant& variant = printer.variant();
+    if (left.columns != kBlock) throw_invalid("the lowering 'wgmma' takes a depth of 64");
+    printer.open("{");
+    printer.line("uint dlk_a = dlk_local / 16u + " + stage_start(variant, left, left_stage) +
+                 " + dlk_subgroup / 4u * 512u;");
+    printer.line("uint dlk_b = dlk_local / 16u + " + stage_start(variant, right, right_stage) +
+                 ";");
+    printer.line("__asm__ volatile(\"//dlk wgmma.fence.sync.aligned;\" ::: \"memory\");");
+    for (uint32_t k = 0; k < left.columns / kFragment; ++k) {
+      printer.line(product(acc, right, k));
+    }
+    printer.line("__asm__ volatile(\"//dlk wgmma.commit_group.sync.aligned;\" ::: \"memory\");");
+    const auto ahead = variant.constant("AHEAD");
+    finish(printer, acc, ahead && left.stages >= *ahead + 2 ? 1 : 0);
+    printer.close();
+  }
+
+  void finish(Printer& printer, const TileVar& acc) const override { finish(printer, acc, 0); }
+
+ private:
+  static constexpr uint32_t kRows = 64, kBlock = 64;
+  static uint32_t sums(const TileVar& acc) { return acc.columns / 2; }
+
+  static std::string operands(const TileVar& acc) {
+    std::string text;
+    for (uint32_t i = 0; i < sums(acc); ++i) {
+      text +=
+          (i == 0 ? "\"+f\"(" : ", \"+f\"(") + acc_variable(acc) + "[" + std::to_string(i) + "])";
+    }
+    return text;
+  }
+
+  static void finish(Printer& printer, const TileVar& acc, int64_t open) {
+    printer.line("__asm__ volatile(\"//dlk wgmma.wait_group.sync.aligned " + std::to_string(open) +
+                 ";\" : " + operands(acc) + " :: \"memory\");");
+  }
+
+  // Descriptors: address, leading and stride byte offset, all in 16 bytes; a pattern of 128 bytes.
+  static std::string product(const TileVar& acc, const TileVar& right, uint32_t k) {
+    const std::string count = std::to_string(acc.columns);
+    const uint32_t n = sums(acc);
+    std::string registers;
+    for (uint32_t i = 0; i < n; ++i) registers += (i == 0 ? "%" : ", %") + std::to_string(i);
+    const std::string left_base = std::to_string((1ull << 62) | (64ull << 32) | (1ull << 16));
+    const std::string right_base =
+        std::to_string((1ull << 62) | (64ull << 32) | (uint64_t{right.rows} * 8 << 16));
+    return "__asm__ volatile(\"//dlk {.reg .pred p; setp.ne.b32 p, 1, 0; "
+           "wgmma.mma_async.sync.aligned.m64n" +
+           count + "k16.f32.f16.f16 {" + registers + "}, %" + std::to_string(n) + ", %" +
+           std::to_string(n + 1) + ", p, 1, 1, 0, 1;}\" : " + operands(acc) + " : \"l\"(" +
+           left_base + "ul | (ulong)(dlk_a + " + unsigned_text(2 * k) + ")), \"l\"(" + right_base +
+           "ul | (ulong)(dlk_b + " + unsigned_text(kFragment * 8 * k) + ")) : \"memory\");";
+  }
+};
+
 }  // namespace
+
+const TileLowering& wgmma_tiles() {
+  static const WgmmaLowering lowering;
+  return lowering;
+}
 
 const TileLowering& ptx_tiles() {
   static const PtxLowering lowering;

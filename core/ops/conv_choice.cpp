@@ -98,7 +98,9 @@ ConvChoice convolution_choice(const Caps& caps, const std::string& problem) {
   }
   const char* forced = std::getenv("DLK_CONV_ALGO");
   if (forced != nullptr && *forced != '\0') {
-    return parse_convolution_choice(forced, "DLK_CONV_ALGO");
+    ConvChoice choice = parse_convolution_choice(forced, "DLK_CONV_ALGO");
+    choice.forced = true;
+    return choice;
   }
   if (problem.empty()) return {};
   static Records records;
@@ -108,7 +110,7 @@ ConvChoice convolution_choice(const Caps& caps, const std::string& problem) {
   try {
     return parse_convolution_choice(*record, "a record of dlk tune");
   } catch (const Error& error) {  // of another version, or damaged: the cost model decides
-    log_once(std::string("dlk: ") + error.what());
+    log_once(error.what());
     return {};
   }
 }

@@ -19,6 +19,7 @@ struct ConvChoice {
   std::string algorithm;
   std::optional<MatrixTile> tile;  // of mma
   int64_t slices = 0;              // of mma; 0: chosen
+  bool forced = false;             // by DLK_CONV_ALGO
 };
 
 /// DLK_CONV_ALGO, else the record for this device and problem, else nothing. Records are lines

@@ -12,11 +12,11 @@ namespace {
 // Weights are packed once for all tiles.
 constexpr int64_t kColumns = 64, kRows = 128, kChunk = 8;
 
-// Copies are asynchronous in PTX: several steps ahead. The others keep one step in registers.
-constexpr MatrixTile kPtxTiles[] = {{128, 128, 32, 3, 2, 64, 64},
-                                    {64, 64, 64, 3, 2, 32, 32},
-                                    {32, 64, 64, 4, 3, 16, 32},
-                                    {16, 64, 64, 4, 3, 16, 16}};
+// Copies are asynchronous in PTX: several steps ahead. The others keep one step in registers. Tiles
+// with TM = 16 and TN = BN are of wgmma.
+constexpr MatrixTile kPtxTiles[] = {{128, 256, 64, 4, 2, 16, 256}, {128, 128, 64, 3, 1, 16, 128},
+                                    {128, 128, 32, 3, 2, 64, 64},  {64, 64, 64, 3, 2, 32, 32},
+                                    {32, 64, 64, 4, 3, 16, 32},    {16, 64, 64, 4, 3, 16, 16}};
 constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 64, 1, 1, 64, 64},
                                         {64, 64, 64, 2, 1, 32, 32},
                                         {32, 64, 64, 2, 1, 16, 32},
@@ -43,12 +43,17 @@ constexpr double kLatency = 0.9, kStart = 1.5, kDispatch = 2.6;
 constexpr double kUnitFlopsPerUs =
     3.0e6;  // of one compute unit's matrix units, as they are reached
 constexpr double kUnitBytesPerUs = 0.9e5, kBytesPerUs = 3.0e6;
+constexpr double kWgmmaFlopsPerUs = 5.0e6;
 constexpr int64_t kGroupsPerUnit = 4;
+constexpr int64_t kLocalBytesPerUnit = 227 << 10;
 
 double time_of(const MatrixTile& t, int64_t units, int64_t groups, int64_t steps) {
-  const int64_t waves = ceil_div(groups, units * kGroupsPerUnit);
-  const auto together = static_cast<double>(std::min(ceil_div(groups, units), kGroupsPerUnit));
-  const double work = 2.0 * static_cast<double>(t.bm * t.bn * t.bk) * together / kUnitFlopsPerUs;
+  const int64_t bytes = 2 * (t.bm + t.bn) * t.bk * t.stages;
+  const int64_t most = std::clamp<int64_t>(kLocalBytesPerUnit / bytes, 1, kGroupsPerUnit);
+  const int64_t waves = ceil_div(groups, units * most);
+  const auto together = static_cast<double>(std::min(ceil_div(groups, units), most));
+  const double rate = t.tm == 16 && t.tn == t.bn ? kWgmmaFlopsPerUs : kUnitFlopsPerUs;
+  const double work = 2.0 * static_cast<double>(t.bm * t.bn * t.bk) * together / rate;
   const double copies =
       2.0 * static_cast<double>((t.bm + t.bn) * t.bk) * together / kUnitBytesPerUs;
   const double latency = kLatency / static_cast<double>(t.ahead);
@@ -118,7 +123,8 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   const int64_t blocks = p.groups * ceil_div(s.kg, kColumns);
   std::vector<MatrixTile> tiles(tiles_of(units->lowering()).begin(),
                                 tiles_of(units->lowering()).end());
-  if (choice.tile) tiles = {*choice.tile};
+  // A record of other units than the device offers now leaves the choice to the model.
+  if (choice.tile && (choice.forced || units->works(*choice.tile))) tiles = {*choice.tile};
   std::vector<MmaPlan> plans;
   for (const MatrixTile& tile : tiles) {
     if (tile.bn > kColumns && p.groups != 1) continue;
@@ -148,8 +154,7 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
     request = request_with_epilogue(ctx, "conv_mma");
   }
   set_types(request, product, packed.dtype);
-  request.lowering = units->lowering();
-  plan->tile.set_constants(request);
+  plan->tile.set_constants(request, units->lowering());
   const bool whole = s.kg % 4 == 0;
   request.constants["POINT"] = is_point(w) ? 1 : 0;
   request.constants["SPLIT"] = plan->slices > 1 ? 1 : 0;

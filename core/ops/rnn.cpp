@@ -1,6 +1,8 @@
-// RNN, GRU and LSTM: one matrix product projects the inputs of all times, then each time is a
-// dispatch of kernels/rnn.k that computes all gates, directions and batch entries.
+// RNN, GRU and LSTM: one matrix product projects the inputs of all times. Then each time is a
+// dispatch of kernels/rnn.k that computes all gates, directions and batch entries; or, on GPUs with
+// small weights, one dispatch computes all times.
 #include <algorithm>
+#include <bit>
 
 #include "core/ops/gradients.h"
 #include "core/ops/matmul.h"
@@ -324,8 +326,43 @@ class Recurrence {
     lower_matrix_product(context_, problem);
   }
 
+  /// Whether each batch entry goes through all times in a group of its own, on one compute unit:
+  /// reading all weights in each step then takes less than a dispatch of all units.
+  bool in_one_dispatch() const {
+    constexpr int64_t kMostWeightBytes = 1 << 20;
+    const Caps& caps = context_.caps();
+    const int64_t weights = cell_.gates * sizes_.units * sizes_.units;
+    const int64_t local = (cell_.gates + 2) * room() * dtype_size(state_.dtype);
+    return !caps.is_cpu && !resets_first() && sizes_.times > 1 &&
+           caps.max_group_invocations >= 256 &&
+           weights * dtype_size(context_.input(2).dtype) <= kMostWeightBytes &&
+           local <= caps.local_memory_bytes;
+  }
+
+  /// Sizes are compiled in by powers of two, so that few pipelines serve all.
+  int64_t room() const {
+    return static_cast<int64_t>(
+        std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(sizes_.units, 64))));
+  }
+
+  void sequence() {
+    request_.name = "rnn_sequence";
+    for (const char* name : {"PRODUCT", "SPLIT"}) request_.constants.erase(name);
+    params_.erase("reset");
+    const int64_t most = std::min<int64_t>(context_.caps().max_group_invocations, 1024);
+    int64_t items = 256;
+    while (items < cell_.gates * sizes_.units && 2 * items <= most) items *= 2;
+    request_.constants["WG"] = items;
+    request_.constants["UNITS"] = room();
+    params_["from"] = slot_offset(0);
+    params_["to"] = slot_offset(sizes_.times % 2);
+    context_.dispatch(request_, operands_, params_,
+                      context_.linear_groups(sizes_.batch * sizes_.directions));
+  }
+
   void steps() {
     prepare();
+    if (in_one_dispatch()) return sequence();
     for (int64_t t = 0; t < sizes_.times; ++t) {
       params_["t"] = t;
       params_["from"] = slot_offset(t % 2);

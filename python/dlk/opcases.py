@@ -27,7 +27,7 @@ class OpCase:
         feeds: random normals, by input name.
         weights: the constants, by name.
         flops: multiplications and additions of one run.
-        bytes: of inputs, weights and outputs in float32, each counted once.
+        bytes: of inputs, weights and outputs, each counted once.
     """
 
     name: str
@@ -46,22 +46,28 @@ def _normals(*shape: int, scale: float = 1.0, seed: int = 0) -> Array:
 
 def _case(
     name: str, sizes: Sequence[int], op: str, x: Array, weights: dict[str, Array],
-    flops: float, outputs: int, attributes: dict[str, Any],
+    flops: float, outputs: int, attributes: dict[str, Any], dtype: str,
 ) -> OpCase:  # fmt: skip
     graph = _core.Graph()
-    inputs = [graph.add_input("x", "float32", list(x.shape))]
+    x = x.astype(dtype)
+    weights = {key: value.astype(dtype) for key, value in weights.items()}
+    inputs = [graph.add_input("x", dtype, list(x.shape))]
     inputs += [graph.add_constant(key, value) for key, value in weights.items()]
     graph.add_output(graph.add_node(op, inputs, attributes)[0], "y")
-    moved = x.nbytes + sum(value.nbytes for value in weights.values()) + 4.0 * outputs
+    moved = x.nbytes + sum(value.nbytes for value in weights.values()) + x.itemsize * outputs
     return OpCase(name, tuple(sizes), graph, {"x": x}, weights, flops, moved)
 
 
-def _gemm(m: int, n: int, k: int) -> OpCase:
+def _gemm(m: int, n: int, k: int, *, dtype: str) -> OpCase:
     weights = {"w": _normals(k, n, scale=k**-0.5, seed=1)}
-    return _case("gemm", (m, n, k), "MatMul", _normals(m, k), weights, 2.0 * m * n * k, m * n, {})
+    return _case(
+        "gemm", (m, n, k), "MatMul", _normals(m, k), weights, 2.0 * m * n * k, m * n, {}, dtype
+    )
 
 
-def _conv(batch: int, cin: int, size: int, cout: int, kernel: int, stride: int) -> OpCase:
+def _conv(
+    batch: int, cin: int, size: int, cout: int, kernel: int, stride: int, *, dtype: str
+) -> OpCase:
     pad, depth = kernel // 2, cin * kernel * kernel
     out = (size + 2 * pad - kernel) // stride + 1
     weights = {
@@ -72,11 +78,11 @@ def _conv(batch: int, cin: int, size: int, cout: int, kernel: int, stride: int) 
     return _case(
         "conv", (batch, cin, size, cout, kernel, stride), "Conv",
         _normals(batch, cin, size, size), weights, 2.0 * outputs * depth, outputs,
-        {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4},
+        {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}, dtype,
     )  # fmt: skip
 
 
-def _lstm(batch: int, steps: int, inputs: int, hidden: int) -> OpCase:
+def _lstm(batch: int, steps: int, inputs: int, hidden: int, *, dtype: str) -> OpCase:
     weights = {
         "w": _normals(1, 4 * hidden, inputs, scale=inputs**-0.5, seed=1),
         "r": _normals(1, 4 * hidden, hidden, scale=hidden**-0.5, seed=2),
@@ -85,7 +91,7 @@ def _lstm(batch: int, steps: int, inputs: int, hidden: int) -> OpCase:
     flops = 8.0 * steps * batch * hidden * (inputs + hidden)
     return _case(
         "lstm", (batch, steps, inputs, hidden), "LSTM", _normals(steps, batch, inputs), weights,
-        flops, steps * batch * hidden, {"hidden_size": hidden},
+        flops, steps * batch * hidden, {"hidden_size": hidden}, dtype,
     )  # fmt: skip
 
 
@@ -101,8 +107,10 @@ CASES: dict[str, tuple[Callable[..., OpCase], tuple[str, ...], tuple[int, ...]]]
 """Name: what makes the case, the names of its sizes, and their defaults."""
 
 
-def op_case(spec: str) -> OpCase:
+def op_case(spec: str, dtype: str = "float32") -> OpCase:
     """The case of ``"gemm"``, ``"gemm:512"`` (all sizes) or ``"conv:1,64,56,64,3,1"``.
+
+    Inputs and weights are of `dtype`, ``"float32"`` or ``"float16"``.
 
     Raises:
         ValueError: an unknown name, or sizes that do not fit; the message says what would.
@@ -119,4 +127,4 @@ def op_case(spec: str) -> OpCase:
         if wrong:
             raise ValueError(f"op:{spec}: give {','.join(names)} as positive integers")
         sizes = tuple(int(p) for p in parts)
-    return make(*sizes)
+    return make(*sizes, dtype=dtype)

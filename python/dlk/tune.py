@@ -23,13 +23,24 @@ from dlk import _core
 from dlk._atomic import write_text
 from dlk.model import Model
 
-__all__ = ["TILES", "Measurement", "Problem", "algorithms", "measure", "problems_of", "tune"]
+__all__ = [
+    "TILES",
+    "Measurement",
+    "Problem",
+    "algorithms",
+    "measure",
+    "problems_of",
+    "tile_family",
+    "tune",
+]
 
 TILES = {
     "opencl": (
         "128,128,32,3,2,64,64", "128,64,32,3,2,64,32", "64,128,32,3,2,32,64",
         "64,64,64,3,2,32,32", "64,64,32,4,3,32,32", "32,64,64,4,3,16,32", "32,64,64,4,3,32,16",
         "32,64,128,2,1,16,32", "16,64,64,4,3,16,16", "16,64,128,2,1,16,16",
+        "128,256,64,4,2,16,256", "128,128,64,4,2,16,128", "128,128,64,3,1,16,128",
+        "64,128,64,4,2,16,128", "64,64,64,4,2,16,64", "128,64,64,4,2,16,64",
     ),
     "vulkan": (
         "128,128,64,1,1,64,64", "128,128,32,2,1,64,64", "128,64,32,2,1,32,64",
@@ -37,12 +48,18 @@ TILES = {
         "32,64,64,2,1,16,32", "32,64,128,1,1,16,32", "16,64,64,2,1,16,16", "16,64,128,1,1,16,16",
     ),
 }  # fmt: skip
-"""Tiles of the matrix units to try, by backend: BM,BN,BK,STAGES,AHEAD,TM,TN of conv_mma."""
+"""Tiles of the matrix units to try by `tile_family`: BM,BN,BK,STAGES,AHEAD,TM,TN of conv_mma."""
 SLICES = (1, 2, 4, 8, 16)
 GAIN = 0.97
 """A record is kept for what takes at most this share of the default's time."""
 TOLERANCE = {"float32": 1e-4, "float16": 5e-3}
 """On ||a-b|| / ||b|| against NumPy; algorithms that are wrong are wrong by far more."""
+
+
+def tile_family(caps: dict[str, Any]) -> str:
+    """The key of `TILES` for a device: Vulkan that runs PTX takes what OpenCL takes."""
+    ptx = caps["binary_import"] and os.environ.get("DLK_MATRIX_UNITS") != "coopmat"
+    return "opencl" if ptx else str(caps["backend"])
 
 
 @dataclass(frozen=True)
@@ -155,7 +172,7 @@ def problems_of(model: Model, inputs: dict[str, Any]) -> list[Problem]:
     return [Problem.parse(key) for key in dict.fromkeys(keys)]
 
 
-def algorithms(problem: Problem, backend: str, is_cpu: bool) -> list[str]:
+def algorithms(problem: Problem, family: str, is_cpu: bool) -> list[str]:
     """What may compute a problem, the default ("") first."""
     result = [""]
     if problem.groups == problem.channels == problem.filters:
@@ -166,7 +183,7 @@ def algorithms(problem: Problem, backend: str, is_cpu: bool) -> list[str]:
         return [*result, "block"]
     result.append("gemm")
     if problem.dtype == "float16":
-        tiles = TILES.get(backend, ())
+        tiles = TILES.get(family, ())
         pixels = problem.batch * problem.output[0] * problem.output[1]
         depth = problem.channels // problem.groups * problem.kernel[0] * problem.kernel[1]
         for tile in tiles:
@@ -235,7 +252,7 @@ def tune(
         with _environment("DLK_TUNING", os.devnull):  # the default is the cost model's choice
             results = [
                 measure(problem, device, algorithm, seconds)
-                for algorithm in algorithms(problem, caps["backend"], caps["is_cpu"])
+                for algorithm in algorithms(problem, tile_family(caps), caps["is_cpu"])
             ]
         if progress:
             progress(problem, results)

@@ -65,6 +65,7 @@ const char* kernel_format(const Device& device) {
       return "glsl";
     case KernelFormat::kMsl:
       return "msl";
+    case KernelFormat::kPtx:
     case KernelFormat::kNone:
       return "none";
   }

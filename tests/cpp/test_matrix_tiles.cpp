@@ -157,10 +157,9 @@ void check(const std::shared_ptr<Device>& device, const std::string& lowering,
            const MatrixTile& tile, const Problem& p) {
   KernelRequest request;
   request.name = "conv_mma";
-  request.lowering = lowering;
   request.types = {{"TB", DType::kFloat32}};
   request.epilogue.expression = "max(x, 0.0f)";
-  tile.set_constants(request);
+  tile.set_constants(request, lowering);
   request.constants["HAS_BIAS"] = 1;
   request.constants["POINT"] = p.window == 1 ? 1 : 0;
   request.constants["VECTOR_Y"] = p.k % 4 == 0 ? 1 : 0;

@@ -51,7 +51,7 @@ def bench(
     dtype, where = check_dtype(dtype), dlk.Device(device)
     with _progress.shown():
         if target.startswith("op:") and target.split(":")[1] in CASES:
-            case = op_case(target.removeprefix("op:"))
+            case = op_case(target.removeprefix("op:"), dtype)
             graph, feeds = case.graph, dict(case.feeds)
         elif target.startswith("op:"):
             graph, feeds = _operator(target.removeprefix("op:"))

@@ -1,0 +1,148 @@
+"""Every figure of the speed targets on one GPU, in one call: results beside benchmarks/results/.
+
+    python benchmarks/all_speed.py --output FOLDER --label h200
+
+Each part is a process of its own with a time limit, so that one that fails or hangs costs no other.
+Files are named as scripts/acceptance_rows/speed.py looks for them: DATE-LABEL-speed-batch1.json,
+-speed-batch64.json, -tiles.json, -ops.json and -start.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+NETWORKS = "squeezenet1_1,mobilenet_v2,resnet50,inception_v3,vgg16,nin_imagenet"
+OPS = (
+    ("op:gemm:4096", "float16"),
+    ("op:gemm:4096", "float32"),
+    ("op:lstm:32,20,64,200", "float32"),
+    ("op:lstm:32,20,64,200", "float16"),
+)
+SECONDS = {"batch1": 150, "batch64": 150, "tiles": 120, "ops": 120, "start": 90}
+
+START = """
+import json, sys, time
+import numpy as np, dlk
+graph = dlk.zoo.build("resnet50", weights="random")
+x = np.random.default_rng(1).standard_normal((1, 3, 224, 224)).astype(np.float32)
+begin = time.perf_counter()
+model = dlk.Model(graph, dlk.Device(sys.argv[1]), "float16")
+made = time.perf_counter()
+model.run({next(iter(model.inputs)): x})
+end = time.perf_counter()
+print(json.dumps({"model_ms": (made - begin) * 1e3, "first_answer_ms": (end - begin) * 1e3}))
+"""
+"""Times device, plan, pipelines, weights and the first answer; the graph is there before."""
+
+
+def run(command: list[str], seconds: float, environment: dict[str, str] | None = None) -> str:
+    """Standard output; empty, with the reason on stderr, where it fails or takes too long."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds,
+            env={**os.environ, **(environment or {})}, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        print(f"{command}: no answer in {seconds} s: {error.stderr!r}"[-2000:], file=sys.stderr)
+        return ""
+    if done.returncode != 0:
+        print(f"{command}: exit {done.returncode}: {done.stderr}"[-3000:], file=sys.stderr)
+    return done.stdout
+
+
+def networks(output: Path, devices: str, batch: int, seconds: float, peers: str) -> None:
+    run(
+        [sys.executable, str(HERE / "networks.py"), "--networks", NETWORKS, "--devices", devices,
+         "--dtype", "float16", "--batch", str(batch), "--peers", peers, "--seconds", "1",
+         "--output", str(output)],
+        seconds,
+    )  # fmt: skip
+
+
+def tiles(output: Path, devices: str, seconds: float) -> None:
+    print(run(
+        [sys.executable, str(HERE / "conv_tiles.py"), "--devices", devices, "--set", "twelve",
+         "--seconds", "0.02", "--budget", str(seconds - 10), "--output", str(output)],
+        seconds,
+    ))  # fmt: skip
+
+
+def ops(output: Path, devices: str, seconds: float, against: str) -> None:
+    rows = []
+    for device in devices.split(","):
+        for target, dtype in OPS:
+            command = [sys.executable, "-m", "dlk", "bench", target, "--device", device,
+                       "--dtype", dtype, "--json"]  # fmt: skip
+            if against:
+                command += ["--against", against]
+            text = run(command, seconds / 4)
+            if not text:
+                continue
+            rows.append({"target": target, "command": " ".join(command[1:]), **json.loads(text)})
+            peer = rows[-1].get("torch", {}).get("pipelined_ms")
+            print(target, dtype, device, rows[-1]["pipelined_ms"], "torch", peer, flush=True)
+            output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+
+
+def start(output: Path, devices: str, seconds: float) -> None:
+    """First answers with an empty cache and with dlk's own warm cache; drivers keep none."""
+    rows = []
+    for device in devices.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            for cache in ("empty", "warm", "warm", "warm"):
+                text = run(
+                    [sys.executable, "-c", START, device], seconds / 4,
+                    {"DLK_CACHE_DIR": folder, "CUDA_CACHE_DISABLE": "1",
+                     "__GL_SHADER_DISK_CACHE": "0"},
+                )  # fmt: skip
+                if text:
+                    rows.append({"device": device, "cache": cache, **json.loads(text)})
+                    print(rows[-1], flush=True)
+    output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+
+
+def summary(output: Path) -> None:
+    for row in json.loads(output.read_text())["rows"]:
+        value = row.get("pipelined_ms", row.get("error"))
+        print(row["network"], row["engine"], row["batch"], value)
+
+
+def main() -> int:
+    form = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--label", default="h200")
+    parser.add_argument("--devices", default="vulkan,opencl")
+    parser.add_argument("--parts", default=",".join(SECONDS))
+    parser.add_argument("--peers", default="torch-fp16", help="of the networks")
+    parser.add_argument("--against", default="torch", help="of the operators")
+    chosen = parser.parse_args()
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    stem = str(chosen.output / f"{datetime.date.today().isoformat()}-{chosen.label}")
+    parts: dict[str, Any] = {
+        "batch1": lambda path, s: networks(path, chosen.devices, 1, s, chosen.peers),
+        "batch64": lambda path, s: networks(path, chosen.devices, 64, s, chosen.peers),
+        "tiles": lambda path, s: tiles(path, chosen.devices, s),
+        "ops": lambda path, s: ops(path, chosen.devices, s, chosen.against),
+        "start": lambda path, s: start(path, chosen.devices, s),
+    }
+    for part in chosen.parts.split(","):
+        name = f"speed-{part}" if part.startswith("batch") else part
+        path = Path(f"{stem}-{name}.json")
+        parts[part](path, SECONDS[part])
+        if part.startswith("batch") and path.exists():
+            summary(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
