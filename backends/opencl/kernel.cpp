@@ -68,7 +68,12 @@ void OpenClKernel::check_kernel(cl_kernel kernel) const {
                                     sizeof largest, &largest, nullptr),
         "clGetKernelWorkGroupInfo");
   const size_t items = size_t{code_.group_size[0]} * code_.group_size[1] * code_.group_size[2];
-  if (items > largest) {
+  size_t compiled[3] = {0, 0, 0};  // NVIDIA counts registers there as if the size were not known
+  check(cl.clGetKernelWorkGroupInfo(kernel, context_->device, CL_KERNEL_COMPILE_WORK_GROUP_SIZE,
+                                    sizeof compiled, compiled, nullptr),
+        "clGetKernelWorkGroupInfo");
+  const bool known = context_->caps.inline_ptx && compiled[0] * compiled[1] * compiled[2] == items;
+  if (items > largest && !known) {
     throw_unsupported(who + " needs " + std::to_string(items) +
                       " work-items in a group; the driver runs it with at most " +
                       std::to_string(largest));

@@ -57,6 +57,15 @@ void record_barrier(const DeviceApi& api, VkCommandBuffer commands) {
   api.vkCmdPipelineBarrier(commands, kStages, kStages, 0, 1, &barrier, 0, nullptr, 0, nullptr);
 }
 
+void record_kernel_barrier(const DeviceApi& api, VkCommandBuffer commands) {
+  constexpr VkPipelineStageFlags kKernels = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
+  VkMemoryBarrier barrier{};
+  barrier.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER;
+  barrier.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT;
+  barrier.dstAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_SHADER_READ_BIT;
+  api.vkCmdPipelineBarrier(commands, kKernels, kKernels, 0, 1, &barrier, 0, nullptr, 0, nullptr);
+}
+
 void record_host_barrier(const DeviceApi& api, VkCommandBuffer commands) {
   VkMemoryBarrier barrier{};
   barrier.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER;
@@ -248,8 +257,28 @@ void Executable::record(const std::vector<Command>& commands, std::span<const Vi
     api.vkCmdWriteTimestamp(commands_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, queries_, 0);
   }
   record_commands(commands, slots, dispatches);
-  record_host_barrier(api, commands_);
+  if (writes_mapped_memory(commands, slots)) record_host_barrier(api, commands_);
   check(api.vkEndCommandBuffer(commands_), "vkEndCommandBuffer");
+}
+
+bool Executable::writes_mapped_memory(const std::vector<Command>& commands,
+                                      std::span<const View> slots) const {
+  const auto mapped = [&](const Operand& operand) {
+    return resolve_operand(operand, slots).buffer->host_pointer() != nullptr;
+  };
+  for (const Command& command : commands) {
+    if (const auto* op = std::get_if<DispatchCommand>(&command.op)) {
+      const std::vector<BindingInfo>& bindings = op->kernel->info().bindings;
+      for (size_t i = 0; i < bindings.size(); i++) {
+        if (bindings[i].access != Access::kRead && mapped(op->operands[i])) return true;
+      }
+    } else if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
+      if (mapped(copy->destination)) return true;
+    } else if (mapped(std::get<FillCommand>(command.op).destination)) {
+      return true;
+    }
+  }
+  return false;
 }
 
 void Executable::record_commands(const std::vector<Command>& commands, std::span<const View> slots,
@@ -259,6 +288,7 @@ void Executable::record_commands(const std::vector<Command>& commands, std::span
   VkPipeline bound = VK_NULL_HANDLE;
   BindingHazards hazards;
   auto next = dispatches.begin();
+  bool transfers = false;  // since the last barrier
   for (uint32_t i = 0; i < command_count_; i++) {
     const Command& command = commands[i];
     const auto* op = std::get_if<DispatchCommand>(&command.op);
@@ -270,7 +300,15 @@ void Executable::record_commands(const std::vector<Command>& commands, std::span
                   descriptors);
       barrier |= hazards.add(views, descriptors);
     }
-    if (i > 0 && barrier) record_barrier(api, commands_);
+    if (i > 0 && barrier) {
+      if (op && !transfers) {
+        record_kernel_barrier(api, commands_);
+      } else {
+        record_barrier(api, commands_);
+      }
+      transfers = false;
+    }
+    if (!op) transfers = true;
     if (op) {
       record_dispatch(*op, *next++, bound);
     } else {

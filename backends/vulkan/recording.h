@@ -54,6 +54,8 @@ class Executable {
   void record_dispatch(const DispatchCommand& command, const Dispatch& dispatch, VkPipeline& bound);
   void record_launch(const DispatchCommand& command, const Dispatch& dispatch);
   void record_transfer(const Command& command, std::span<const View> slots);
+  bool writes_mapped_memory(const std::vector<Command>& commands,
+                            std::span<const View> slots) const;
   void destroy() noexcept;
 
   std::shared_ptr<Context> context_;
@@ -85,6 +87,8 @@ class VulkanRecording final : public Recording {
 
 /// Makes earlier work of the queue visible to what follows. Also used by queue transfers.
 void record_barrier(const DeviceApi& api, VkCommandBuffer commands);
+/// The same between kernels alone, which costs less: no copy or fill is on either side.
+void record_kernel_barrier(const DeviceApi& api, VkCommandBuffer commands);
 /// Makes what was done visible to the host, which waits for it.
 void record_host_barrier(const DeviceApi& api, VkCommandBuffer commands);
 

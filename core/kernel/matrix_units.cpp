@@ -134,8 +134,15 @@ const std::string& MatrixUnits::lowering() {
   return lowering_;
 }
 
+bool MatrixUnits::fits(const MatrixTile& tile) const {
+  const std::shared_ptr<Device> device = device_.lock();
+  const int64_t bytes = 2 * (tile.bm + tile.bn) * tile.bk * tile.stages;
+  return device != nullptr && (bytes <= kMostStaticLocalBytes || !device->caps().binary_import ||
+                               std::getenv("DLK_TEST_LARGE_LOCAL") != nullptr);
+}
+
 bool MatrixUnits::works(const MatrixTile& tile) {
-  if (lowering_.empty()) return false;
+  if (lowering_.empty() || !fits(tile)) return false;
   const std::lock_guard lock(mutex_);
   const auto found = tried_.find(tile);
   if (found != tried_.end()) return found->second;

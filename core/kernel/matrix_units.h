@@ -40,6 +40,8 @@ class MatrixUnits {
   bool works(const MatrixTile& tile);
 
  private:
+  /// Launches of PTX under Vulkan never start with more local memory than a module may declare.
+  bool fits(const MatrixTile& tile) const;
   bool try_out(const MatrixTile& tile);
 
   const std::weak_ptr<Device> device_;

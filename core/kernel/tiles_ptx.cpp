@@ -266,7 +266,8 @@ class WgmmaLowering final : public PtxLowering {
     printer.line("dlk_writes_done();");
   }
 
-  // One product stays under way where a further stage keeps its operands from being overwritten.
+  // One product stays under way where a further stage keeps its operands from being overwritten:
+  // then tile_land, which stands after the copies of the step, waits for the one before.
   void mma(Printer& printer, const TileVar& acc, const TileVar& left, const std::string& left_stage,
            const TileVar& right, const std::string& right_stage) const override {
     const Variant& variant = printer.variant();
@@ -282,7 +283,11 @@ class WgmmaLowering final : public PtxLowering {
     }
     printer.line("__asm__ volatile(\"//dlk wgmma.commit_group.sync.aligned;\" ::: \"memory\");");
     const auto ahead = variant.constant("AHEAD");
-    finish(printer, acc, ahead && left.stages >= *ahead + 2 ? 1 : 0);
+    if (ahead && left.stages >= *ahead + 2) {
+      printer.pending_lands().push_back([&acc](Printer& at) { finish(at, acc, 1); });
+    } else {
+      finish(printer, acc, 0);
+    }
     printer.close();
   }
 

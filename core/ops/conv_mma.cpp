@@ -15,6 +15,7 @@ constexpr int64_t kColumns = 64, kRows = 128, kChunk = 8;
 // Copies are asynchronous in PTX: several steps ahead. The others keep one step in registers. Tiles
 // with TM = 16 and TN = BN are of wgmma.
 constexpr MatrixTile kPtxTiles[] = {{128, 256, 64, 4, 2, 16, 256}, {128, 128, 64, 3, 1, 16, 128},
+                                    {64, 128, 64, 2, 1, 16, 128},  {64, 64, 64, 3, 1, 16, 64},
                                     {128, 128, 32, 3, 2, 64, 64},  {64, 64, 64, 3, 2, 32, 32},
                                     {32, 64, 64, 4, 3, 16, 32},    {16, 64, 64, 4, 3, 16, 16}};
 constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 64, 1, 1, 64, 64},
@@ -57,7 +58,8 @@ double time_of(const MatrixTile& t, int64_t units, int64_t groups, int64_t steps
   const double copies =
       2.0 * static_cast<double>((t.bm + t.bn) * t.bk) * together / kUnitBytesPerUs;
   const double latency = kLatency / static_cast<double>(t.ahead);
-  const double step = t.ahead > 1 ? std::max({latency, work, copies}) : latency + work + copies;
+  const double step =
+      t.ahead > 1 || t.stages > 2 ? std::max({latency, work, copies}) : latency + work + copies;
   return static_cast<double>(waves) * (kStart + static_cast<double>(steps) * step);
 }
 

@@ -210,6 +210,7 @@ class Recurrence {
     }
     state_ = context_.workspace(accumulator_dtype(dtype),
                                 {kSlots, sizes_.directions, sizes_.batch, sizes_.units});
+    one_dispatch_ = in_one_dispatch();
     start(0, 5);
     if (cell_.code == 2) start(kCellSlot, 6);
     if (sizes_.batch * sizes_.units > 0) steps();
@@ -224,7 +225,7 @@ class Recurrence {
   void start(int64_t index, size_t input) {
     if (context_.has_input(input)) {
       context_.copy(time_first(context_.input(input), batch_first_), slot(index));
-    } else {
+    } else if (!one_dispatch_ || sizes_.batch * sizes_.units == 0) {
       fill_view(context_, slot(index), 0);
     }
   }
@@ -330,30 +331,46 @@ class Recurrence {
   /// reading all weights in each step then takes less than a dispatch of all units.
   bool in_one_dispatch() const {
     constexpr int64_t kMostWeightBytes = 1 << 20;
-    const Caps& caps = context_.caps();
-    const int64_t weights = cell_.gates * sizes_.units * sizes_.units;
-    const int64_t local = (cell_.gates + 2) * room() * dtype_size(state_.dtype);
-    return !caps.is_cpu && !resets_first() && sizes_.times > 1 &&
-           caps.max_group_invocations >= 256 &&
+    const int64_t weights = columns() * sizes_.units;
+    return !context_.caps().is_cpu && !resets_first() && sizes_.times > 1 &&
            weights * dtype_size(context_.input(2).dtype) <= kMostWeightBytes &&
-           local <= caps.local_memory_bytes;
+           columns() / vector_width() <= items() && sizes_.units <= items() &&
+           (1 + cell_.gates) * room() * dtype_size(state_.dtype) <=
+               context_.caps().local_memory_bytes;
   }
 
-  /// Sizes are compiled in by powers of two, so that few pipelines serve all.
+  int64_t columns() const { return cell_.gates * sizes_.units; }
+  int64_t vector_width() const {
+    return columns() % 4 == 0 && state_.dtype == DType::kFloat32 ? 4 : 1;
+  }
+
+  /// Of a group. Sizes are compiled in by powers of two, so that few pipelines serve all.
+  int64_t items() const {
+    const int64_t most = std::min<int64_t>(context_.caps().max_group_invocations, 1024);
+    constexpr int64_t kMostParts = 8;
+    int64_t items = std::min<int64_t>(most, 64);
+    while (2 * items <= most && items < kMostParts * columns() / vector_width()) items *= 2;
+    return items;
+  }
+
   int64_t room() const {
-    return static_cast<int64_t>(
-        std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(sizes_.units, 64))));
+    const auto units = static_cast<uint64_t>(std::max<int64_t>(sizes_.units, 64));
+    return static_cast<int64_t>(std::bit_ceil(units));
   }
 
   void sequence() {
     request_.name = "rnn_sequence";
     for (const char* name : {"PRODUCT", "SPLIT"}) request_.constants.erase(name);
     params_.erase("reset");
-    const int64_t most = std::min<int64_t>(context_.caps().max_group_invocations, 1024);
-    int64_t items = 256;
-    while (items < cell_.gates * sizes_.units && 2 * items <= most) items *= 2;
-    request_.constants["WG"] = items;
+    const int64_t bytes = cell_.gates * room() * dtype_size(state_.dtype);
+    const int64_t local = context_.caps().local_memory_bytes - bytes / cell_.gates;
+    request_.constants["WG"] = items();
     request_.constants["UNITS"] = room();
+    request_.constants["VW"] = vector_width();
+    request_.constants["PARTS"] =
+        std::clamp<int64_t>(items() / (columns() / vector_width()), 1, local / bytes);
+    request_.constants["START_H"] = context_.has_input(5) ? 1 : 0;
+    request_.constants["START_C"] = cell_.code == 2 && context_.has_input(6) ? 1 : 0;
     params_["from"] = slot_offset(0);
     params_["to"] = slot_offset(sizes_.times % 2);
     context_.dispatch(request_, operands_, params_,
@@ -362,7 +379,7 @@ class Recurrence {
 
   void steps() {
     prepare();
-    if (in_one_dispatch()) return sequence();
+    if (one_dispatch_) return sequence();
     for (int64_t t = 0; t < sizes_.times; ++t) {
       params_["t"] = t;
       params_["from"] = slot_offset(t % 2);
@@ -393,7 +410,7 @@ class Recurrence {
   Sizes sizes_;
   bool batch_first_;
   TensorView state_, product_;
-  bool product_first_ = false;
+  bool product_first_ = false, one_dispatch_ = false;
   KernelRequest request_;
   std::vector<TensorView> operands_;
   Params params_;
