@@ -32,8 +32,8 @@ std::optional<ValueType> parse_value_type(std::string_view name) {
 std::string Graph::unique_name(const std::string& wanted) {
   const std::string base = wanted.empty() ? "value" : wanted;
   if (!by_name_.contains(base)) return base;
-  for (int suffix = 1;; ++suffix) {
-    std::string name = base + "_" + std::to_string(suffix);
+  for (int& suffix = suffixes_[base];;) {  // counts on: many values may want one name
+    std::string name = base + "_" + std::to_string(++suffix);
     if (!by_name_.contains(name)) return name;
   }
 }

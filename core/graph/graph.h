@@ -142,6 +142,7 @@ class Graph {
   std::vector<std::string> output_names_;
   std::vector<Assignment> assignments_;
   std::map<std::string, ValueId> by_name_;
+  std::map<std::string, int> suffixes_;  // that names which were taken have been given
   Serial serial_;
 };
 

@@ -17,6 +17,26 @@ namespace {
 }
 
 constexpr int kMaxDepth = 64;  // of subgraphs
+constexpr size_t kMaxRank = 32;
+constexpr int64_t kMaxDim = (int64_t{1} << 31) - 1;  // what kernels count with
+constexpr int64_t kMaxElements = int64_t{1} << 46;   // of views too, whose axes may be repeated
+constexpr size_t kMaxNodes = 500'000;  // of a plan, control flow and sequences inlined
+
+/// What is beyond any device in a shape, and the limit; "" where nothing is. Refused where it comes
+/// up, before anything is made of it.
+std::string excess(const Shape& shape) {
+  if (shape.size() > kMaxRank) {
+    return "rank " + std::to_string(shape.size()) + "; the limit is " + std::to_string(kMaxRank);
+  }
+  const std::string what = "the shape " + shape_string(shape);
+  if (std::ranges::any_of(shape, [](int64_t d) { return d > kMaxDim; })) {
+    return what + "; an axis has at most " + std::to_string(kMaxDim) + " elements";
+  }
+  if (element_count(shape) > kMaxElements) {
+    return what + "; a tensor has at most " + std::to_string(kMaxElements) + " elements";
+  }
+  return {};
+}
 
 /// Operators that the plan resolves: they have no schema.
 bool is_planned(const Node& node) {
@@ -133,6 +153,9 @@ void Specializer::bind_input(const Value& declared, Bound& bound) {
   for (size_t i = 0; i < form.tensors.size(); ++i) {
     const std::string name = one ? declared.name : element_name(declared.name, i);
     const auto& [dtype, shape] = form.tensors[i];
+    if (const std::string why = excess(shape); !why.empty()) {
+      throw_invalid("input '" + name + "' has " + why);
+    }
     graph_.inputs.push_back(graph_.add_value({name, ValueKind::kInput, dtype, shape}));
     items.push_back(Bound::tensor(graph_.inputs.back()));
   }
@@ -147,6 +170,9 @@ void Specializer::add_leaf(const Graph& graph, ValueId id, Bounds& bounds) {
   const Value& leaf = graph.value(id);
   if (bounds[id].is_set() || leaf.kind == ValueKind::kResult) return;
   if (leaf.kind == ValueKind::kInput) throw_invalid("input '" + leaf.name + "' is not bound");
+  if (const std::string why = excess(leaf.data.shape); !why.empty()) {
+    throw_invalid("'" + leaf.name + "' has " + why);
+  }
   ConcreteValue value{leaf.name, leaf.kind, leaf.data.dtype, leaf.data.shape};
   if (leaf.kind == ValueKind::kConstant) value.known = leaf.data;
   value.key = leaf_key(graph, id);
@@ -161,6 +187,10 @@ void Specializer::add_graph(const Graph& graph, Bounds& bounds) {
   for (const NodeId n : graph.topological_order()) {
     if (!needed[n]) continue;
     const Node& node = graph.nodes()[n];
+    if (++visited_ > kMaxNodes) {
+      NodeReader(node).unsupported("the plan would have more than " + std::to_string(kMaxNodes) +
+                                   " nodes once its loops and sequences are inlined");
+    }
     Bounds inputs;
     for (const ValueId input : node.inputs) {
       if (input != kNoValue) add_leaf(graph, input, bounds);
@@ -289,7 +319,9 @@ class Specializer::Infer : public InferContext {
   }
   void set_output(size_t output, DType dtype, Shape shape) override {
     if (!has_output(output)) return;
-    element_count(shape);
+    if (const std::string why = excess(shape); !why.empty()) {
+      fail("output " + std::to_string(output) + " would have " + why);
+    }
     ConcreteValue& result = specializer_.graph_.value(node().outputs[output]);
     result.dtype = dtype;
     result.shape = std::move(shape);
@@ -362,6 +394,7 @@ bool Specializer::evaluate(size_t n) {
   if (!node.schema->host_eval_by_shape) {
     for (const ValueId id : node.node.inputs) {
       if (id != kNoValue && !graph_.value(id).known) return false;
+      if (id != kNoValue && element_count(graph_.value(id).shape) > kMaxHostElements) return false;
     }
   }
   HostEval context(graph_, node.node, static_cast<bool>(node.schema->dynamic));

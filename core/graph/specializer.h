@@ -119,6 +119,7 @@ class Specializer {
   std::set<ValueId> unknowable_;
   bool blocked_ = false;  // something asked for a value that the run makes
   int depth_ = 0;
+  size_t visited_ = 0;  // nodes, again in each copy of a body
   std::vector<LoopCall> loops_;
   std::shared_ptr<Graph> rest_;
   std::map<ValueId, ValueId> rest_of_;          // concrete value -> value of the rest

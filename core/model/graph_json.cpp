@@ -38,6 +38,10 @@ class Writer {
     out["nodes"] = Json::array();
     for (NodeId id : graph.topological_order())
       out["nodes"].push_back(node(graph, graph.nodes()[static_cast<size_t>(id)], prefix));
+    for (const Value& v : graph.values()) {
+      const bool said = v.shape || v.type != ValueType::kTensor || v.dtype != DType::kFloat32;
+      if (v.kind == ValueKind::kResult && said) out["declared"].push_back(declared(v));
+    }
     out["outputs"] = Json::array();
     for (size_t i = 0; i < graph.outputs().size(); i++)
       out["outputs"].push_back(
@@ -50,6 +54,13 @@ class Writer {
   }
 
  private:
+  static Json declared(const Value& v) {
+    Json out = {{"name", v.name}, {"dtype", dtype_name(v.dtype)}};
+    if (v.shape) out["shape"] = shape(v.shape);
+    if (v.type != ValueType::kTensor) out["type"] = value_type_name(v.type);
+    return out;
+  }
+
   static Json shape(const std::optional<SymbolicShape>& dims) {
     Json out = Json::array();
     for (const Dim& d : dims.value_or(SymbolicShape{})) {
@@ -148,6 +159,12 @@ class Reader {
       for (size_t i = 0; i < outputs.size(); i++)
         if (!outputs[i].empty()) define(outputs[i], ids[i]);
     }
+    for (const Json& d : list(json, "declared")) {
+      const ValueId id = find(values, text(d, "name"));
+      if (graph.value(id).kind != ValueKind::kResult) bad("'declared' names what is no result");
+      graph.declare(id, dtype(d), d.contains("shape") ? std::optional(shape(d)) : std::nullopt,
+                    value_type(d));
+    }
     for (const Json& o : list(json, "outputs"))
       graph.add_output(find(values, text(o, "value")), text(o, "name"));
     for (const Json& a : list(json, "assignments"))
@@ -210,7 +227,7 @@ class Reader {
     if (!json.contains("type")) return ValueType::kTensor;
     const std::string name = text(json, "type");
     const auto parsed = parse_value_type(name);
-    if (!parsed) bad("unknown type '" + name + "' of an input");
+    if (!parsed) bad("unknown type '" + name + "' of a value");
     return *parsed;
   }
 

@@ -45,8 +45,9 @@ Shape spatial(const Shape& values, size_t first, size_t count) {
 void lower_grid_sample(LowerContext& context) {
   const TensorView &x = context.input(0), &grid = context.input(1), &y = context.output(0);
   require_compute(context, x.dtype);
-  if (!is_floating(x.dtype)) {
-    context.unsupported("type " + std::string(dtype_name(x.dtype)) + "; use a floating type");
+  if (!is_floating(x.dtype) && read_taps(context) != 1) {
+    context.unsupported("interpolation of " + std::string(dtype_name(x.dtype)) +
+                        "; use a floating type, or mode nearest");
   }
   const size_t space = x.shape.size() - 2;
   KernelRequest request;
@@ -55,7 +56,10 @@ void lower_grid_sample(LowerContext& context) {
                        {"TAPS", read_taps(context)},
                        {"PADDING", read_padding(context)},
                        {"ALIGN", context.attr_int("align_corners", 0) != 0 ? 1 : 0}};
-  request.types = {{"T", x.dtype}, {"TG", grid.dtype}};
+  // A pixel is moved as it is; only floats are mixed.
+  const bool moves = !is_floating(x.dtype);
+  request.constants["MOVES"] = moves ? 1 : 0;
+  request.types = {{"T", moves ? raw_dtype(x.dtype, context.caps()) : x.dtype}, {"TG", grid.dtype}};
   dispatch_linear(context, request, {x, grid, y},
                   {{"channels", x.shape[1]},
                    {"points", product(y.shape, 2)},

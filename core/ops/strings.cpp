@@ -12,6 +12,9 @@ namespace {
 
 using Texts = std::vector<std::string>;
 
+constexpr size_t kMaxJoinedBytes = 1 << 20;  // of what one StringConcat makes
+constexpr size_t kMaxPatternBytes = 1024, kMaxMatchedBytes = 1 << 16;
+
 Texts texts_of(const InferContext& context, size_t input) {
   if (context.dtype(input) != DType::kString) context.fail("takes strings");
   return context.require_constant(input, "its strings").to_strings();
@@ -46,7 +49,13 @@ void eval_concat(HostEvalContext& context) {
     indices.push_back(strided_indices(shape, 0, strides));
   }
   Texts joined;
+  size_t bytes = 0;
   for (size_t i = 0; i < indices[0].size(); ++i) {
+    bytes += sides[0][static_cast<size_t>(indices[0][i])].size() +
+             sides[1][static_cast<size_t>(indices[1][i])].size();
+    if (bytes > kMaxJoinedBytes) {
+      context.unsupported("joins texts to more than " + std::to_string(kMaxJoinedBytes) + " bytes");
+    }
     joined.push_back(sides[0][static_cast<size_t>(indices[0][i])] +
                      sides[1][static_cast<size_t>(indices[1][i])]);
   }
@@ -160,11 +169,26 @@ void eval_normalizer(HostEvalContext& context) {
 
 // RegexFullMatch
 
+// Backtracking takes exponential time, and a stack as deep as the text; libstdc++ can do without.
+#ifdef __GLIBCXX__
+constexpr auto kSyntax = std::regex::ECMAScript | std::regex_constants::__polynomial;
+#else
+constexpr auto kSyntax = std::regex::ECMAScript;
+#endif
+
 void eval_match(HostEvalContext& context) {
   std::vector<int64_t> matches;
+  const std::string wanted = context.attr_string("pattern", "");
+  const Texts texts = context.input(0).to_strings();
+  size_t bytes = 0;
+  for (const std::string& text : texts) bytes += text.size();
+  if (wanted.size() > kMaxPatternBytes || bytes > kMaxMatchedBytes) {
+    context.unsupported("matches texts of at most " + std::to_string(kMaxMatchedBytes) +
+                        " bytes with patterns of at most " + std::to_string(kMaxPatternBytes));
+  }
   try {
-    const std::regex pattern(context.attr_string("pattern", ""));
-    for (const std::string& text : context.input(0).to_strings()) {
+    const std::regex pattern(wanted, kSyntax);
+    for (const std::string& text : texts) {
       matches.push_back(std::regex_match(text, pattern) ? 1 : 0);
     }
   } catch (const std::regex_error& error) {

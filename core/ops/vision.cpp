@@ -277,11 +277,11 @@ void infer_col2im(InferContext& context) {
 
 void lower_col2im(LowerContext& context) {
   const TensorView &x = context.input(0), &y = context.output(0);
-  require_float_storage(context, x.dtype);
+  require_compute(context, x.dtype);
   const Columns c = read_columns(context);
   KernelRequest request;
   request.name = "col2im";
-  request.types = {{"T", x.dtype}};
+  request.types = {{"T", x.dtype}, {"A", accumulator_dtype(x.dtype)}};
   dispatch_linear(context, request, {x, y},
                   {{"channels", y.shape[1]},
                    {"xs", x.strides},

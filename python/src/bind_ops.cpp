@@ -1,5 +1,6 @@
 // The operator registry, for listings, checks in importers and the parity suite's meta-test.
 #include "bind.h"
+#include "core/graph/fold.h"
 #include "core/ops/op.h"
 #include "core/runtime/model.h"
 
@@ -45,6 +46,14 @@ void bind_ops(py::module_& m) {
         return find_op(name, domain) != nullptr;
       },
       py::arg("name"), py::arg("domain") = "");
+  m.def(
+      "fold_constants",
+      [](const Graph& graph) {
+        py::gil_scoped_release release;
+        return std::make_shared<Graph>(fold_graph(graph));
+      },
+      py::arg("graph"),
+      "The graph without the shape arithmetic and the texts that constants alone decide.");
   m.def(
       "symbolic_shapes",
       [](const Graph& graph) {

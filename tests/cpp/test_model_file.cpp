@@ -52,6 +52,9 @@ Graph sample() {
       {"branch", branch},
   };
   const auto out = graph.add_node("Op", {x, kNoValue, w, state}, attributes, 2, "node", "dlk");
+  graph.declare(out[1], DType::kFloat16, SymbolicShape{Dim::named("N"), Dim{}, Dim::of(2)},
+                ValueType::kSequence);
+  graph.declare(out[0], DType::kInt64, std::nullopt);
   graph.add_output(out[1], "y");
   graph.assign(state, out[0]);
   graph.info.text["license"] = "MIT";
@@ -87,6 +90,16 @@ void check_sample(const Graph& graph) {
   const auto& branch = std::get<std::shared_ptr<Graph>>(node.attributes.at("branch"));
   CHECK(branch->value(branch->outputs()[0]).data.to_doubles() == std::vector<double>{4, 5});
   CHECK(graph.output_names()[0] == "y");
+  const Value& y = graph.value(graph.outputs()[0]);
+  CHECK(y.dtype == DType::kFloat16);
+  CHECK(y.type == ValueType::kSequence);
+  REQUIRE(y.shape.has_value());
+  CHECK((*y.shape)[0].symbol == "N");
+  CHECK(!(*y.shape)[1].is_static());
+  CHECK((*y.shape)[2].value == 2);
+  const Value& other = graph.value(node.outputs[0]);
+  CHECK(other.dtype == DType::kInt64);
+  CHECK(!other.shape.has_value());
   REQUIRE(graph.assignments().size() == 1);
   CHECK(graph.value(graph.assignments()[0].variable).trainable);
   CHECK(graph.info.labels.size() == 2);

@@ -41,10 +41,6 @@ GROUPS: tuple[Group, ...] = (
         (r"test_image_decoder_decode_.*",),
     ),
     Group(
-        "asks for gradients by an operator of a preview domain; dlk differentiates graphs itself",
-        (r"test_gradient_of_add(_and_mul)?",),
-    ),
-    Group(
         "expects the rounding errors of NumPy's FFT, with a tolerance of 1e-7 around 0",
         (r"test_dft_inverse(_opset19)?",),
     ),

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from ..case import Array, Case, Tolerance, case, normal, uniform
+from ..case import Array, Case, Tolerance, case, integers, normal, uniform
 
 
 def reflect(x: float, low: float, high: float) -> float:
@@ -106,3 +106,19 @@ for mode in ("nearest", "linear", "cubic"):
                 tolerance={"float32": Tolerance(1e-5, "coordinates are float32 sums")},
             )
         )
+
+for dtype in ("int8", "uint8", "int32", "bool"):
+    case(
+        Case(
+            op="GridSample",
+            name=f"nearest_{dtype}",
+            inputs=lambda rng, t=dtype: {
+                "x": integers(rng, 0, 2 if t == "bool" else 100, 2, 3, 5, 6, dtype=t),
+                "grid": grid(rng, 2, 4, 3, 2).astype(np.float32),
+            },
+            attributes={"mode": "nearest"},
+            oracle=lambda x, g, t=dtype: sample(x, g, "nearest", "zeros", False).astype(t),
+            layouts=("contiguous", "strided"),
+            dtypes=("none",),
+        )
+    )

@@ -247,3 +247,19 @@ for name, image, block, blocks, attributes in (
             layouts=("contiguous", "strided"),
         )
     )
+    for dtype in ("int8", "int32") if name == "window" else ():
+        case(
+            Case(
+                op="Col2Im",
+                name=f"{name}_{dtype}",
+                inputs=lambda rng, i=image, b=block, n=blocks, t=dtype: {
+                    "x": integers(rng, -9, 9, 2, 3 * int(np.prod(b)), n, dtype=t),
+                    "image": ints(*i),
+                    "block": ints(*b),
+                },
+                attributes=attributes,
+                constants=("image", "block"),
+                oracle=lambda x, i, b, a=attributes, t=dtype: col2im(x, i, b, a).astype(t),
+                dtypes=("none",),
+            )
+        )

@@ -40,6 +40,8 @@ def load_graph(
     read. `input_shapes` replaces the declared shapes of inputs: numbers, names of open dimensions,
     or None. Symbolic dimensions stay symbolic in the graph. `custom_ops` gives a graph for each
     node of an operator that dlk does not know: {"DOMAIN::OPERATOR": function of a `CustomNode`}.
+    Shape arithmetic and texts that constants alone decide are folded; arithmetic on weights is
+    left to the device.
 
     Raises ValueError for damaged, hostile and too new files and for element types that dlk does
     not hold, FileNotFoundError for a path that is not there, ImportError without `onnx`.
@@ -49,7 +51,7 @@ def load_graph(
     except ImportError as error:
         raise ImportError("reading ONNX models needs the onnx package: pip install onnx") from error
 
-    from dlk._core import Graph, has_operator
+    from dlk._core import Graph, fold_constants, has_operator
 
     from .build import Builder, opset_versions
     from .tensors import parse_model
@@ -77,8 +79,8 @@ def load_graph(
     if not model.opset_import and model.ir_version >= 3:
         raise ValueError(f"{name} names no operator set; the file is truncated or damaged")
     builder = Builder(Graph, _local_functions(model), folder, has_operator, custom_ops)
-    graph: _core.Graph = builder.build(
-        model.graph, opset_versions(model.opset_import), input_shapes or {}
+    graph = fold_constants(
+        builder.build(model.graph, opset_versions(model.opset_import), input_shapes or {})
     )
     graph.info.text = _info(model, name)
     return graph

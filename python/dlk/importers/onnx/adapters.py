@@ -39,9 +39,13 @@ class Context(Protocol):
     def is_used(self, name: str) -> bool:
         """Something reads the value."""
 
+    def reserve(self, elements: int) -> None:
+        """Before a table is made that the file does not hold: ValueError when it is too large."""
+
 
 Adapter = Callable[[Node, Context], "Node | None"]
 NEWEST_OPSET = 25
+MAX_COPIES = 1024  # of a node that a form without batches stands for
 ALWAYS = NEWEST_OPSET + 1  # for habits of exporters that no version ended
 
 
@@ -357,6 +361,8 @@ def _scan_8(node: Node, context: Context) -> None:
     shape = context.shape(inputs[-1])
     if not shape or shape[0] is None:
         raise _fail(node, "the batch size of a Scan of opset 8 must be declared")
+    if shape[0] > MAX_COPIES:
+        raise _fail(node, f"has a batch of {shape[0]}; a Scan of opset 8 may have {MAX_COPIES}")
     attributes = {k: v for k, v in node.attributes.items() if k != "directions"}
     attributes["scan_input_directions"] = list(node.attributes.get("directions", [0] * scanned))
     axis = context.constant(_ints([0]), f"{outputs[0]}/axis")

@@ -6,13 +6,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto
 
 from dlk._core import symbolic_shapes, value_dtypes
 
@@ -32,38 +30,17 @@ from .protos import (
     used_names,
     value_type,
 )
+from .scope import NodeContext, Scope
 from .tensors import DTYPE_NAMES, read_tensor
 
 MAX_NODES = 500_000  # after inlining, which can multiply
 MAX_DEPTH = 64
+MAX_MADE_ELEMENTS = 1 << 26  # of all tables that stand for operators, beyond what the file holds
+MAX_INFERRED_NODES = 500_000  # that type inference goes through in all, again for each question
 INLINE_ELEMENTS = 1024  # constants up to here are copied into subgraphs instead of passed in
 
 _KEEPS_DTYPE = frozenset({"Identity", "LogSoftmax", "Reshape", "Softmax", "Transpose"})
 _ANY: Type = ("float32", None)  # undeclared; inference takes a subgraph's from the node's inputs
-
-
-@dataclass
-class Scope:
-    """The names of one graph or one function call. Function calls share their caller's graph."""
-
-    graph: Any
-    opsets: Mapping[str, int]
-    used: set[str]
-    values: dict[str, int] = field(default_factory=dict)
-    initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
-    constants: dict[str, np.ndarray] = field(default_factory=dict)
-    types: dict[str, Type] = field(default_factory=dict)
-    parameters: Mapping[str, AttributeProto] | None = None
-    produced_later: set[str] = field(default_factory=set)
-    prefix: str = ""
-    depth: int = 0
-
-    def define(self, name: str, value: int, what: str) -> None:
-        """Binds a name; ValueError when it is taken, for ONNX names are assigned once."""
-        if name in self.values or name in self.initializers:
-            raise ValueError(f"{what} defines {name!r} a second time; ONNX names are assigned once")
-        self.values[name] = value
-        self.produced_later.discard(name)
 
 
 class Builder:
@@ -84,6 +61,16 @@ class Builder:
         self._folder = folder
         self._is_built = is_built
         self._custom_ops = dict(custom_ops or {})
+        self._nodes = self._made = self._inferred = 0
+
+    def reserve(self, elements: int, label: str) -> None:
+        """Counts what a node makes that the file does not hold; ValueError when it is too much."""
+        self._made += elements
+        if self._made > MAX_MADE_ELEMENTS:
+            raise ValueError(
+                f"{label} would need tables of {self._made} elements (with those of the nodes "
+                f"before it); the limit is {MAX_MADE_ELEMENTS}"
+            )
 
     # Graphs and functions
 
@@ -176,7 +163,7 @@ class Builder:
                 scope.types[value.name] = (dtype, dims)
             scope.define(value.name, graph.add_input(value.name, dtype, dims or []), "a subgraph")
         for name in passed:
-            dtype, dims = self._type(name, outer)
+            dtype, dims = self.type_of(name, outer)
             scope.types[name] = (dtype, dims)
             scope.define(name, graph.add_input(name, dtype, dims or []), "a subgraph")
         for name in inlined:
@@ -216,7 +203,7 @@ class Builder:
         for formal, actual in zip(function.input, node.inputs, strict=False):
             if actual:
                 inner.define(formal, self.resolve(actual, scope, node.label), node.label)
-                inner.types[formal] = self._type(actual, scope)
+                inner.types[formal] = self.type_of(actual, scope)
                 array = self._known(actual, scope)
                 if array is not None:
                     inner.constants[formal] = array
@@ -252,7 +239,10 @@ class Builder:
         if node.domain == "" and node.op == "Constant":
             self._constant(node, scope)
             return
-        if replace(node, _NodeContext(self, scope, node)):
+        if (node.domain, node.op) == ("ai.onnx.preview.training", "Gradient"):
+            self._gradient(node, scope)
+            return
+        if replace(node, NodeContext(self, scope, node)):
             return
         if node.domain == "":
             for name in node.inputs:
@@ -265,7 +255,7 @@ class Builder:
                 if function is not None:
                     self._call(function, node, proto, scope)
                     return
-            adapted = adapt(node, opset, _NodeContext(self, scope, node))
+            adapted = adapt(node, opset, NodeContext(self, scope, node))
             if adapted is None:
                 return
             node = adapted
@@ -282,7 +272,7 @@ class Builder:
             scope.opsets.get(node.domain, 1),
             node.name,
             dict(node.attributes),
-            [self._type(name, scope) for name in present],
+            [self.type_of(name, scope) for name in present],
             len(node.outputs),
         )
         part = make(request)
@@ -297,8 +287,36 @@ class Builder:
             if name:
                 scope.define(name, value, node.label)
 
+    def _gradient(self, node: Node, scope: Scope) -> None:
+        """Differentiates what has been read so far: dy/dx where y and x were computed."""
+        xs, zs = node.attributes.get("xs", []), node.attributes.get("zs", [])
+        y = node.attributes.get("y", "")
+        if node.inputs != [*xs, *zs] or not isinstance(y, str) or not xs:
+            raise ValueError(
+                f"{node.label}: its inputs must be the values that its xs and zs name; gradients "
+                "at other places are not supported"
+            )
+        if node.used_outputs() > len(xs):
+            raise ValueError(f"{node.label} has more outputs than xs")
+        wrt = [self.resolve(x, scope, node.label) for x in xs]
+        before = len(scope.graph.nodes)
+        made = scope.graph.gradients([self.resolve(y, scope, node.label)], wrt)
+        self._nodes += len(scope.graph.nodes) - before
+        context = NodeContext(self, scope, node)
+        for x, name, value in zip(xs, node.outputs, made, strict=False):
+            if not name:
+                continue
+            if value is not None:
+                scope.define(name, value, node.label)
+                continue
+            zero = context.constant(np.zeros((), np.dtype(context.dtype(x))), f"{name}/zero")
+            context.emit("Expand", [zero, context.emit("Shape", [x], f"{name}/shape")], [name])
+
     def add_newest(self, node: Node, scope: Scope) -> None:
         """Adds a node that is in its newest form."""
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise ValueError(f"{node.label}: the model becomes more than {MAX_NODES} nodes")
         inputs = [self.resolve(n, scope, node.label) if n else None for n in node.inputs]
         while inputs and inputs[-1] is None:
             inputs.pop()
@@ -402,7 +420,7 @@ class Builder:
             self.resolve(name, scope, "the graph")
         return scope.constants.get(name)
 
-    def _type(self, name: str, scope: Scope) -> Type:
+    def type_of(self, name: str, scope: Scope) -> Type:
         """What is declared of a value; float32 of unknown shape otherwise."""
         if name in scope.types:
             return scope.types[name]
@@ -413,12 +431,13 @@ class Builder:
 
     def _known_type(self, name: str, scope: Scope) -> Type:
         """As `_type`, with "" for a dtype that nothing declares."""
-        found = self._type(name, scope)
+        found = self.type_of(name, scope)
         return ("", None) if found is _ANY else found
 
     def _infer(self, name: str, scope: Scope) -> Type:
         """The type by dlk's own inference on what has been read so far."""
-        if name not in scope.values:
+        self._inferred += len(scope.graph.nodes)
+        if name not in scope.values or self._inferred > MAX_INFERRED_NODES:
             return _ANY
         graph = scope.graph.copy()
         own = graph.value(scope.values[name]).name
@@ -428,48 +447,6 @@ class Builder:
         if not dtype or texts is None:
             return _ANY
         return dtype, [int(text) if text.isdigit() else None for text in texts]
-
-
-class _NodeContext:
-    """`adapters.Context` for one node of one scope."""
-
-    def __init__(self, builder: Builder, scope: Scope, node: Node) -> None:
-        self._builder = builder
-        self._scope = scope
-        self._label = node.label
-
-    def _fresh(self, hint: str) -> str:
-        name, n = hint, 0
-        taken = (self._scope.values, self._scope.initializers, self._scope.produced_later)
-        while any(name in names for names in taken):
-            n += 1
-            name = f"{hint}_{n}"
-        return name
-
-    def constant(self, array: np.ndarray, hint: str) -> str:
-        name = self._fresh(hint)
-        self._builder.define_constant(name, array, self._scope, self._label)
-        return name
-
-    def emit(self, op: str, inputs: list[str], outputs: list[str] | str, **attributes: Any) -> str:
-        names = [self._fresh(outputs)] if isinstance(outputs, str) else outputs
-        self._builder.add_newest(Node(op, "", names[0], inputs, names, attributes), self._scope)
-        return names[0]
-
-    def value(self, name: str) -> np.ndarray | None:
-        return self._scope.constants.get(name)
-
-    def shape(self, name: str) -> list[int | None] | None:
-        dims = self._builder._type(name, self._scope)[1]
-        if dims is None:
-            return None
-        return [d if isinstance(d, int) else None for d in dims]
-
-    def dtype(self, name: str) -> str:
-        return self._builder._type(name, self._scope)[0]
-
-    def is_used(self, name: str) -> bool:
-        return name in self._scope.used
 
 
 def opset_versions(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
