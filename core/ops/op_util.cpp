@@ -1,6 +1,7 @@
 #include "core/ops/op_util.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -285,6 +286,12 @@ std::vector<int64_t> all_axes(int64_t rank) {
   std::vector<int64_t> axes(static_cast<size_t>(rank));
   std::iota(axes.begin(), axes.end(), 0);
   return axes;
+}
+
+void check_size(const NodeReader& node, double size, const std::string& what) {
+  if (!(std::abs(size) <= 2147483648.0)) {
+    node.fail(what + " is " + std::to_string(size) + "; the limit is 2147483648 either way");
+  }
 }
 
 void check_indices(const NodeReader& node, const HostTensor& indices, const Shape& sizes) {

@@ -89,6 +89,9 @@ void fill_view(LowerContext& context, const TensorView& view, double value);
 
 // Attributes and constant inputs --------------------------------------------------------------
 
+/// An error where a size of a tensor, or something that is added to one, is beyond 31 bits or NaN.
+void check_size(const NodeReader& node, double size, const std::string& what);
+
 /// Constant of either kind of context; an error naming `what` if it is not known before the run.
 template <typename Context>
 std::vector<int64_t> required_ints(const Context& context, size_t input, const std::string& what) {
@@ -101,6 +104,15 @@ inline std::vector<int64_t> required_ints(const HostEvalContext& context, size_t
                                           const std::string& what) {
   if (!context.is_known(input)) context.fail(what + " must be known before the run");
   return context.input(input).to_ints();
+}
+
+/// As `required_ints`, of sizes, counts or pads: an error beyond 31 bits, so that products of two
+/// and sums stay in 64.
+template <typename Context>
+std::vector<int64_t> required_sizes(const Context& context, size_t input, const std::string& what) {
+  std::vector<int64_t> values = required_ints(context, input, what);
+  for (const int64_t value : values) check_size(context, static_cast<double>(value), what);
+  return values;
 }
 
 /// Axes from an optional input, or from the attribute of older opsets; `fallback` if neither is

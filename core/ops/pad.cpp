@@ -18,7 +18,7 @@ Pads read_pads(const Context& context, int64_t rank) {
   Pads result{std::vector<int64_t>(static_cast<size_t>(rank), 0),
               std::vector<int64_t>(static_cast<size_t>(rank), 0)};
   const auto pads =
-      context.has_input(1) ? required_ints(context, 1, "pads") : context.attr_ints("pads");
+      context.has_input(1) ? required_sizes(context, 1, "a pad") : context.attr_ints("pads");
   const auto axes = read_axes(context, 3, "", rank, all_axes(rank));
   if (pads.size() != 2 * axes.size()) {
     context.fail(std::to_string(pads.size()) + " pads for " + std::to_string(axes.size()) +

@@ -23,7 +23,7 @@ int64_t one_hot_axis(const NodeReader& node, int64_t index_rank) {
 }
 
 void infer_one_hot(InferContext& context) {
-  const int64_t depth = one_element(context, required_ints(context, 1, "depth"), "depth");
+  const int64_t depth = one_element(context, required_sizes(context, 1, "depth"), "depth");
   if (depth < 0) context.fail("depth must not be negative");
   if (context.shape(2) != Shape{2}) context.fail("values must be [off, on]");
   Shape shape = context.shape(0);

@@ -1,4 +1,6 @@
 // NodeReader and the parts of the contexts that are the same for every implementation.
+#include <set>
+
 #include "core/ops/op.h"
 
 namespace dlk {
@@ -11,13 +13,27 @@ const T* find_attribute(const Node& node, const std::string& name) {
   return found == node.attributes.end() ? nullptr : std::get_if<T>(&found->second);
 }
 
+/// Sizes, steps and axes beyond 31 bits are no model's: sums and products of them stay in 64.
+int64_t in_range(const NodeReader& node, const std::string& name, int64_t value) {
+  static const std::set<std::string> any{"default_int64", "end",        "seed",         "start",
+                                         "value_int",     "value_ints", "values_int64s"};
+  constexpr int64_t kLimit = int64_t{1} << 31;
+  if ((value < -kLimit || value > kLimit) && !any.contains(name)) {
+    node.fail("attribute '" + name + "' is " + std::to_string(value) +
+              "; the limit is 2147483648 either way");
+  }
+  return value;
+}
+
 }  // namespace
 
 bool NodeReader::has_attr(const std::string& name) const { return node_.attributes.contains(name); }
 
 int64_t NodeReader::attr_int(const std::string& name, int64_t fallback) const {
   if (!has_attr(name)) return fallback;
-  if (const auto* value = find_attribute<int64_t>(node_, name)) return *value;
+  if (const auto* value = find_attribute<int64_t>(node_, name)) {
+    return in_range(*this, name, *value);
+  }
   fail("attribute '" + name + "' must be an integer");
 }
 
@@ -37,7 +53,10 @@ std::string NodeReader::attr_string(const std::string& name, const std::string& 
 std::vector<int64_t> NodeReader::attr_ints(const std::string& name,
                                            std::vector<int64_t> fallback) const {
   if (!has_attr(name)) return fallback;
-  if (const auto* value = find_attribute<std::vector<int64_t>>(node_, name)) return *value;
+  if (const auto* value = find_attribute<std::vector<int64_t>>(node_, name)) {
+    for (const int64_t item : *value) in_range(*this, name, item);
+    return *value;
+  }
   // An empty list has no element type in Python or ONNX: take any.
   if (const auto* value = find_attribute<std::vector<double>>(node_, name)) {
     if (value->empty()) return {};

@@ -44,8 +44,10 @@ std::vector<AxisResize> read_resize(const Context& context, const Shape& shape) 
     if (!scales.empty()) {
       if (!(scales[i] > 0)) context.fail("scales must be greater than 0");
       axis.scale = scales[i];
+      check_size(context, in * axis.scale, "a size");
       axis.out = static_cast<int64_t>(std::floor(in * axis.scale));
     } else {
+      check_size(context, sizes[i], "a size");
       axis.out = static_cast<int64_t>(sizes[i]);
       axis.scale = axis.in > 0 ? sizes[i] / in : 1.0;
       const bool smaller = axis.scale < common;
@@ -60,6 +62,7 @@ std::vector<AxisResize> read_resize(const Context& context, const Shape& shape) 
     for (int64_t a : axes) {
       AxisResize& axis = result[static_cast<size_t>(a)];
       axis.scale = common;
+      check_size(context, common * static_cast<double>(axis.in), "a size");
       axis.out = static_cast<int64_t>(std::floor(common * static_cast<double>(axis.in) + 0.5));
     }
   }

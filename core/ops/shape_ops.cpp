@@ -1,6 +1,7 @@
 // Operators about shapes: what they give is a view of an input, or a number that the host knows.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
@@ -68,6 +69,9 @@ void infer_reshape(InferContext& context) {
     } else if (shape[i] < 0) {
       context.fail("the new shape " + shape_string(shape) + " has a negative size");
     } else {
+      if (shape[i] > std::numeric_limits<int64_t>::max() / std::max<int64_t>(known, 1)) {
+        context.fail("the new shape " + shape_string(shape) + " has too many elements");
+      }
       known *= shape[i];
     }
   }

@@ -257,7 +257,9 @@ std::vector<int64_t> mel_edges(const Context& context) {
   for (int64_t i = 0; i < static_cast<int64_t>(bands) + 2; ++i) {
     const double hertz =
         700.0 * (std::pow(10.0, (static_cast<double>(i) * step + mel(low)) / 2595.0) - 1.0);
-    edges.push_back(static_cast<int64_t>(std::floor((length + 1) * hertz / rate)));
+    const double edge = std::floor((length + 1) * hertz / rate);
+    check_size(context, edge, "a band's edge");
+    edges.push_back(static_cast<int64_t>(edge));
   }
   return edges;
 }

@@ -110,7 +110,7 @@ std::vector<int64_t> split_sizes(const Context& context, int64_t size) {
   const auto outputs = static_cast<int64_t>(context.output_count());
   std::vector<int64_t> sizes;
   if (context.has_input(1)) {
-    sizes = required_ints(context, 1, "split");
+    sizes = required_sizes(context, 1, "split");
   } else if (context.has_attr("split")) {
     sizes = context.attr_ints("split");
   } else {

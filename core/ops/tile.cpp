@@ -7,7 +7,7 @@ namespace {
 
 template <typename Context>
 std::vector<int64_t> read_repeats(const Context& context, size_t rank) {
-  const auto repeats = required_ints(context, 1, "repeats");
+  const auto repeats = required_sizes(context, 1, "a repeat");
   if (repeats.size() != rank) {
     context.fail(std::to_string(repeats.size()) + " repeats for a tensor of rank " +
                  std::to_string(rank));

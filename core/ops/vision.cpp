@@ -233,8 +233,8 @@ struct Columns {
 template <typename Context>
 Columns read_columns(const Context& context) {
   Columns c;
-  c.image = required_ints(context, 1, "image_shape");
-  c.block = required_ints(context, 2, "block_shape");
+  c.image = required_sizes(context, 1, "image_shape");
+  c.block = required_sizes(context, 2, "block_shape");
   const size_t axes = c.image.size();
   c.axes = static_cast<int64_t>(axes);
   if (axes < 1 || axes > 3 || c.block.size() != axes) {
