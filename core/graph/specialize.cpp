@@ -397,9 +397,22 @@ bool Specializer::evaluate(size_t n) {
       if (id != kNoValue && element_count(graph_.value(id).shape) > kMaxHostElements) return false;
     }
   }
-  HostEval context(graph_, node.node, static_cast<bool>(node.schema->dynamic));
-  node.schema->host_eval(context);
   const size_t own = node.node.outputs.size() - (node.schema->dynamic ? 1 : 0);
+  bool empty = true;  // however large the inputs' other axes are
+  for (size_t i = 0; i < own; ++i) {
+    const ValueId id = node.node.outputs[i];
+    empty &= id == kNoValue || element_count(graph_.value(id).shape) == 0;
+  }
+  HostEval context(graph_, node.node, static_cast<bool>(node.schema->dynamic));
+  if (empty) {
+    for (size_t i = 0; i < own; ++i) {
+      if (context.has_output(i)) {
+        context.set_output(i, {context.output_dtype(i), context.output_shape(i), nullptr});
+      }
+    }
+  } else {
+    node.schema->host_eval(context);
+  }
   for (size_t i = 0; i < own; ++i) {
     const ValueId id = node.node.outputs[i];
     if (id != kNoValue && !graph_.value(id).known) return false;

@@ -3,13 +3,41 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "core/base/error.h"
 #include "core/base/strings.h"
 
 namespace dlk {
 
+int64_t saturated(double value) {
+  constexpr double kEnd = 9223372036854775808.0;  // 2^63
+  if (value != value) return 0;
+  if (value >= kEnd) return std::numeric_limits<int64_t>::max();
+  if (value <= -kEnd) return std::numeric_limits<int64_t>::min();
+  return static_cast<int64_t>(value);
+}
+
 namespace {
+
+/// `value` as Out; a number out of an integer's range is the nearest one in it.
+template <typename Out, typename In>
+Out converted(In value) {
+  if constexpr (std::is_integral_v<Out> && std::is_floating_point_v<In>) {
+    if constexpr (std::is_same_v<Out, uint64_t>) {
+      constexpr double kHalf = 9223372036854775808.0;
+      const auto number = static_cast<double>(value);
+      if (number >= kHalf) return static_cast<uint64_t>(saturated(number - kHalf)) + (1ull << 63);
+      return static_cast<uint64_t>(std::max<int64_t>(saturated(number), 0));
+    } else {
+      return static_cast<Out>(std::clamp<int64_t>(saturated(static_cast<double>(value)),
+                                                  std::numeric_limits<Out>::min(),
+                                                  std::numeric_limits<Out>::max()));
+    }
+  } else {
+    return static_cast<Out>(value);
+  }
+}
 
 /// The value at `source`, as Out (int64_t or double).
 template <typename Out>
@@ -20,34 +48,34 @@ Out load_as(DType dtype, const std::byte* source) {
   };
   switch (dtype) {
     case DType::kFloat32:
-      return static_cast<Out>(get(float{}));
+      return converted<Out>(get(float{}));
     case DType::kFloat16:
-      return static_cast<Out>(half_to_float(get(uint16_t{})));
+      return converted<Out>(half_to_float(get(uint16_t{})));
     case DType::kBFloat16:
-      return static_cast<Out>(bfloat16_to_float(get(uint16_t{})));
+      return converted<Out>(bfloat16_to_float(get(uint16_t{})));
     case DType::kFloat64:
-      return static_cast<Out>(get(double{}));
+      return converted<Out>(get(double{}));
     case DType::kInt8:
-      return static_cast<Out>(get(int8_t{}));
+      return converted<Out>(get(int8_t{}));
     case DType::kInt16:
-      return static_cast<Out>(get(int16_t{}));
+      return converted<Out>(get(int16_t{}));
     case DType::kInt32:
-      return static_cast<Out>(get(int32_t{}));
+      return converted<Out>(get(int32_t{}));
     case DType::kInt64:
-      return static_cast<Out>(get(int64_t{}));
+      return converted<Out>(get(int64_t{}));
     case DType::kUInt8:
-      return static_cast<Out>(get(uint8_t{}));
+      return converted<Out>(get(uint8_t{}));
     case DType::kUInt16:
-      return static_cast<Out>(get(uint16_t{}));
+      return converted<Out>(get(uint16_t{}));
     case DType::kUInt32:
-      return static_cast<Out>(get(uint32_t{}));
+      return converted<Out>(get(uint32_t{}));
     case DType::kUInt64:
     case DType::kString:
-      return static_cast<Out>(get(uint64_t{}));
+      return converted<Out>(get(uint64_t{}));
     case DType::kBool:
-      return static_cast<Out>(get(uint8_t{}) != 0);
+      return converted<Out>(get(uint8_t{}) != 0);
     default:
-      return static_cast<Out>(small_to_double(dtype, get(uint8_t{})));
+      return converted<Out>(small_to_double(dtype, get(uint8_t{})));
   }
 }
 
@@ -64,22 +92,22 @@ void store_from(DType dtype, In value, std::byte* target) {
     case DType::kFloat64:
       return put(static_cast<double>(value));
     case DType::kInt8:
-      return put(static_cast<int8_t>(value));
+      return put(converted<int8_t>(value));
     case DType::kInt16:
-      return put(static_cast<int16_t>(value));
+      return put(converted<int16_t>(value));
     case DType::kInt32:
-      return put(static_cast<int32_t>(value));
+      return put(converted<int32_t>(value));
     case DType::kInt64:
-      return put(static_cast<int64_t>(value));
+      return put(converted<int64_t>(value));
     case DType::kUInt8:
-      return put(static_cast<uint8_t>(value));
+      return put(converted<uint8_t>(value));
     case DType::kUInt16:
-      return put(static_cast<uint16_t>(value));
+      return put(converted<uint16_t>(value));
     case DType::kUInt32:
-      return put(static_cast<uint32_t>(value));
+      return put(converted<uint32_t>(value));
     case DType::kUInt64:
     case DType::kString:
-      return put(static_cast<uint64_t>(value));
+      return put(converted<uint64_t>(value));
     case DType::kBool:
       return put(static_cast<uint8_t>(value != In{0} ? 1 : 0));
     default:

@@ -17,6 +17,8 @@ using Shape = std::vector<int64_t>;
 
 /// Product of the dimensions; 1 for a scalar. InvalidArgument on overflow or a negative dimension.
 int64_t element_count(const Shape& shape);
+/// The integer that a number is cut to; the nearest one where it is out of range, 0 for NaN.
+int64_t saturated(double value);
 /// Row-major strides in elements.
 Shape contiguous_strides(const Shape& shape);
 /// "[1, 3, 224, 224]"

@@ -12,10 +12,47 @@ namespace {
 template <typename T>
 using Function = T (*)(const std::vector<T>& args);
 
+/// Integers wrap, as on devices.
+template <typename T>
+T added(T a, T b) {
+  if constexpr (std::is_integral_v<T>) {
+    return static_cast<T>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+  } else {
+    return a + b;
+  }
+}
+
+template <typename T>
+T negated(T a) {
+  if constexpr (std::is_integral_v<T>) {
+    return static_cast<T>(0 - static_cast<uint64_t>(a));
+  } else {
+    return -a;
+  }
+}
+
+template <typename T>
+T multiplied(T a, T b) {
+  if constexpr (std::is_integral_v<T>) {
+    return static_cast<T>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+  } else {
+    return a * b;
+  }
+}
+
+template <typename T>
+T from_double(double value) {
+  if constexpr (std::is_integral_v<T>) {
+    return saturated(value);
+  } else {
+    return value;
+  }
+}
+
 template <typename T>
 T divide(T a, T b) {
   if constexpr (std::is_integral_v<T>) {
-    return b == 0 ? 0 : b == -1 ? -a : a / b;
+    return b == 0 ? 0 : b == -1 ? negated(a) : a / b;
   } else {
     return a / b;
   }
@@ -43,8 +80,8 @@ template <typename T>
 const std::map<std::string, Function<T>>& functions() {
   using Args = const std::vector<T>&;
   static const std::map<std::string, Function<T>> table = {
-      {"Abs", [](Args a) { return a[0] < 0 ? -a[0] : a[0]; }},
-      {"Add", [](Args a) { return a[0] + a[1]; }},
+      {"Abs", [](Args a) { return a[0] < 0 ? negated(a[0]) : a[0]; }},
+      {"Add", [](Args a) { return added(a[0], a[1]); }},
       {"And", [](Args a) { return T(a[0] != 0 && a[1] != 0); }},
       {"Cast", [](Args a) { return a[0]; }},
       {"CastLike", [](Args a) { return a[0]; }},
@@ -54,7 +91,7 @@ const std::map<std::string, Function<T>>& functions() {
       {"Floor", [](Args a) { return rounded(a[0], std::floor); }},
       {"FMod",  // Mod with fmod=1
        [](Args a) {
-         return static_cast<T>(std::fmod(static_cast<double>(a[0]), static_cast<double>(a[1])));
+         return from_double<T>(std::fmod(static_cast<double>(a[0]), static_cast<double>(a[1])));
        }},
       {"Greater", [](Args a) { return T(a[0] > a[1]); }},
       {"GreaterOrEqual", [](Args a) { return T(a[0] >= a[1]); }},
@@ -73,18 +110,18 @@ const std::map<std::string, Function<T>>& functions() {
          return best;
        }},
       {"Mod", [](Args a) { return floor_mod(a[0], a[1]); }},
-      {"Mul", [](Args a) { return a[0] * a[1]; }},
-      {"Neg", [](Args a) { return -a[0]; }},
+      {"Mul", [](Args a) { return multiplied(a[0], a[1]); }},
+      {"Neg", [](Args a) { return negated(a[0]); }},
       {"Not", [](Args a) { return T(a[0] == 0); }},
       {"Or", [](Args a) { return T(a[0] != 0 || a[1] != 0); }},
       {"Pow",
        [](Args a) {
-         return static_cast<T>(std::pow(static_cast<double>(a[0]), static_cast<double>(a[1])));
+         return from_double<T>(std::pow(static_cast<double>(a[0]), static_cast<double>(a[1])));
        }},
       {"Round", [](Args a) { return rounded(a[0], std::nearbyint); }},
       {"Sign", [](Args a) { return T((a[0] > 0) - (a[0] < 0)); }},
-      {"Sqrt", [](Args a) { return static_cast<T>(std::sqrt(static_cast<double>(a[0]))); }},
-      {"Sub", [](Args a) { return a[0] - a[1]; }},
+      {"Sqrt", [](Args a) { return from_double<T>(std::sqrt(static_cast<double>(a[0]))); }},
+      {"Sub", [](Args a) { return added(a[0], negated(a[1])); }},
       {"Where", [](Args a) { return a[0] != 0 ? a[1] : a[2]; }},
       {"Xor", [](Args a) { return T((a[0] != 0) != (a[1] != 0)); }},
   };

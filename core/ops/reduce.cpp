@@ -50,19 +50,19 @@ std::optional<AliasResult> alias_reduce(const AliasContext& context) {
   return AliasResult{0, view};
 }
 
-template <typename T>
-T reduce_values(const std::string& op, const std::vector<T>& values) {
-  T result = op == "ReduceProd" ? T{1} : T{0};
+/// Sums and products wrap, as on devices.
+int64_t reduce_values(const std::string& op, const std::vector<int64_t>& values) {
+  int64_t result = op == "ReduceProd" ? 1 : 0;
   for (size_t i = 0; i < values.size(); ++i) {
-    const T v = values[i];
+    const int64_t v = values[i];
     if (op == "ReduceProd") {
-      result *= v;
+      result = static_cast<int64_t>(static_cast<uint64_t>(result) * static_cast<uint64_t>(v));
     } else if (op == "ReduceMax") {
       result = i == 0 ? v : std::max(result, v);
     } else if (op == "ReduceMin") {
       result = i == 0 ? v : std::min(result, v);
     } else {
-      result += v;
+      result = static_cast<int64_t>(static_cast<uint64_t>(result) + static_cast<uint64_t>(v));
     }
   }
   return result;

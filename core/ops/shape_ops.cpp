@@ -305,7 +305,7 @@ int64_t range_count(const NodeReader& node, double start, double limit, double s
   if (step == 0) node.fail("its step must not be 0");
   const double count = std::ceil((limit - start) / step);
   if (!(count < 2147483648.0)) node.fail("has too many elements");
-  return std::max<int64_t>(0, static_cast<int64_t>(count));
+  return static_cast<int64_t>(std::max(0.0, count));
 }
 
 OpSchema range() {
@@ -336,7 +336,10 @@ OpSchema range() {
     }
     const int64_t start = context.input(0).to_ints()[0], step = context.input(2).to_ints()[0];
     std::vector<int64_t> values(count);
-    for (size_t i = 0; i < count; ++i) values[i] = start + static_cast<int64_t>(i) * step;
+    for (size_t i = 0; i < count; ++i) {  // wraps, as on devices
+      values[i] =
+          static_cast<int64_t>(static_cast<uint64_t>(start) + i * static_cast<uint64_t>(step));
+    }
     context.set_output(0, HostTensor::from_ints(dtype, context.output_shape(0), values));
   };
   schema.lower = [](LowerContext& context) {
