@@ -20,7 +20,7 @@ constexpr int kMaxDepth = 64;  // of subgraphs
 constexpr size_t kMaxRank = 32;
 constexpr int64_t kMaxDim = (int64_t{1} << 31) - 1;  // what kernels count with
 constexpr int64_t kMaxElements = int64_t{1} << 46;   // of views too, whose axes may be repeated
-constexpr size_t kMaxNodes = 500'000;  // of a plan, control flow and sequences inlined
+constexpr size_t kMaxNodes = 200'000;  // of a plan, control flow and sequences inlined
 
 /// What is beyond any device in a shape, and the limit; "" where nothing is. Refused where it comes
 /// up, before anything is made of it.

@@ -16,7 +16,7 @@ TYPE_CHECKING = False  # as type checkers know it; `typing` itself takes a while
 if TYPE_CHECKING:
     from typing import Any
 
-    from dlk import bench, data, images, importers, nn, optim, plot, train, zoo
+    from dlk import bench, data, images, importers, nn, optim, plot, precision, train, zoo
     from dlk._core import CompileError, DeviceLostError, Error, Graph, __version__
     from dlk.device import Device, devices
     from dlk.gradients import grad
@@ -45,6 +45,7 @@ __all__ = [
     "nn",
     "optim",
     "plot",
+    "precision",
     "train",
     "zoo",
 ]
@@ -67,7 +68,19 @@ _HOMES = {
     "from_dlpack": "dlk.tensor",
 }
 _SUBMODULES = frozenset(
-    {"_core", "bench", "data", "images", "importers", "nn", "optim", "plot", "train", "zoo"}
+    {
+        "_core",
+        "bench",
+        "data",
+        "images",
+        "importers",
+        "nn",
+        "optim",
+        "plot",
+        "precision",
+        "train",
+        "zoo",
+    }
 )
 
 

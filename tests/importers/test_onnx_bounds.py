@@ -255,5 +255,5 @@ def test_loops_that_multiply() -> None:
     loop = node("Loop", ["n", "", "x"], body=nested(8))
     model = make_model([loop], {"x": X}, ["y"], 16, {"n": np.array(100, np.int64)})
     graph = measured(lambda: load_graph(model))
-    with pytest.raises(NotImplementedError, match="more than 500000 nodes"):
+    with pytest.raises(NotImplementedError, match="more than 200000 nodes"):
         measured(lambda: _core.Model(graph, _core.open_device("null:0")).plan({"x": X}))

@@ -65,7 +65,7 @@ class Forest:
         row = len(self.lists["nodes_treeids"])
         leaf = level == depth or (level > 0 and RNG.random() < 0.3)
         mode = "LEAF" if leaf else str(RNG.choice(modes))
-        feature, split = int(RNG.integers(FEATURES)), float(RNG.normal().round(1))
+        feature, split = int(RNG.integers(FEATURES)), round(float(RNG.normal()), 1)
         entry = (tree, number, feature, split, mode, 0, 0, int(RNG.integers(2)))
         for values, value in zip(self.lists.values(), entry, strict=True):
             values.append(value)
@@ -139,10 +139,13 @@ def test_tree_classifier(transform: str, device: Any) -> None:
 
 
 @pytest.mark.parametrize("positive", [False, True])
-@pytest.mark.parametrize("transform", ["NONE", "LOGISTIC"])
-def test_tree_classifier_of_two_classes(positive: bool, transform: str, device: Any) -> None:
+@pytest.mark.parametrize("named", [0, 1])
+@pytest.mark.parametrize("transform", ["NONE", "SOFTMAX", "LOGISTIC"])
+def test_tree_classifier_of_two_classes(
+    positive: bool, named: int, transform: str, device: Any
+) -> None:
     forest = Forest(3, 3, LEQ)
-    attributes = forest.lists | forest.weights("class", [1], positive)
+    attributes = forest.lists | forest.weights("class", [named], positive)
     check(
         make(
             "TreeEnsembleClassifier",
@@ -170,6 +173,19 @@ def test_linear_classifier(classes: int, transform: str, device: Any) -> None:
     check(model, device)
 
 
+@pytest.mark.parametrize("transform", ["NONE", "SOFTMAX", "LOGISTIC"])
+def test_linear_classifier_of_one_row(transform: str, device: Any) -> None:
+    model = make(
+        "LinearClassifier",
+        [TensorProto.INT64, TensorProto.FLOAT],
+        classlabels_ints=[4, 2],
+        coefficients=RNG.normal(size=FEATURES).tolist(),
+        intercepts=[0.1],
+        post_transform=transform,
+    )
+    check(model, device)
+
+
 @pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "RBF", "SIGMOID"])
 @pytest.mark.parametrize("one_class", [0, 1])
 def test_svm_regressor(kernel: str, one_class: int, device: Any) -> None:
@@ -188,14 +204,20 @@ def test_svm_regressor(kernel: str, one_class: int, device: Any) -> None:
 
 
 def test_svm_regressor_without_vectors(device: Any) -> None:
-    coefficients = RNG.normal(size=FEATURES).tolist()
-    model = make("SVMRegressor", [TensorProto.FLOAT], coefficients=coefficients, rho=[0.2])
+    model = make(
+        "SVMRegressor",
+        [TensorProto.FLOAT],
+        kernel_type="LINEAR",
+        kernel_params=[0.0, 0.0, 0.0],
+        coefficients=RNG.normal(size=FEATURES).tolist(),
+        rho=[0.2],
+    )
     check(model, device)
 
 
 @pytest.mark.parametrize("kernel", ["LINEAR", "RBF"])
-@pytest.mark.parametrize("classes", [2, 3])
-def test_svm_classifier(kernel: str, classes: int, device: Any) -> None:
+@pytest.mark.parametrize(("classes", "transform"), [(2, "NONE"), (2, "LOGISTIC"), (3, "NONE")])
+def test_svm_classifier(kernel: str, classes: int, transform: str, device: Any) -> None:
     vectors = 2 * classes + 1
     pairs = classes * (classes - 1) // 2
     model = make(
@@ -208,6 +230,7 @@ def test_svm_classifier(kernel: str, classes: int, device: Any) -> None:
         support_vectors=RNG.normal(size=vectors * FEATURES).tolist(),
         coefficients=RNG.normal(size=vectors * (classes - 1)).tolist(),
         rho=RNG.normal(size=pairs).tolist(),
+        post_transform=transform,
     )
     check(model, device)
 

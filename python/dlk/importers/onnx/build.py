@@ -291,7 +291,8 @@ class Builder:
         """Differentiates what has been read so far: dy/dx where y and x were computed."""
         xs, zs = node.attributes.get("xs", []), node.attributes.get("zs", [])
         y = node.attributes.get("y", "")
-        if node.inputs != [*xs, *zs] or not isinstance(y, str) or not xs:
+        named = xs + zs if isinstance(xs, list) and isinstance(zs, list) else []
+        if not named or node.inputs != named or not isinstance(y, str) or not xs:
             raise ValueError(
                 f"{node.label}: its inputs must be the values that its xs and zs name; gradients "
                 "at other places are not supported"

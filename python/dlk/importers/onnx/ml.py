@@ -138,6 +138,8 @@ def _weigh_counts(e: Emitter, counts: str, kept: int) -> None:
     """Counts in the order of the pool to the places that ngram_indexes give them, weighted."""
     a = e.node.attributes
     places = np.array(a["ngram_indexes"], np.int64)
+    if places.size and places.min() < 0:
+        raise e.fail("ngram_indexes has negative places")
     if len(places) != kept:
         raise e.fail(f"has {len(places)} ngram_indexes for {kept} n-grams")
     weights = np.array(a.get("weights", np.ones(kept)), np.float32)

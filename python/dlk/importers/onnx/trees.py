@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .emitter import Emitter
-from .labels import finish_binary, finish_classifier, labels_of
+from .labels import emit_both, emit_chosen, finish_classifier, labels_of
 
 MAX_DEPTH = 1024
 
@@ -304,7 +304,12 @@ def tree_classifier(e: Emitter) -> None:
         score = e("Gather", scores, e.constant([int(ids[0])]), axis=1)
         score = e("Cast", _with_base(e, score, 1, dtype), to="float32")
         positive = bool((weights >= 0).all())
-        finish_binary(e, score, labels, transform, probability=positive)
+        emit_chosen(e, score, labels, 0.5 if positive else 0.0)
+        if ids[0] == 0:
+            emit_both(e, score, transform, of_one=positive)
+        else:  # the other label's score is 0, as if it were one of many
+            both = e("Concat", e("Sub", score, score), score, axis=-1)
+            e.output(1, "Identity", e.transformed(both, transform))
         return
     y = e("Cast", _with_base(e, scores, len(labels), dtype), to="float32")
     finish_classifier(e, y, labels, transform)

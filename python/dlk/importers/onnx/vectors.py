@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .emitter import Emitter
-from .labels import finish_binary, finish_classifier, labels_of
+from .labels import emit_both, emit_chosen, emit_label, finish_classifier, labels_of
 
 
 def _rows(e: Emitter, attribute: str, rows: int) -> np.ndarray:
@@ -35,7 +35,8 @@ def linear_classifier(e: Emitter) -> None:
     rows = max(1, len(a.get("intercepts", [])))
     y = _linear(e, _rows(e, "coefficients", rows), "intercepts")
     if rows == 1 and len(labels) == 2:
-        finish_binary(e, y, labels, transform, probability=False)
+        emit_chosen(e, y, labels, 0.0)
+        emit_both(e, y, transform, of_one=True)
     elif rows == len(labels):
         finish_classifier(e, y, labels, transform)
     else:
@@ -110,4 +111,9 @@ def svm_classifier(e: Emitter) -> None:
     above = e("Cast", e("Greater", scores, e.number(0.0)), to="float32")
     first = e("MatMul", above, e.constant(chooses[1] - chooses[0], "float32"))
     votes = e("Add", first, e.constant(chooses[0].sum(0), "float32"))
-    finish_classifier(e, scores, labels, a.get("post_transform", "NONE"), votes=votes)
+    emit_label(e, votes, labels)
+    transform = a.get("post_transform", "NONE")
+    if len(labels) == 2:
+        emit_both(e, scores, transform, of_one=transform != "NONE")
+    else:
+        e.output(1, "Identity", e.transformed(scores, transform))
