@@ -263,7 +263,9 @@ Columns read_columns(const Context& context) {
 }
 
 void infer_col2im(InferContext& context) {
-  require_arithmetic_dtype(context, 0);
+  if (!is_floating(context.dtype(0)) && !is_integer(context.dtype(0))) {
+    context.fail("sums numbers, not " + std::string(dtype_name(context.dtype(0))));
+  }
   const Columns c = read_columns(context);
   const Shape& x = context.shape(0);
   if (x.size() != 3 || x[1] % c.taps() != 0 || x[2] != product(c.counts)) {
