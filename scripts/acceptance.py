@@ -8,6 +8,7 @@ result under ``benchmarks/results/`` and say so in their name. The exit status i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import sys
@@ -37,7 +38,8 @@ def main() -> int:
         if chosen.only not in name:
             continue
         try:
-            value, limit, passed = measure()
+            with contextlib.redirect_stdout(sys.stderr):  # reports of what is measured
+                value, limit, passed = measure()
         except Exception as error:  # a row that cannot be measured has failed
             traceback.print_exc()
             value, limit, passed = f"{type(error).__name__}: {error}", "to be measured", False
