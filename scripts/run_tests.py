@@ -2,10 +2,10 @@
 """Runs dlk's tests in an environment that ``bootstrap.py`` made.
 
 Always: the C++ unit tests and the Python tests (parity, models, importers, package). With CI=true
-also the linters, the include rules, ThreadSanitizer, the aarch64 cross build under qemu and the
-checks of the Metal backend that need no simulator. ``--only NAME`` runs single steps, among them
-those that are only run by name: the unit tests under ASan and UBSan (``sanitizers``), after it a
-short run of the fuzzers (``fuzz``), and the Metal backend on its simulator (``metal-sim``).
+also the linters, the include rules, the unit tests under ASan and UBSan, a short run of the fuzzers,
+ThreadSanitizer, the aarch64 cross build under qemu and the checks of the Metal backend that need no
+simulator. ``--only NAME`` runs single steps, among them the Metal backend on its simulator
+(``metal-sim``), which is run by name only.
 """
 
 from __future__ import annotations
@@ -193,8 +193,8 @@ STEPS: dict[str, tuple[Callable[[], bool], bool | None]] = {
     "lint": (lint, True),
     "unit": (unit_tests, False),
     "python": (python_tests, False),
-    "sanitizers": (sanitizers, None),
-    "fuzz": (fuzz, None),
+    "sanitizers": (sanitizers, True),
+    "fuzz": (fuzz, True),
     "threads": (threads, True),
     "aarch64": (aarch64, True),
     "metal": (metal_ladder, True),

@@ -1,6 +1,6 @@
 // OneHot, EyeLike, Trilu, ReverseSequence and CumSum.
-#include <optional>
 
+#include "core/ops/elementwise.h"
 #include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 
@@ -62,49 +62,11 @@ void lower_one_hot(LowerContext& context) {
                   nest.size());
 }
 
-/// ONNX's number of a tensor type.
-std::optional<DType> onnx_dtype(int64_t code) {
-  switch (code) {
-    case 1:
-      return DType::kFloat32;
-    case 2:
-      return DType::kUInt8;
-    case 3:
-      return DType::kInt8;
-    case 4:
-      return DType::kUInt16;
-    case 5:
-      return DType::kInt16;
-    case 6:
-      return DType::kInt32;
-    case 7:
-      return DType::kInt64;
-    case 9:
-      return DType::kBool;
-    case 10:
-      return DType::kFloat16;
-    case 11:
-      return DType::kFloat64;
-    case 12:
-      return DType::kUInt32;
-    case 13:
-      return DType::kUInt64;
-    case 16:
-      return DType::kBFloat16;
-    default:
-      return std::nullopt;
-  }
-}
-
 void infer_eye_like(InferContext& context) {
   if (context.rank(0) != 2) context.fail("needs a matrix");
-  DType dtype = context.dtype(0);
-  if (context.has_attr("dtype")) {
-    const auto given = onnx_dtype(context.attr_int("dtype", 0));
-    if (!given) context.unsupported("output type " + std::to_string(context.attr_int("dtype", 0)));
-    dtype = *given;
-  }
-  context.set_output(0, dtype, context.shape(0));
+  context.set_output(0,
+                     context.has_attr("dtype") ? cast_target(context, "dtype") : context.dtype(0),
+                     context.shape(0));
 }
 
 void lower_eye_like(LowerContext& context) {
