@@ -2,10 +2,10 @@
 """Runs dlk's tests in an environment that ``bootstrap.py`` made.
 
 Always: the C++ unit tests and the Python tests (parity, models, importers, package). With CI=true
-also the linters, the include rules, the unit tests under ASan and UBSan, a short run of the fuzzers,
-ThreadSanitizer, the aarch64 cross build under qemu and the checks of the Metal backend that need no
-simulator. ``--only NAME`` runs single steps, among them the Metal backend on its simulator
-(``metal-sim``), which is run by name only.
+also the linters, the include rules, the unit tests under ASan and UBSan, a short run of the
+fuzzers, ThreadSanitizer, the aarch64 cross build under qemu and the checks of the Metal backend
+that need no simulator. ``--only NAME`` runs single steps, among them the Metal backend on its
+simulator (``metal-sim``), which is run by name only.
 """
 
 from __future__ import annotations
