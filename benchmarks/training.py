@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Whole training steps against PyTorch on the same device: forward, backward, momentum, statistics.
 
-    python benchmarks/training.py --networks resnet50 --devices vulkan --batch 64
+    python benchmarks/training.py --networks resnet50 --devices vulkan --batch 64 --profile
 
 Medians of steps that are waited for; float16 is PyTorch's automatic mixed precision with a gradient
-scaler, and dlk's `dtype="float16"` with its loss scale.
+scaler, and dlk's `dtype="float16"` with its loss scale. dlk's float32 is float32 all through, so
+PyTorch's convolutions may not round to TF32 (`torch`); with that, its default, they are
+`torch_tf32`. --profile adds the time of each kernel in one step of dlk.
 """
 
 from __future__ import annotations
@@ -49,12 +51,44 @@ def network(name: str) -> tuple[Any, tuple[int, int, int]]:
     """A network of dlk and its image's shape."""
     if name == "lenet":
         return lenet(), (1, 28, 28)
-    from dlk.zoo import resnet
+    from dlk.zoo import inception, nin, resnet
 
+    if name == "nin_imagenet":
+        return nin.NINImageNet(), (3, 224, 224)
+    if name == "inception_v3":
+        return inception.InceptionV3(), (3, 299, 299)
     return getattr(resnet, name)(), (3, 224, 224)
 
 
-def measure_dlk(name: str, device: str, dtype: str, batch: int, runs: int) -> float:
+def kernel_times(steps: list[tuple[Any, float]]) -> list[dict[str, Any]]:
+    """Milliseconds, commands and GFLOP of each kernel of a profile, the longest first."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for step, ns in steps:
+        row = rows.setdefault(
+            (step.op, step.kernel),
+            {"op": step.op, "kernel": step.kernel, "ms": 0.0, "count": 0, "gflop": 0.0},
+        )
+        row["ms"] += ns / 1e6
+        row["count"] += 1
+        row["gflop"] += step.flops / 1e9
+    return sorted(rows.values(), key=lambda row: -row["ms"])
+
+
+def print_profile(steps: list[tuple[Any, float]]) -> None:
+    """Kernels, then the longest commands."""
+    from dlk.profile import Profile
+
+    for row in kernel_times(steps)[:40]:
+        print(
+            f"{row['ms']:9.3f} ms {row['count']:5d} x {row['gflop']:9.1f} GFLOP  "
+            f"{row['op']:<36} {row['kernel']}"
+        )
+    print(Profile(steps, "one step").table(60))
+
+
+def measure_dlk(
+    name: str, device: str, dtype: str, batch: int, runs: int, profile: bool = False
+) -> float:
     """Milliseconds of a step of dlk."""
     from dlk import nn, optim, train
 
@@ -73,15 +107,21 @@ def measure_dlk(name: str, device: str, dtype: str, batch: int, runs: int) -> fl
         step(x, y)
         step.wait()
 
-    return median_ms(run, runs)
+    result = median_ms(run, runs)
+    if profile:
+        feeds = {**step.feeds((x, y)), optim.optimizer.STEP_INPUT: step.optimizer.numbers(0)}
+        print(f"{name} {device} {dtype} batch {batch}: {result:.3f} ms")
+        print_profile(step.model.create_session().profile(feeds))
+    return result
 
 
-def measure_torch(name: str, dtype: str, batch: int, runs: int) -> float:
+def measure_torch(name: str, dtype: str, batch: int, runs: int, tf32: bool = False) -> float:
     """Milliseconds of a step of PyTorch, on CUDA where it is there."""
     import torch
 
     from tests.models import twins
 
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     where = "cuda" if torch.cuda.is_available() else "cpu"
     shape = network(name)[1]
     net = getattr(twins, name)(10 if name == "lenet" else 1000).to(where).train()
@@ -111,6 +151,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--profile", action="store_true", help="print the time of each kernel")
     chosen = parser.parse_args()
     rows = []
     for name in chosen.networks.split(","):
@@ -118,13 +159,18 @@ def main() -> None:
             row: dict[str, Any] = {"network": name, "dtype": dtype, "batch": chosen.batch}
             for device in chosen.devices.split(","):
                 try:
-                    row[device] = measure_dlk(name, device, dtype, chosen.batch, chosen.runs)
+                    row[device] = measure_dlk(
+                        name, device, dtype, chosen.batch, chosen.runs, chosen.profile
+                    )
                 except Exception as error:  # the others are still worth measuring
                     row[device] = f"{type(error).__name__}: {error}"
-            try:
-                row["torch"] = measure_torch(name, dtype, chosen.batch, chosen.runs)
-            except Exception as error:
-                row["torch"] = f"{type(error).__name__}: {error}"
+            for key in ("torch", "torch_tf32") if dtype == "float32" else ("torch",):
+                try:
+                    row[key] = measure_torch(
+                        name, dtype, chosen.batch, chosen.runs, key == "torch_tf32"
+                    )
+                except Exception as error:
+                    row[key] = f"{type(error).__name__}: {error}"
             rows.append(row)
             print(row, flush=True)
             if chosen.output:

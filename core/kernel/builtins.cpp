@@ -70,8 +70,9 @@ constexpr std::string_view kOwnWords[] = {
     "bitcast_int",  "dot4i8",       "tile_zero",    "tile_put",
     "tile_putv",    "tile_commit",  "tile_wait",    "tile_mma",
     "tile_release", "tile_each",    "tile_eachv",   "tile_copy",
-    "tile_land",    "is_type",      "size_of",      "has",
-    "subgroup_sum", "subgroup_min", "subgroup_max", "subgroup_broadcast"};
+    "tile_land",    "tile_mma_t",   "is_type",      "size_of",
+    "has",          "subgroup_sum", "subgroup_min", "subgroup_max",
+    "subgroup_broadcast"};
 
 const std::unordered_set<std::string_view>& reserved_words() {
   static const std::unordered_set<std::string_view> words = {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -27,51 +28,26 @@ std::string lowering_of(const Caps& caps) {
   return coopmat_or_none(caps);
 }
 
-/// The product that is tried: rows that fill no tile, two blocks of columns or more, a depth with a
-/// tail.
-struct Trial {
-  int64_t rows, depth, packed_rows, columns = 128;
-  std::vector<uint16_t> x, w;
+// Small numbers that float16 holds exactly.
+class Numbers {
+ public:
+  std::vector<uint16_t> halves(int64_t count) {
+    std::vector<uint16_t> values(static_cast<size_t>(count));
+    for (uint16_t& value : values) {
+      state_ = state_ * 1664525u + 1013904223u;
+      value = float_to_half(static_cast<float>(static_cast<int>(state_ >> 24) - 128) / 64.0f);
+    }
+    return values;
+  }
+
+ private:
+  uint32_t state_ = 1;
 };
 
-Trial make_trial(const MatrixTile& tile) {
-  Trial t{tile.bm + 5, 3 * tile.bk + 8, 4 * tile.bk, std::max<int64_t>(128, tile.bn), {}, {}};
-  uint32_t state = 1;
-  const auto next = [&] {
-    state = state * 1664525u + 1013904223u;
-    return float_to_half(static_cast<float>(static_cast<int>(state >> 24) - 128) / 64.0f);
-  };
-  t.x.resize(static_cast<size_t>(t.rows * t.depth));
-  for (uint16_t& value : t.x) value = next();
-  t.w.resize(static_cast<size_t>(t.packed_rows * t.columns));
-  for (int64_t block = 0; block < t.columns / 64; ++block) {
-    for (int64_t k = 0; k < t.depth; ++k) {
-      for (int64_t n = 0; n < 64; ++n) t.w[(block * t.packed_rows + k) * 64 + n] = next();
-    }
-  }
-  return t;
-}
-
-bool is_right(const Trial& t, const std::vector<uint16_t>& y) {
-  for (int64_t m = 0; m < t.rows; ++m) {
-    for (int64_t n = 0; n < t.columns; ++n) {
-      double sum = 0, size = 1;
-      for (int64_t k = 0; k < t.depth; ++k) {
-        const double product =
-            static_cast<double>(half_to_float(t.x[m * t.depth + k])) *
-            static_cast<double>(half_to_float(t.w[(n / 64 * t.packed_rows + k) * 64 + n % 64]));
-        sum += product;
-        size += std::fabs(product);
-      }
-      const auto got = static_cast<double>(half_to_float(y[m * t.columns + n]));
-      if (!(std::fabs(got - sum) <= 1e-3 * size)) return false;
-    }
-  }
-  return true;
-}
+using Values = std::map<std::string, std::vector<int64_t>>;
 
 std::vector<std::byte> packed_params(const std::vector<ParamInfo>& params, uint32_t bytes,
-                                     const std::map<std::string, std::vector<int64_t>>& values) {
+                                     const Values& values) {
   std::vector<std::byte> packed(bytes);
   for (const ParamInfo& info : params) {
     const std::vector<int64_t>& of = values.at(info.name);
@@ -82,6 +58,47 @@ std::vector<std::byte> packed_params(const std::vector<ParamInfo>& params, uint3
   }
   return packed;
 }
+
+/// Runs a kernel of two float16 inputs; `result` holds what the output starts with, then its bytes.
+void run(const std::shared_ptr<Device>& device, const KernelRequest& request,
+         const std::vector<uint16_t>& left, const std::vector<uint16_t>& right,
+         std::span<std::byte> result, const Values& values, int64_t groups) {
+  const std::shared_ptr<Kernel> kernel = KernelLibrary::of(device)->get(request);
+  const std::unique_ptr<Queue> queue = device->create_queue();
+  DispatchCommand command;
+  command.kernel = kernel;
+  std::vector<View> views;
+  for (const std::span<const std::byte> data :
+       {std::as_bytes(std::span(left)), std::as_bytes(std::span(right)),
+        std::span<const std::byte>(result)}) {
+    views.push_back({device->allocate(data.size(), MemoryKind::kDevice), 0, data.size()});
+    queue->write(views.back(), data);
+    command.operands.emplace_back(views.back());
+  }
+  command.params = packed_params(kernel->info().params, kernel->info().param_bytes, values);
+  command.groups = {static_cast<uint32_t>(groups), 1, 1};
+  CommandList list;
+  list.dispatch(std::move(command), "matrix units");
+  queue->submit(device->record(list));
+  queue->wait(queue->read(views.back(), result));
+}
+
+double number(const std::vector<uint16_t>& values, int64_t index) {
+  return static_cast<double>(half_to_float(values[static_cast<size_t>(index)]));
+}
+
+/// A sum of products of two numbers and what float32 may make of it.
+class Sum {
+ public:
+  void add(double left, double right) {
+    sum_ += left * right;
+    size_ += std::fabs(left * right);
+  }
+  bool is_near(double got) const { return std::fabs(got - sum_) <= 1e-3 * size_; }
+
+ private:
+  double sum_ = 0, size_ = 1;
+};
 
 }  // namespace
 
@@ -141,70 +158,96 @@ bool MatrixUnits::fits(const MatrixTile& tile) const {
                                std::getenv("DLK_TEST_LARGE_LOCAL") != nullptr);
 }
 
-bool MatrixUnits::works(const MatrixTile& tile) {
+bool MatrixUnits::works(const MatrixTile& tile, bool turned) {
   if (lowering_.empty() || !fits(tile)) return false;
   const std::lock_guard lock(mutex_);
-  const auto found = tried_.find(tile);
+  const auto found = tried_.find({tile, turned});
   if (found != tried_.end()) return found->second;
   std::string problem;
   try {
-    if (!try_out(tile)) problem = "its results are wrong";
+    if (!(turned ? try_out_turned(tile) : try_out(tile))) problem = "its results are wrong";
   } catch (const Error& error) {
     problem = error.what();
   }
   if (!problem.empty()) {
     const std::string device = device_.lock()->caps().id;
-    log_once("the matrix tile " + tile.text() + " (" + lowering_ + ") is not used on " + device +
-             ": " + problem);
+    log_once("the matrix tile " + tile.text() + (turned ? " turned" : "") + " (" + lowering_ +
+             ") is not used on " + device + ": " + problem);
   }
-  return tried_[tile] = problem.empty();
+  return tried_[{tile, turned}] = problem.empty();
 }
 
+// Rows that fill no tile, two blocks of columns or more, a depth with a tail.
 bool MatrixUnits::try_out(const MatrixTile& tile) {
-  const std::shared_ptr<Device> device = device_.lock();
   KernelRequest request;
   request.name = "conv_mma";
   tile.set_constants(request, lowering_);
   request.constants["POINT"] = request.constants["VECTOR_Y"] = 1;
-  const std::shared_ptr<Kernel> kernel = KernelLibrary::of(device)->get(request);
-  const Trial t = make_trial(tile);
-  const int64_t tiles = (t.rows + tile.bm - 1) / tile.bm;
-  const int64_t total = tiles * ((t.columns + tile.bn - 1) / tile.bn);
-  const std::vector<int64_t> rows_of_x{t.rows * t.depth, 1, t.depth, t.depth};
-  const std::vector<int64_t> rows_of_y{t.rows * t.columns, 1, t.columns, t.columns};
-  std::map<std::string, std::vector<int64_t>> values{{"pixels", {t.rows}},
-                                                     {"total", {total}},
-                                                     {"cg", {t.depth}},
-                                                     {"kg", {t.columns}},
-                                                     {"first_block", {0}},
-                                                     {"bound_blocks", {t.columns / 64}},
-                                                     {"packed_rows", {t.packed_rows}},
-                                                     {"xs", rows_of_x},
-                                                     {"ys", rows_of_y}};
+  const int64_t rows = tile.bm + 5, depth = 3 * tile.bk + 8, packed_rows = 4 * tile.bk;
+  const int64_t columns = std::max<int64_t>(128, tile.bn);
+  Numbers numbers;
+  const std::vector<uint16_t> x = numbers.halves(rows * depth);
+  std::vector<uint16_t> w = numbers.halves(packed_rows * columns);
+  for (int64_t i = 0; i < packed_rows * columns; ++i) {
+    if (i / 64 % packed_rows >= depth) w[static_cast<size_t>(i)] = 0;
+  }
+  const int64_t total = (rows + tile.bm - 1) / tile.bm * ((columns + tile.bn - 1) / tile.bn);
+  Values values{{"pixels", {rows}},
+                {"total", {total}},
+                {"cg", {depth}},
+                {"kg", {columns}},
+                {"first_block", {0}},
+                {"bound_blocks", {columns / 64}},
+                {"packed_rows", {packed_rows}},
+                {"xs", {rows * depth, 1, depth, depth}},
+                {"ys", {rows * columns, 1, columns, columns}}};
   for (const char* one : {"k_h", "k_w", "stride_h", "stride_w", "dil_h", "dil_w"})
     values[one] = {1};
   for (const char* none : {"pad_h", "pad_w"}) values[none] = {0};
-  values["in_h"] = values["out_h"] = {t.rows};
+  values["in_h"] = values["out_h"] = {rows};
   values["in_w"] = values["out_w"] = {1};
-  const std::unique_ptr<Queue> queue = device->create_queue();
-  std::vector<uint16_t> y(static_cast<size_t>(t.rows * t.columns), 0x7e00);
-  DispatchCommand command;
-  command.kernel = kernel;
-  std::vector<View> views;
-  for (const std::vector<uint16_t>* data :
-       {&t.x, &t.w, static_cast<const std::vector<uint16_t>*>(&y)}) {
-    const uint64_t bytes = 2 * data->size();
-    views.push_back({device->allocate(bytes, MemoryKind::kDevice), 0, bytes});
-    queue->write(views.back(), std::as_bytes(std::span(*data)));
-    command.operands.emplace_back(views.back());
+  std::vector<uint16_t> y(static_cast<size_t>(rows * columns), 0x7e00);
+  run(device_.lock(), request, x, w, std::as_writable_bytes(std::span(y)), values, total);
+  for (int64_t m = 0; m < rows; ++m) {
+    for (int64_t n = 0; n < columns; ++n) {
+      Sum sum;
+      for (int64_t k = 0; k < depth; ++k) {
+        sum.add(number(x, m * depth + k), number(w, (n / 64 * packed_rows + k) * 64 + n % 64));
+      }
+      if (!sum.is_near(number(y, m * columns + n))) return false;
+    }
   }
-  command.params = packed_params(kernel->info().params, kernel->info().param_bytes, values);
-  command.groups = {static_cast<uint32_t>(total), 1, 1};
-  CommandList list;
-  list.dispatch(std::move(command), "matrix units");
-  queue->submit(device->record(list));
-  queue->wait(queue->read(views.back(), std::as_writable_bytes(std::span(y))));
-  return is_right(t, y);
+  return true;
+}
+
+// Two slices of pixels that end inside of a step; rows and columns that fill no tile.
+bool MatrixUnits::try_out_turned(const MatrixTile& tile) {
+  KernelRequest request;
+  request.name = "conv_weight_tile";
+  tile.set_constants(request, lowering_);
+  request.constants["POINT"] = request.constants["VECTOR_P"] = 1;
+  const int64_t rows = tile.bm + 8, columns = tile.bn + 16, pixels = 4 * tile.bk + 3;
+  constexpr int64_t kSlices = 2, kDepth = 3;
+  Numbers numbers;
+  const std::vector<uint16_t> x = numbers.halves(pixels * rows),
+                              d = numbers.halves(pixels * columns);
+  const int64_t total = 2 * 2 * kSlices;
+  const Values values{{"total", {total}},     {"pixels", {pixels}},  {"groups", {1}},
+                      {"rows", {rows}},       {"stored", {rows}},    {"cg", {rows}},
+                      {"kg", {columns}},      {"slices", {kSlices}}, {"depth", {kDepth}},
+                      {"d_pixel", {columns}}, {"x_pixel", {rows}}};
+  std::vector<float> parts(static_cast<size_t>(kSlices * rows * columns), NAN);
+  run(device_.lock(), request, x, d, std::as_writable_bytes(std::span(parts)), values, total);
+  for (int64_t i = 0; i < kSlices * rows * columns; ++i) {
+    const int64_t slice = i / (rows * columns), row = i / columns % rows, column = i % columns;
+    Sum sum;
+    const int64_t begin = slice * kDepth * tile.bk;
+    for (int64_t m = begin; m < std::min(begin + kDepth * tile.bk, pixels); ++m) {
+      sum.add(number(x, m * rows + row), number(d, m * columns + column));
+    }
+    if (!sum.is_near(static_cast<double>(parts[static_cast<size_t>(i)]))) return false;
+  }
+  return true;
 }
 
 }  // namespace dlk

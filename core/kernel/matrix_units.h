@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "core/device/device.h"
 #include "core/kernel/library.h"
@@ -36,19 +37,21 @@ class MatrixUnits {
   /// The lowering of gang tiles: "ptx", "coopmat", "plain"; empty where there are no units. The
   /// first call may try a tile: PTX under Vulkan needs an OpenCL driver, or a warm cache.
   const std::string& lowering();
-  /// Thread-safe; the first call for a tile compiles and runs.
-  bool works(const MatrixTile& tile);
+  /// Thread-safe; the first call for a tile compiles and runs. `turned`: in products whose left
+  /// side is turned (kernels/conv_weight_tile.k).
+  bool works(const MatrixTile& tile, bool turned = false);
 
  private:
   /// Launches of PTX under Vulkan never start with more local memory than a module may declare.
   bool fits(const MatrixTile& tile) const;
   bool try_out(const MatrixTile& tile);
+  bool try_out_turned(const MatrixTile& tile);
 
   const std::weak_ptr<Device> device_;
   std::once_flag chosen_;
   std::string lowering_;
   std::mutex mutex_;
-  std::map<MatrixTile, bool> tried_;
+  std::map<std::pair<MatrixTile, bool>, bool> tried_;
 };
 
 }  // namespace dlk

@@ -41,6 +41,24 @@ TileCopy tile_copy_arguments(Printer& printer, const Expr* expr) {
   return copy;
 }
 
+TileProduct tile_product_arguments(const Printer& printer, const Expr* expr) {
+  want_tile_arguments(printer, expr, 5);
+  TileProduct product;
+  product.acc = &tile_argument(printer, expr->args[0], true);
+  product.left = &tile_argument(printer, expr->args[1], false);
+  product.right = &tile_argument(printer, expr->args[3], false);
+  product.turned = expr->text == "tile_mma_t";
+  const TileVar &acc = *product.acc, &left = *product.left, &right = *product.right;
+  const uint32_t rows = product.turned ? left.columns : left.rows;
+  const uint32_t depth = product.turned ? left.rows : left.columns;
+  if (rows != acc.rows || right.columns != acc.columns || depth != right.rows) {
+    const std::string form = product.turned ? "transposed A[K, M]" : "A[M, K]";
+    printer.fail(expr->at, "the sizes of " + std::string(expr->text) +
+                               " do not fit: C[M, N] += " + form + " * B[K, N]");
+  }
+  return product;
+}
+
 TileEachNames declare_tile_each(Printer& printer, const Stmt* stmt) {
   const Base bases[] = {Base::kUint, Base::kUint, stmt->flag ? Base::kVec : Base::kFloat};
   for (size_t i = 0; i < 3; ++i) {

@@ -1,5 +1,6 @@
 // The plain lowering of gang tiles: the gang is the whole group. A tile that is read as the left
-// side of tile_mma is stored column by column, so that a work-item reads its rows as vectors.
+// side of tile_mma is stored column by column, so that a work-item reads its rows as vectors; that
+// of tile_mma_t stands so already.
 #include "core/kernel/tiles.h"
 
 #include <algorithm>
@@ -13,15 +14,16 @@ namespace {
 std::string number(uint64_t value) { return std::to_string(value); }
 
 struct Roles {
-  bool left = false, right = false;
+  bool left = false, turned = false, right = false;
 };
 
 void find_roles(const Expr* expr, std::string_view tile, Roles& into) {
   if (expr == nullptr) return;
-  if (expr->kind == ExprKind::kCall && expr->text == "tile_mma" && expr->args.size() == 5) {
-    into.left |= expr->args[1]->text == tile;
-    into.right |= expr->args[3]->text == tile;
-  }
+  if (expr->kind != ExprKind::kCall || expr->args.size() != 5) return;
+  const bool turned = expr->text == "tile_mma_t";
+  if (!turned && expr->text != "tile_mma") return;
+  (turned ? into.turned : into.left) |= expr->args[1]->text == tile;
+  into.right |= expr->args[3]->text == tile;
 }
 
 void find_roles(const Stmt* stmt, std::string_view tile, Roles& into) {
@@ -76,12 +78,14 @@ Layout layout_of(const Variant& variant, const TileVar& tile) {
   const Shape shape = shape_of(variant);
   Layout layout;
   layout.tile = &tile;
-  layout.by_columns = roles.left && !roles.right;
+  layout.by_columns = roles.left && !roles.right && !roles.turned;
   // Four extra floats spread the column-wise writes over the banks and keep vectors aligned.
   layout.pitch = layout.by_columns ? tile.rows + (shape.vector_rows ? 4 : 1) : tile.columns;
-  layout.in_vectors = layout.by_columns ? shape.vector_rows && tile.rows % 4 == 0
-                                        : roles.right && !roles.left && shape.vector_columns &&
-                                              tile.columns % 4 == 0;
+  layout.in_vectors = layout.by_columns
+                          ? shape.vector_rows && tile.rows % 4 == 0
+                          : !roles.left && tile.columns % 4 == 0 && (roles.turned || roles.right) &&
+                                (!roles.turned || shape.vector_rows) &&
+                                (!roles.right || shape.vector_columns);
   layout.stage = layout.pitch * (layout.by_columns ? tile.columns : tile.rows);
   if (layout.in_vectors) layout.stage = (layout.stage + 3) / 4 * 4;
   return layout;
@@ -259,7 +263,7 @@ void PlainLowering::call(Printer& printer, const Expr* expr) const {
   } else if (name == "tile_release") {
     want_tile_arguments(printer, expr, 0);
     barrier(printer);
-  } else if (name == "tile_mma") {
+  } else if (name == "tile_mma" || name == "tile_mma_t") {
     mma(printer, expr);
   } else {
     printer.fail(expr->at, "there is no tile operation '" + std::string(name) + "'");
@@ -339,13 +343,8 @@ void PlainLowering::copy(Printer& printer, const Expr* expr) {
 }
 
 void PlainLowering::mma(Printer& printer, const Expr* expr) {
-  want_tile_arguments(printer, expr, 5);
-  const TileVar& acc = tile_argument(printer, expr->args[0], true);
-  const TileVar& left = tile_argument(printer, expr->args[1], false);
-  const TileVar& right = tile_argument(printer, expr->args[3], false);
-  if (left.rows != acc.rows || right.columns != acc.columns || left.columns != right.rows) {
-    printer.fail(expr->at, "the sizes of tile_mma do not fit: C[M, N] += A[M, K] * B[K, N]");
-  }
+  const TileProduct product = tile_product_arguments(printer, expr);
+  const TileVar &acc = *product.acc, &left = *product.left, &right = *product.right;
   const Layout a = layout_of(printer.variant(), left);
   const Layout b = layout_of(printer.variant(), right);
   const Shape shape = shape_of(printer.variant());
@@ -353,16 +352,17 @@ void PlainLowering::mma(Printer& printer, const Expr* expr) {
   const std::string stage_b = printer.converted(expr->args[4], Base::kUint);
   const Target& target = printer.target();
   constexpr uint32_t kMostUnrolled = 16;
-  printer.open(std::string(left.columns <= kMostUnrolled ? target.unroll : "") +
-               "for (uint dlk_k = 0u; dlk_k < " + number(left.columns) + "u; ++dlk_k) {");
+  printer.open(std::string(right.rows <= kMostUnrolled ? target.unroll : "") +
+               "for (uint dlk_k = 0u; dlk_k < " + number(right.rows) + "u; ++dlk_k) {");
   const auto base = [](const TileVar& tile, const Layout& layout, const std::string& stage) {
     return tile.stages == 1 ? std::string() : "(" + stage + ") * " + number(layout.stage) + "u + ";
   };
   // The work-item's rows of A: TM consecutive ones.
+  const bool by_columns = a.by_columns || product.turned;
   const std::string first_row = "dlk_tile_y * " + number(shape.tm) + "u";
   printer.line("uint dlk_a = " + base(left, a, stage_a) +
-               (a.by_columns ? "dlk_k * " + number(a.pitch) + "u + " + first_row
-                             : first_row + " * " + number(a.pitch) + "u + dlk_k") +
+               (by_columns ? "dlk_k * " + number(a.pitch) + "u + " + first_row
+                           : first_row + " * " + number(a.pitch) + "u + dlk_k") +
                ";");
   std::vector<std::string> rows(shape.tm);
   for (uint32_t i = 0; i < shape.tm; ++i) {
@@ -376,7 +376,7 @@ void PlainLowering::mma(Printer& printer, const Expr* expr) {
       rows[i] = name + lane_text(target, i % 4);
     } else {
       rows[i] = "dlk_a" + number(i);
-      const uint32_t step = a.by_columns ? 1 : a.pitch;
+      const uint32_t step = by_columns ? 1 : a.pitch;
       const std::string at = "dlk_a + " + number(i * step) + "u";
       printer.line(sum_type(printer, false) + " " + rows[i] + " = " +
                    summand(printer, scalar_at(printer, a, at), false) + ";");

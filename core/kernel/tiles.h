@@ -41,6 +41,13 @@ struct TileCopy {
   std::string stage, row, column, index, condition;
 };
 TileCopy tile_copy_arguments(Printer& printer, const Expr* expr);
+
+/// The tiles of tile_mma(C, A, sa, B, sb) and tile_mma_t, whose A is turned; their sizes fit.
+struct TileProduct {
+  const TileVar *acc = nullptr, *left = nullptr, *right = nullptr;
+  bool turned = false;
+};
+TileProduct tile_product_arguments(const Printer& printer, const Expr* expr);
 /// tile_land: prints what the copies since the last one left to do.
 void land_tile_copies(Printer& printer, const Expr* expr);
 /// Declares the names of a tile_each in the current scope; returns them as printed.

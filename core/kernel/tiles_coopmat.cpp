@@ -82,21 +82,25 @@ class CoopmatLowering : public MatrixLowering {
   void commit(Printer&) const override {}
   void wait(Printer&, int64_t) const override {}
 
-  void mma(Printer& printer, const TileVar& acc, const TileVar& left, const std::string& left_stage,
-           const TileVar& right, const std::string& right_stage) const override {
+  void mma(Printer& printer, const TileProduct& product, const std::string& left_stage,
+           const std::string& right_stage) const override {
+    const TileVar &acc = *product.acc, &left = *product.left, &right = *product.right;
     const Variant& variant = printer.variant();
     const MatrixShape shape = matrix_shape(variant);
     const uint32_t rows = shape.row_fragments(), columns = shape.column_fragments();
-    printer.open(unrolled("dlk_k", left.columns / kFragment) + "{");
+    printer.open(unrolled("dlk_k", right.rows / kFragment) + "{");
     printer.line(matrix("float16_t", "A") + " dlk_a[" + std::to_string(rows) + "];");
     printer.line(matrix("float16_t", "B") + " dlk_b[" + std::to_string(columns) + "];");
+    const std::string from = stage_start(variant, left, left_stage);
     printer.line(unrolled("dlk_i", rows) + "{ " +
-                 load("dlk_a[dlk_i]", left, stage_start(variant, left, left_stage),
-                      "(dlk_gang_row + dlk_i * 16u)", "dlk_k * 2u") +
+                 (product.turned ? load("dlk_a[dlk_i]", left, from, "(dlk_k * 16u)",
+                                        "(dlk_gang_row / 8u + dlk_i * 2u)", true)
+                                 : load("dlk_a[dlk_i]", left, from, "(dlk_gang_row + dlk_i * 16u)",
+                                        "dlk_k * 2u", false)) +
                  " }");
     printer.line(unrolled("dlk_i", columns) + "{ " +
                  load("dlk_b[dlk_i]", right, stage_start(variant, right, right_stage),
-                      "(dlk_k * 16u)", "(dlk_gang_column / 8u + dlk_i * 2u)") +
+                      "(dlk_k * 16u)", "(dlk_gang_column / 8u + dlk_i * 2u)", false) +
                  " }");
     const std::string sum = acc_variable(acc) + "[dlk_i * " + unsigned_text(columns) + " + dlk_j]";
     printer.line(unrolled("dlk_i", rows) + "{ " + unrolled("dlk_j", columns) + "{ " + sum +
@@ -132,9 +136,10 @@ class CoopmatLowering : public MatrixLowering {
     return "coopmat<" + type + ", gl_ScopeSubgroup, 16, 16, gl_MatrixUse" + use + ">";
   }
   std::string load(const std::string& to, const TileVar& tile, const std::string& start,
-                   const std::string& row, const std::string& chunk) const {
+                   const std::string& row, const std::string& chunk, bool turned) const {
     return "coopMatLoad(" + to + ", dlk_shared, " + start + " + " + place(tile, row, chunk) + ", " +
-           unsigned_text(pitch(tile)) + ", gl_CooperativeMatrixLayoutRowMajor);";
+           unsigned_text(pitch(tile)) + ", gl_CooperativeMatrixLayout" +
+           (turned ? "ColumnMajor);" : "RowMajor);");
   }
 };
 

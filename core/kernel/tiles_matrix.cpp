@@ -113,16 +113,10 @@ void MatrixLowering::call(Printer& printer, const Expr* expr) const {
   } else if (what == "tile_release") {
     want_tile_arguments(printer, expr, 0);
     printer.line(barrier);
-  } else if (what == "tile_mma") {
-    want_tile_arguments(printer, expr, 5);
-    const TileVar& acc = tile_argument(printer, expr->args[0], true);
-    const TileVar& left = tile_argument(printer, expr->args[1], false);
-    const TileVar& right = tile_argument(printer, expr->args[3], false);
-    if (left.rows != acc.rows || right.columns != acc.columns || left.columns != right.rows) {
-      printer.fail(expr->at, "the sizes of tile_mma do not fit: C[M, N] += A[M, K] * B[K, N]");
-    }
+  } else if (what == "tile_mma" || what == "tile_mma_t") {
+    const TileProduct product = tile_product_arguments(printer, expr);
     const std::string stage = printer.converted(expr->args[2], Base::kUint);
-    mma(printer, acc, left, stage, right, printer.converted(expr->args[4], Base::kUint));
+    mma(printer, product, stage, printer.converted(expr->args[4], Base::kUint));
   } else {
     printer.fail(expr->at, "there is no tile operation '" + std::string(what) + "'");
   }

@@ -48,8 +48,7 @@ class MatrixLowering : public TileLowering {
   virtual void copy(Printer& printer, const Expr* expr) const = 0;
   virtual void commit(Printer& printer) const = 0;
   virtual void wait(Printer& printer, int64_t open) const = 0;
-  virtual void mma(Printer& printer, const TileVar& acc, const TileVar& left,
-                   const std::string& left_stage, const TileVar& right,
+  virtual void mma(Printer& printer, const TileProduct& product, const std::string& left_stage,
                    const std::string& right_stage) const = 0;
   /// Printed before the accumulator is read: waits for products that are under way.
   virtual void finish(Printer&, const TileVar&) const {}

@@ -122,21 +122,30 @@ class PtxLowering : public MatrixLowering {
     printer.line("dlk_copies_wait(" + std::to_string(open) + ");");
   }
 
-  void mma(Printer& printer, const TileVar& acc, const TileVar& left, const std::string& left_stage,
-           const TileVar& right, const std::string& right_stage) const override {
+  void mma(Printer& printer, const TileProduct& product, const std::string& left_stage,
+           const std::string& right_stage) const override {
+    const TileVar &acc = *product.acc, &left = *product.left, &right = *product.right;
     const Variant& variant = printer.variant();
     const MatrixShape shape = matrix_shape(variant);
     const uint32_t rows = shape.row_fragments(), columns = shape.column_fragments();
-    const uint32_t steps = left.columns / kFragment;
+    const uint32_t steps = right.rows / kFragment;
     constexpr uint32_t kMostUnrolled = 8;
     printer.open((steps <= kMostUnrolled ? std::string(printer.target().unroll) : std::string()) +
                  "for (uint dlk_k = 0u; dlk_k < " + unsigned_text(steps) + "; ++dlk_k) {");
     printer.line("uint4 dlk_a[" + std::to_string(rows) + "], dlk_b[" + std::to_string(columns) +
                  "];");
     printer.open(unrolled("dlk_i", rows) + "{");
-    printer.line("uint dlk_r = dlk_gang_row + dlk_i * 16u + dlk_lane % 16u;");
-    printer.line(fragment("dlk_a[dlk_i]", "dlk_fragment", stage_start(variant, left, left_stage),
-                          place(left, "dlk_r", "(dlk_k * 2u + dlk_lane / 16u)")));
+    const std::string from = stage_start(variant, left, left_stage);
+    if (product.turned) {
+      printer.line("uint dlk_r = dlk_k * 16u + dlk_lane / 16u * 8u + dlk_lane % 8u;");
+      printer.line(
+          fragment("dlk_a[dlk_i]", "dlk_fragment_t", from,
+                   place(left, "dlk_r", "(dlk_gang_row / 8u + dlk_i * 2u + dlk_lane / 8u % 2u)")));
+    } else {
+      printer.line("uint dlk_r = dlk_gang_row + dlk_i * 16u + dlk_lane % 16u;");
+      printer.line(fragment("dlk_a[dlk_i]", "dlk_fragment", from,
+                            place(left, "dlk_r", "(dlk_k * 2u + dlk_lane / 16u)")));
+    }
     printer.close();
     printer.open(unrolled("dlk_i", columns) + "{");
     printer.line("uint dlk_r = dlk_k * 16u + dlk_lane % 16u;");
@@ -268,18 +277,19 @@ class WgmmaLowering final : public PtxLowering {
 
   // One product stays under way where a further stage keeps its operands from being overwritten:
   // then tile_land, which stands after the copies of the step, waits for the one before.
-  void mma(Printer& printer, const TileVar& acc, const TileVar& left, const std::string& left_stage,
-           const TileVar& right, const std::string& right_stage) const override {
+  void mma(Printer& printer, const TileProduct& product, const std::string& left_stage,
+           const std::string& right_stage) const override {
+    const TileVar &acc = *product.acc, &left = *product.left, &right = *product.right;
     const Variant& variant = printer.variant();
-    if (left.columns != kBlock) throw_invalid("the lowering 'wgmma' takes a depth of 64");
+    if (right.rows != kBlock) throw_invalid("the lowering 'wgmma' takes a depth of 64");
     printer.open("{");
     printer.line("uint dlk_a = dlk_local / 16u + " + stage_start(variant, left, left_stage) +
-                 " + dlk_subgroup / 4u * 512u;");
+                 " + dlk_subgroup / 4u * " + unsigned_text(kRows * 8) + ";");
     printer.line("uint dlk_b = dlk_local / 16u + " + stage_start(variant, right, right_stage) +
                  ";");
     printer.line("__asm__ volatile(\"//dlk wgmma.fence.sync.aligned;\" ::: \"memory\");");
-    for (uint32_t k = 0; k < left.columns / kFragment; ++k) {
-      printer.line(product(acc, right, k));
+    for (uint32_t k = 0; k < right.rows / kFragment; ++k) {
+      printer.line(instruction(product, k));
     }
     printer.line("__asm__ volatile(\"//dlk wgmma.commit_group.sync.aligned;\" ::: \"memory\");");
     const auto ahead = variant.constant("AHEAD");
@@ -312,7 +322,9 @@ class WgmmaLowering final : public PtxLowering {
   }
 
   // Descriptors: address, leading and stride byte offset, all in 16 bytes; a pattern of 128 bytes.
-  static std::string product(const TileVar& acc, const TileVar& right, uint32_t k) {
+  // A gang's 64 rows are a block of columns of a turned tile.
+  static std::string instruction(const TileProduct& product, uint32_t k) {
+    const TileVar &acc = *product.acc, &right = *product.right;
     const std::string count = std::to_string(acc.columns);
     const uint32_t n = sums(acc);
     std::string registers;
@@ -323,8 +335,9 @@ class WgmmaLowering final : public PtxLowering {
     return "__asm__ volatile(\"//dlk {.reg .pred p; setp.ne.b32 p, 1, 0; "
            "wgmma.mma_async.sync.aligned.m64n" +
            count + "k16.f32.f16.f16 {" + registers + "}, %" + std::to_string(n) + ", %" +
-           std::to_string(n + 1) + ", p, 1, 1, 0, 1;}\" : " + operands(acc) + " : \"l\"(" +
-           left_base + "ul | (ulong)(dlk_a + " + unsigned_text(2 * k) + ")), \"l\"(" + right_base +
+           std::to_string(n + 1) + ", p, 1, 1, " + (product.turned ? "1" : "0") +
+           ", 1;}\" : " + operands(acc) + " : \"l\"(" + left_base + "ul | (ulong)(dlk_a + " +
+           unsigned_text(product.turned ? kFragment * 8 * k : 2 * k) + ")), \"l\"(" + right_base +
            "ul | (ulong)(dlk_b + " + unsigned_text(kFragment * 8 * k) + ")) : \"memory\");";
   }
 };

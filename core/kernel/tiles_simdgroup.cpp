@@ -153,7 +153,7 @@ void SimdgroupLowering::call(Printer& printer, const Expr* expr) const {
   } else if (name == "tile_release") {
     want_tile_arguments(printer, expr, 0);
     printer.line(barrier);
-  } else if (name == "tile_mma") {
+  } else if (name == "tile_mma" || name == "tile_mma_t") {
     mma(printer, expr);
   } else {
     printer.fail(expr->at, "the lowering 'simdgroup' has no '" + std::string(name) + "'");
@@ -180,33 +180,31 @@ void SimdgroupLowering::put(Printer& printer, const Expr* expr, bool is_vector) 
 }
 
 void SimdgroupLowering::mma(Printer& printer, const Expr* expr) {
-  want_tile_arguments(printer, expr, 5);
-  const TileVar& acc = tile_argument(printer, expr->args[0], true);
-  const TileVar& left = tile_argument(printer, expr->args[1], false);
-  const TileVar& right = tile_argument(printer, expr->args[3], false);
-  if (left.rows != acc.rows || right.columns != acc.columns || left.columns != right.rows) {
-    printer.fail(expr->at, "the sizes of tile_mma do not fit: C[M, N] += A[M, K] * B[K, N]");
-  }
+  const TileProduct product = tile_product_arguments(printer, expr);
+  const TileVar &acc = *product.acc, &left = *product.left, &right = *product.right;
   const Shape shape = shape_of(printer.variant());
   const uint32_t rows = shape.row_fragments(), columns = shape.column_fragments();
   const std::string a = stage_start(left, printer.converted(expr->args[2], Base::kUint));
   const std::string b = stage_start(right, printer.converted(expr->args[4], Base::kUint));
-  const auto load = [](const std::string& to, const TileVar& tile, const std::string& at) {
+  const auto load = [](const std::string& to, const TileVar& tile, const std::string& at,
+                       bool turned) {
     return "simdgroup_load(" + to + ", " + tile_name(tile) + " + " + at + ", " +
-           unsigned_number(pitch_of(tile)) + ");";
+           unsigned_number(pitch_of(tile)) + (turned ? ", ulong2(0, 0), true);" : ");");
   };
-  printer.open(unrolled(printer, "dlk_k", left.columns / kFragment) + "{");
+  const std::string row = "(dlk_part_row + dlk_i * 8u)";
+  const std::string from =
+      product.turned ? "dlk_k * " + unsigned_number(kFragment * pitch_of(left)) + " + " + row
+                     : row + " * " + unsigned_number(pitch_of(left)) + " + dlk_k * 8u";
+  printer.open(unrolled(printer, "dlk_k", right.rows / kFragment) + "{");
   printer.line("simdgroup_float8x8 dlk_a[" + number(rows) + "];");
   printer.line("simdgroup_float8x8 dlk_b[" + number(columns) + "];");
   printer.line(unrolled(printer, "dlk_i", rows) + "{ " +
-               load("dlk_a[dlk_i]", left,
-                    a + "(dlk_part_row + dlk_i * 8u) * " + unsigned_number(pitch_of(left)) +
-                        " + dlk_k * 8u") +
-               " }");
+               load("dlk_a[dlk_i]", left, a + from, product.turned) + " }");
   printer.line(unrolled(printer, "dlk_j", columns) + "{ " +
                load("dlk_b[dlk_j]", right,
                     b + "dlk_k * " + unsigned_number(kFragment * pitch_of(right)) +
-                        " + dlk_part_column + dlk_j * 8u") +
+                        " + dlk_part_column + dlk_j * 8u",
+                    false) +
                " }");
   const std::string sum = acc_name(acc) + "[dlk_i * " + unsigned_number(columns) + " + dlk_j]";
   printer.line(unrolled(printer, "dlk_i", rows) + "{ " + unrolled(printer, "dlk_j", columns) +

@@ -47,6 +47,7 @@ struct WeightPacking {
   std::function<TensorView(const TensorView&)> view;
   int64_t bn = 1, row_multiple = 1;
   int64_t channel_multiple = 1;  // channels of a tap are padded to a multiple of this
+  std::optional<DType> dtype;    // of the packed form, where it is not the input's
 };
 TensorView pack_weights(LowerContext& ctx, const WeightPacking& packing);
 

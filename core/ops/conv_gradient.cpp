@@ -2,9 +2,10 @@
 // (stride 1) or a transposed convolution; that of the weights has kernels of its own
 // (kernels/conv_gradient.k); that of the bias is a sum.
 #include <algorithm>
+#include <numeric>
 
 #include "core/ops/batch_slices.h"
-#include "core/ops/conv.h"
+#include "core/ops/conv_parts.h"
 #include "core/ops/gradients.h"
 
 namespace dlk {
@@ -60,16 +61,40 @@ void infer_from_shape(InferContext& ctx) {
   ctx.set_output(0, ctx.dtype(0), ctx.require_constant(kShape, "the shape").to_ints());
 }
 
+/// Taps first, first + step, ... of a kernel's axis.
+struct Taps {
+  int64_t first = 0, count = 0, step = 1;
+};
+
+std::string flip_key(int64_t groups, const std::vector<Taps>& taps) {
+  std::string key = "flip:" + std::to_string(groups);
+  for (const Taps& t : taps) {
+    for (const int64_t number : {t.first, t.count, t.step}) key += ":" + std::to_string(number);
+  }
+  return key;
+}
+
+TensorView taps_of(TensorView weight, const std::vector<Taps>& taps) {
+  for (size_t i = 0; i < taps.size(); ++i) {
+    const auto axis = static_cast<int64_t>(i + 2);
+    weight = slice_view(weight, axis, taps[i].first, taps[i].count, taps[i].step);
+  }
+  return weight;
+}
+
 /// The weights (C, K/g, taps backwards) of the convolution that gives the data's gradient.
-TensorView flipped_weights(LowerContext& ctx, int64_t groups) {
-  const TensorView w = with_spatial_rank(ctx.input(kWeight), 3);
+TensorView flipped_weights(LowerContext& ctx, int64_t groups, const std::vector<Taps>& taps) {
+  const TensorView chosen = taps_of(ctx.input(kWeight), taps);
+  const TensorView w = with_spatial_rank(chosen, 3);
   const int64_t kg = w.shape[0] / groups, cg = w.shape[1];
   const Shape shape{cg * groups, kg, w.shape[2], w.shape[3], w.shape[4]};
+  // Training keeps the weights in float32; what they make may be float16.
+  const DType dtype = ctx.output(0).dtype == DType::kFloat16 ? DType::kFloat16 : w.dtype;
   const auto make = [=](LowerContext& to, const TensorView& destination) {
-    const TensorView from = with_spatial_rank(to.input(kWeight), 3);
+    const TensorView from = with_spatial_rank(taps_of(to.input(kWeight), taps), 3);
     KernelRequest request;
     request.name = "conv_flip";
-    request.types = {{"T", from.dtype}};
+    request.types = {{"TX", from.dtype}, {"TY", destination.dtype}};
     dispatch_linear(to, std::move(request), {from, destination},
                     {{"cg", cg},
                      {"kg", kg},
@@ -78,12 +103,102 @@ TensorView flipped_weights(LowerContext& ctx, int64_t groups) {
                      {"xs", from.strides}},
                     destination.elements());
   };
-  TensorView flipped =
-      ctx.prepacked(kWeight, "flip:" + std::to_string(groups), w.dtype, shape, make);
+  TensorView flipped = ctx.prepacked(kWeight, flip_key(groups, taps), dtype, shape, make);
   Shape own{shape[0], shape[1]};
-  const Shape kernel = kernel_of(ctx.input(kWeight).shape);
+  const Shape kernel = kernel_of(chosen.shape);
   own.insert(own.end(), kernel.begin(), kernel.end());
   return *flipped.reshaped(own);
+}
+
+/// dx of the pixels that `window` stands for, with the taps that reach them.
+void convolve_back(LowerContext& ctx, const TensorView& dx, const Window& window,
+                   const std::vector<Taps>& taps) {
+  ConvProblem problem;
+  problem.groups = ctx.attr_int("group", 1);
+  problem.x = ctx.input(0);
+  problem.y = dx;
+  problem.weight_input = kWeight;
+  problem.weight_key = flip_key(problem.groups, taps);
+  problem.weight = flipped_weights(ctx, problem.groups, taps);
+  problem.reshape_weight = [flipped = problem.weight](const TensorView&) { return flipped; };
+  problem.window = window;
+  lower_convolution(ctx, problem);
+}
+
+/// Every stride-th pixel of an axis of dx, from `first` on: a convolution of stride 1 with some of
+/// the taps; none where no tap reaches these pixels.
+struct Phase {
+  int64_t first = 0, pixels = 0, dilation = 1, pad = 0;
+  Taps taps;
+};
+
+std::vector<Phase> phases_of(const Window& forward, size_t axis) {
+  const int64_t stride = forward.stride[axis], dilation = forward.dilation[axis];
+  const int64_t common = std::gcd(stride, dilation), pad = forward.pad_begin[axis];
+  std::vector<Phase> phases;
+  for (int64_t first = 0; first < std::min(stride, forward.input[axis]); ++first) {
+    Phase phase;
+    phase.first = first;
+    phase.pixels = ceil_div(forward.input[axis] - first, stride);
+    phase.taps.step = stride / common;
+    phase.dilation = dilation / common;
+    for (int64_t tap = 0; tap < std::min(phase.taps.step, forward.kernel[axis]); ++tap) {
+      if ((first + pad - tap * dilation) % stride != 0) continue;
+      phase.taps.first = tap;
+      phase.taps.count = ceil_div(forward.kernel[axis] - tap, phase.taps.step);
+      const int64_t reach = (phase.taps.count - 1) * phase.dilation;
+      phase.pad = reach - (first + pad - tap * dilation) / stride;
+    }
+    phases.push_back(phase);
+  }
+  return phases;
+}
+
+/// The data's gradient of a convolution with strides, for GPUs.
+void lower_phases(LowerContext& ctx, const TensorView& dx, const Window& forward) {
+  std::vector<std::vector<Phase>> all{{}};
+  bool complete = true;
+  for (size_t axis = 0; axis < forward.rank(); ++axis) {
+    std::vector<std::vector<Phase>> longer;
+    for (const Phase& phase : phases_of(forward, axis)) {
+      complete = complete && phase.taps.count > 0;
+      for (const std::vector<Phase>& before : all) {
+        longer.push_back(before);
+        longer.back().push_back(phase);
+      }
+    }
+    all = std::move(longer);
+  }
+  if (!complete) fill_view(ctx, dx, 0);
+  for (const std::vector<Phase>& phases : all) {
+    TensorView view = dx;
+    Window window = forward;
+    std::swap(window.input, window.output);
+    std::vector<Taps> taps;
+    for (size_t i = 0; i < phases.size(); ++i) {
+      const Phase& phase = phases[i];
+      const auto axis = static_cast<int64_t>(i + 2);
+      view = slice_view(view, axis, phase.first, phase.pixels, forward.stride[i]);
+      window.output[i] = phase.pixels;
+      window.kernel[i] = phase.taps.count;
+      window.stride[i] = 1;
+      window.dilation[i] = phase.dilation;
+      window.pad_begin[i] = phase.pad;
+      window.pad_end[i] =
+          phase.pixels + (phase.taps.count - 1) * phase.dilation - window.input[i] - phase.pad;
+      taps.push_back(phase.taps);
+    }
+    if (window.taps() > 0) convolve_back(ctx, view, window, taps);
+  }
+}
+
+/// Phases run on the kernels for dense channels; few channels a group do not.
+bool has_phases(const LowerContext& ctx, const Window& forward, int64_t cg, int64_t kg) {
+  constexpr int64_t kFewest = 16, kMostPhases = 16;
+  const DType dtype = ctx.input(0).dtype;
+  return !ctx.caps().is_cpu && forward.rank() <= 2 && product(forward.stride) <= kMostPhases &&
+         (dtype == DType::kFloat32 || dtype == DType::kFloat16) &&
+         (ctx.attr_int("group", 1) == 1 || std::min(cg, kg) >= kFewest);
 }
 
 void lower_input_gradient(LowerContext& ctx) {
@@ -92,36 +207,25 @@ void lower_input_gradient(LowerContext& ctx) {
   const TensorView& w = ctx.input(kWeight);
   const int64_t groups = ctx.attr_int("group", 1);
   const Window forward = read_window(ctx, dx.shape, kernel_of(w.shape));
+  const bool dense =
+      std::all_of(forward.stride.begin(), forward.stride.end(), [](int64_t s) { return s == 1; });
   Window window = forward;
   std::swap(window.input, window.output);
-  const bool dense =
-      std::all_of(window.stride.begin(), window.stride.end(), [](int64_t s) { return s == 1; });
   if (!dense) {
-    const TransposedProblem problem{
-        dy, dx, std::nullopt, window, groups, dy.shape[1] / groups, w.shape[1]};
-    return lower_transposed_convolution(ctx, problem);
+    const int64_t kg = dy.shape[1] / groups;
+    if (has_phases(ctx, forward, w.shape[1], kg)) return lower_phases(ctx, dx, forward);
+    return lower_transposed_convolution(ctx,
+                                        {dy, dx, std::nullopt, window, groups, kg, w.shape[1]});
   }
+  std::vector<Taps> taps;
   for (size_t i = 0; i < window.rank(); ++i) {
     const int64_t reach = (window.kernel[i] - 1) * window.dilation[i];
     window.pad_begin[i] = reach - forward.pad_begin[i];
     window.pad_end[i] = reach - forward.pad_end[i];
+    taps.push_back({0, window.kernel[i], 1});
   }
-  ConvProblem problem;
-  problem.x = dy;
-  problem.y = dx;
-  problem.weight_input = kWeight;
-  problem.weight = flipped_weights(ctx, groups);
-  problem.reshape_weight = [flipped = problem.weight](const TensorView&) { return flipped; };
-  problem.window = window;
-  problem.groups = groups;
-  lower_convolution(ctx, problem);
+  convolve_back(ctx, dx, window, taps);
 }
-
-struct WeightGradient {
-  TensorView x, dy, dw;  // three spatial axes
-  Window window;
-  int64_t groups, cg, kg, rows;
-};
 
 struct Split {
   int64_t width, blocks, tiles, lines, slices, depth;
@@ -166,6 +270,7 @@ void lower_weight_gradient(LowerContext& ctx) {
   p.cg = p.dw.shape[1];
   p.kg = p.dw.shape[0] / p.groups;
   p.rows = p.cg * p.window.taps();
+  if (lower_weight_gradient_tiles(ctx, p)) return;
   const Split s = split_of(ctx, p);
   const TensorView sums = ctx.workspace(DType::kFloat32, {s.slices, p.groups, p.rows, p.kg});
   require_32bit(ctx, sums);
@@ -213,16 +318,16 @@ void lower_weight_gradient(LowerContext& ctx) {
 }  // namespace
 
 DLK_REGISTER_OPS {
-  register_op(
-      {.name = "ConvInputGradient",
-       .domain = "dlk",
-       .doc = "Gradient of a convolution's data; inputs: gradient, weights, shape of the "
-              "data; the convolution's attributes.",
-       .min_inputs = 3,
-       .max_inputs = 3,
-       .layout = LayoutRule::kChannelsLast,
-       .infer = infer_from_shape,
-       .lower = [](LowerContext& ctx) { lower_in_batch_slices(ctx, lower_input_gradient); }});
+  register_op({.name = "ConvInputGradient",
+               .domain = "dlk",
+               .doc = "Gradient of a convolution's data; inputs: gradient, weights, shape of the "
+                      "data; the convolution's attributes.",
+               .min_inputs = 3,
+               .max_inputs = 3,
+               .layout = LayoutRule::kChannelsLast,
+               .infer = infer_from_shape,
+               .lower = [](LowerContext& ctx) { lower_in_batch_slices(ctx, lower_input_gradient); },
+               .mixed_floats = true});
   register_op({.name = "ConvWeightGradient",
                .domain = "dlk",
                .doc = "Gradient of a convolution's weights; inputs: data, gradient, shape of the "
@@ -231,7 +336,8 @@ DLK_REGISTER_OPS {
                .max_inputs = 3,
                .layout = LayoutRule::kContiguous,
                .infer = infer_from_shape,
-               .lower = lower_weight_gradient});
+               .lower = lower_weight_gradient,
+               .mixed_floats = true});
 }
 
 }  // namespace dlk

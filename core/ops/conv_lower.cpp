@@ -272,7 +272,8 @@ TensorView pack_weights(LowerContext& ctx, const WeightPacking& packing) {
   const int64_t stored = ceil_div(cg, packing.channel_multiple) * packing.channel_multiple;
   const int64_t rows = ceil_div(taps * stored, packing.row_multiple) * packing.row_multiple;
   const Shape shape{groups * blocks, rows, bn};
-  const int64_t step = blocks_in_reach(ctx, groups, shape, now.dtype);
+  const DType dtype = packing.dtype.value_or(now.dtype);
+  const int64_t step = blocks_in_reach(ctx, groups, shape, dtype);
   const auto make = [=](LowerContext& to, const TensorView& destination) {
     const TensorView source = packing.view(to.input(packing.input));
     KernelRequest request;
@@ -301,8 +302,8 @@ TensorView pack_weights(LowerContext& ctx, const WeightPacking& packing) {
   };
   const std::string key = "conv_pack:" + packing.key + ":" + std::to_string(groups) + ":" +
                           std::to_string(bn) + ":" + std::to_string(packing.row_multiple) + ":" +
-                          std::to_string(stored);
-  return ctx.prepacked(packing.input, key, now.dtype, shape, make);
+                          std::to_string(stored) + ":" + std::string(dtype_name(dtype));
+  return ctx.prepacked(packing.input, key, dtype, shape, make);
 }
 
 void lower_convolution(LowerContext& ctx, const ConvProblem& p) {

@@ -84,12 +84,18 @@ MmaPlan plan_of(const MatrixTile& tile, int64_t units, int64_t pixels, int64_t c
   return best;
 }
 
-// X as (N, H, W, C) in float16 with a multiple of 8 channels.
-TensorView padded_image(LowerContext& ctx, const TensorView& x) {
+bool is_point(const Window& w) {
+  return w.taps() == 1 && w.pad_begin[0] == 0 && w.pad_begin[1] == 0 && w.pad_end[0] == 0 &&
+         w.pad_end[1] == 0;
+}
+
+}  // namespace
+
+TensorView padded_image(LowerContext& ctx, const TensorView& x, DType dtype) {
   const TensorView image = with_spatial_rank(x, 2);
   const int64_t channels = image.shape[1], padded = ceil_div(channels, kChunk) * kChunk;
   const Shape shape{image.shape[0], image.shape[2], image.shape[3], padded};
-  TensorView copy = ctx.workspace(DType::kFloat16, shape);
+  TensorView copy = ctx.workspace(dtype, shape);
   KernelRequest request;
   request.name = "conv_pad_channels";
   request.types = {{"TX", image.dtype}, {"TY", copy.dtype}};
@@ -105,17 +111,13 @@ TensorView padded_image(LowerContext& ctx, const TensorView& x) {
   return copy;
 }
 
-bool is_point(const Window& w) {
-  return w.taps() == 1 && w.pad_begin[0] == 0 && w.pad_begin[1] == 0 && w.pad_end[0] == 0 &&
-         w.pad_end[1] == 0;
-}
-
-}  // namespace
-
 bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& choice) {
   MatrixUnits* units = ctx.matrix_units();
   const ConvSizes s = sizes_of(p);
-  if (units == nullptr || p.weight.dtype != DType::kFloat16) return false;
+  // Training keeps the weights in float32 and what they make in float16.
+  const bool halves = p.weight.dtype == DType::kFloat16 ||
+                      (p.weight.dtype == DType::kFloat32 && p.y.dtype == DType::kFloat16);
+  if (units == nullptr || !halves) return false;
   const bool aligned =
       p.x.dtype == DType::kFloat16 && s.cg % kChunk == 0 && vectors_along(p.x, 1, kChunk);
   if (!aligned && p.groups != 1) return false;
@@ -141,11 +143,12 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   WeightPacking packing = packing_of(p, p.groups, kColumns);
   packing.row_multiple = kRows;
   packing.channel_multiple = kChunk;
+  packing.dtype = DType::kFloat16;
   const Shape packed_shape{blocks, ceil_div(s.taps * stored, kRows) * kRows, kColumns};
   if (blocks_in_reach(ctx, p.groups, packed_shape, DType::kFloat16) < blocks) return false;
   const TensorView packed = pack_weights(ctx, packing);
   ConvProblem product = p;
-  if (!aligned) product.x = padded_image(ctx, p.x);
+  if (!aligned) product.x = padded_image(ctx, p.x, DType::kFloat16);
   KernelRequest request;
   if (plan->slices > 1) {
     product.bias.reset();

@@ -31,6 +31,19 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& problem, const ConvCho
 /// Winograd's F(m x m, 3 x 3); false for other windows, strides, groups, and what is too large.
 bool lower_conv_winograd(LowerContext& ctx, const ConvProblem& problem, int64_t m);
 
+/// X (N, C, spatial...) as (N, H, W, C) with a multiple of 8 channels, zeros after the last.
+TensorView padded_image(LowerContext& ctx, const TensorView& x, DType dtype);
+
+/// The gradient of a convolution's weights; the views have three spatial axes.
+struct WeightGradient {
+  TensorView x, dy, dw;
+  Window window;
+  int64_t groups, cg, kg, rows;  // rows: taps times channels of a group
+};
+
+/// On gang tiles, for GPUs; false where the problem is not for them.
+bool lower_weight_gradient_tiles(LowerContext& ctx, const WeightGradient& problem);
+
 /// Adds up what `slices` of a split convolution left in `sums` (slice, pixel, channel).
 void sum_slices(LowerContext& ctx, const ConvProblem& problem, const Window& window,
                 const TensorView& sums);

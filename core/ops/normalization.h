@@ -30,8 +30,4 @@ struct RowNorm {
 
 void normalize_rows(LowerContext& ctx, const RowSplit& split, const RowNorm& norm);
 
-/// Mean and biased variance of each row into two dense float32 views.
-void moments_of_rows(LowerContext& ctx, const RowSplit& split, const TensorView& mean,
-                     const TensorView& variance);
-
 }  // namespace dlk

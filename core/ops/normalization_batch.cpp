@@ -1,9 +1,11 @@
 // BatchNormalization (both modes) and LRN: normalization across the channel axis.
 #include <algorithm>
 
+#include "core/ops/channel_sums.h"
 #include "core/ops/conv.h"
 #include "core/ops/gradients.h"
 #include "core/ops/normalization.h"
+#include "core/ops/sorting.h"
 
 namespace dlk {
 
@@ -42,14 +44,28 @@ std::pair<TensorView, TensorView> dense_pair(LowerContext& ctx, const TensorView
   return {first, second};
 }
 
-void update_running(LowerContext& ctx, size_t input, size_t output, const TensorView& batch) {
-  if (!ctx.has_output(output)) return;
-  const TensorView running = ctx.contiguous(ctx.input(input));
-  KernelRequest request;
-  request.name = "running_average";
-  request.types["T"] = running.dtype;
-  dispatch_linear(ctx, std::move(request), {running, batch, ctx.output(output)},
-                  {{"momentum", ctx.attr_float("momentum", 0.9)}}, running.elements());
+/// Statistics of the batch, in the accumulator's dtype; the running ones are updated beside them.
+std::pair<TensorView, TensorView> batch_statistics(LowerContext& ctx, const TensorView& x) {
+  const DType dtype = accumulator_dtype(x.dtype);
+  const auto dense = [&](size_t output, DType wanted) {
+    const bool fits = ctx.has_output(output) && ctx.output(output).is_contiguous() &&
+                      ctx.output(output).dtype == wanted;
+    return fits ? ctx.output(output) : ctx.workspace(wanted, {x.shape[1]});
+  };
+  const TensorView mean = dense(3, dtype), variance = dense(4, dtype);
+  std::optional<RunningStatistics> running;
+  if (ctx.has_output(1) || ctx.has_output(2)) {
+    const auto [old_mean, old_variance] = dense_pair(ctx, ctx.input(3), ctx.input(4));
+    running = RunningStatistics{old_mean, old_variance, dense(1, old_mean.dtype),
+                                dense(2, old_mean.dtype), ctx.attr_float("momentum", 0.9)};
+  }
+  channel_moments(ctx, x, mean, variance, running);
+  const TensorView made[] = {running ? running->new_mean : mean,
+                             running ? running->new_variance : variance, mean, variance};
+  for (size_t output = 1; output < 5; ++output) {
+    if (ctx.has_output(output)) ctx.copy(made[output - 1], ctx.output(output));
+  }
+  return {mean, variance};
 }
 
 void lower_batch(LowerContext& ctx) {
@@ -63,42 +79,70 @@ void lower_batch(LowerContext& ctx) {
     y = insert_axis(y, 1);
   }
   const auto [scale, bias] = dense_pair(ctx, ctx.input(1), ctx.input(2));
-  auto [mean, variance] = dense_pair(ctx, ctx.input(3), ctx.input(4));
-  if (ctx.attr_int("training_mode", 0) != 0) {
-    const int64_t channels = x.shape[1];
-    const DType statistics = accumulator_dtype(x.dtype);
-    const auto saved = [&](size_t output) {
-      const bool fits = ctx.has_output(output) && ctx.output(output).is_contiguous() &&
-                        ctx.output(output).dtype == statistics;
-      return fits ? ctx.output(output) : ctx.workspace(statistics, {channels});
-    };
-    mean = saved(3);
-    variance = saved(4);
-    std::vector<int64_t> order{1, 0};
-    for (int64_t i = 2; i < x.rank(); ++i) order.push_back(i);
-    const TensorView rows = permute_view(x, order);
-    moments_of_rows(ctx, {rows, rows, 1, 1}, mean, variance);
-    update_running(ctx, 3, 1, mean);
-    update_running(ctx, 4, 2, variance);
-    for (const size_t output : {3, 4}) {
-      if (ctx.has_output(output)) ctx.copy(output == 3 ? mean : variance, ctx.output(output));
-    }
-  }
+  const auto [mean, variance] = ctx.attr_int("training_mode", 0) != 0
+                                    ? batch_statistics(ctx, x)
+                                    : dense_pair(ctx, ctx.input(3), ctx.input(4));
+  const double epsilon = ctx.attr_float("epsilon", 1e-5);
+  if (normalize_channels(ctx, x, y, {scale, bias, mean, variance}, epsilon)) return;
   Shape channel_step(x.shape.size(), 0);
   channel_step[1] = 1;
   // Loops in the order of the result's memory.
   const LoopNest nest = collapse(y.shape, {y.strides, x.strides, channel_step}, {}, true);
   KernelRequest request = request_with_epilogue(ctx, "batch_norm");
-  request.types = {{"T", x.dtype}, {"TS", scale.dtype}, {"TM", mean.dtype}};
+  request.types = {{"TX", x.dtype}, {"TY", y.dtype}, {"TS", scale.dtype}, {"TM", mean.dtype}};
   request.constants["ND"] = nest.rank();
   dispatch_linear(ctx, std::move(request),
                   with_epilogue_views(ctx, {x, scale, bias, mean, variance, y}),
-                  {{"eps", ctx.attr_float("epsilon", 1e-5)},
+                  {{"eps", epsilon},
                    {"dims", nest.dims},
                    {"ys", nest.strides[0]},
                    {"xs", nest.strides[1]},
                    {"order", nest.strides[2]}},
                   y.elements());
+}
+
+void infer_batch_gradient(InferContext& ctx) {
+  const Shape& x = ctx.shape(0);
+  if (ctx.shape(1) != x)
+    ctx.fail("the gradient " + shape_string(ctx.shape(1)) + " must be " + shape_string(x));
+  ctx.set_output(0, ctx.dtype(0), x);
+  for (size_t i = 1; i < ctx.output_count(); ++i) ctx.set_output(i, ctx.dtype(2), ctx.shape(2));
+}
+
+void lower_batch_gradient(LowerContext& ctx) {
+  BatchNormGradient p;
+  p.x = ctx.input(0);
+  p.dy = ctx.input(1);
+  require_float_storage(ctx, p.x.dtype);
+  for (const TensorView& view : {p.x, p.dy, ctx.output(0)}) require_32bit(ctx, view);
+  std::vector<DenseOutput> results;
+  for (const size_t output : {1, 2}) results.emplace_back(ctx, ctx.output(output));
+  p.dscale = results[0].view();
+  p.dbias = results[1].view();
+  if (p.x.elements() == 0) {
+    for (DenseOutput& result : results) {
+      fill_view(ctx, result.view(), 0);
+      result.finish();
+    }
+    return;
+  }
+  p.dx = ctx.output(0);
+  if (p.x.rank() == 1) {
+    for (TensorView* view : {&p.x, &p.dy, &*p.dx}) *view = insert_axis(*view, 1);
+  }
+  const DType sums = accumulator_dtype(p.x.dtype);
+  const auto widened = [&](const TensorView& view) {
+    if (view.dtype == sums) return ctx.contiguous(view);
+    const TensorView wide = ctx.workspace(sums, view.shape);
+    ctx.copy(view, wide);
+    return wide;
+  };
+  p.scale = ctx.contiguous(ctx.input(2));
+  p.mean = widened(ctx.input(3));
+  p.variance = widened(ctx.input(4));
+  p.epsilon = ctx.attr_float("epsilon", 1e-5);
+  lower_batch_norm_gradient(ctx, p);
+  for (DenseOutput& result : results) result.finish();
 }
 
 void infer_lrn(InferContext& ctx) {
@@ -152,7 +196,23 @@ DLK_REGISTER_OPS {
       .epilogue_channel_axis = 1,
       .infer = infer_batch,
       .lower = lower_batch,
+      .mixed_floats = true,
       .gradient = batch_norm_gradient,
+      .updates_in_place = true,
+      .float32_outputs = 1,
+  });
+  register_op({
+      .name = "BatchNormalizationGradient",
+      .domain = "dlk",
+      .doc = "Gradients of a batch normalization's data, scale and bias in training; inputs: data, "
+             "gradient, scale, mean and variance of the batch; epsilon.",
+      .min_inputs = 5,
+      .max_inputs = 5,
+      .min_outputs = 3,
+      .max_outputs = 3,
+      .infer = infer_batch_gradient,
+      .lower = lower_batch_gradient,
+      .mixed_floats = true,
   });
   register_op({
       .name = "LRN",

@@ -50,42 +50,32 @@ void batch_norm_gradient(GradientContext& ctx) {
   const ValueId x = ctx.input(0), dy = ctx.output_gradient(0);
   if (dy == kNoValue) return;
   const int64_t rank = ctx.rank(x);
-  const bool training = ctx.attr_int("training_mode", 0) != 0;
-  const ValueId mean = training ? ctx.saved_output(3) : ctx.input(3);
-  const ValueId variance = training ? ctx.saved_output(4) : ctx.input(4);
   const double epsilon = ctx.attr_float("epsilon", 1e-5);
+  if (ctx.attr_int("training_mode", 0) != 0) {
+    const auto made = ctx.add_node("BatchNormalizationGradient",
+                                   {x, dy, ctx.input(1), ctx.saved_output(3), ctx.saved_output(4)},
+                                   {{"epsilon", epsilon}}, 3, "dlk");
+    for (size_t i = 0; i < made.size(); ++i) ctx.set_gradient(i, made[i]);
+    return;
+  }
+  const ValueId mean = ctx.input(3), variance = ctx.input(4);
   const ValueId inverse = by_channel(ctx, inverse_deviation(ctx, variance, epsilon), rank);
   const ValueId scale = by_channel(ctx, ctx.input(1), rank);
   const Axes axes = all_but_channels(rank);
   const ValueId n = normalized(ctx, x, by_channel(ctx, mean, rank), inverse);
   const ValueId slope = ctx.onnx("Mul", {scale, inverse});
-  if (!training) {
-    const ValueId sum = ctx.reduce_sum(dy, axes, false);
-    const ValueId inverse_c = inverse_deviation(ctx, variance, epsilon);
-    const ValueId slope_c = ctx.onnx("Mul", {ctx.input(1), inverse_c});
-    if (ctx.wants(3)) ctx.set_gradient(3, ctx.onnx("Neg", {ctx.onnx("Mul", {sum, slope_c})}));
-    if (ctx.wants(4)) {
-      const ValueId along = ctx.reduce_sum(ctx.onnx("Mul", {dy, n}), axes, false);
-      const ValueId half = ctx.onnx("Mul", {along, ctx.scalar(-0.5, along)});
-      ctx.set_gradient(4, ctx.onnx("Mul", {half, ctx.onnx("Mul", {slope_c, inverse_c})}));
-    }
-    ctx.set_gradient(0, ctx.onnx("Mul", {dy, slope}));
-    if (ctx.wants(1)) ctx.set_gradient(1, ctx.reduce_sum(ctx.onnx("Mul", {dy, n}), axes, false));
-    if (ctx.wants(2)) ctx.set_gradient(2, ctx.reduce_sum(dy, axes, false));
-    return;
+  const ValueId sum = ctx.reduce_sum(dy, axes, false);
+  const ValueId inverse_c = inverse_deviation(ctx, variance, epsilon);
+  const ValueId slope_c = ctx.onnx("Mul", {ctx.input(1), inverse_c});
+  if (ctx.wants(3)) ctx.set_gradient(3, ctx.onnx("Neg", {ctx.onnx("Mul", {sum, slope_c})}));
+  if (ctx.wants(4)) {
+    const ValueId along = ctx.reduce_sum(ctx.onnx("Mul", {dy, n}), axes, false);
+    const ValueId half = ctx.onnx("Mul", {along, ctx.scalar(-0.5, along)});
+    ctx.set_gradient(4, ctx.onnx("Mul", {half, ctx.onnx("Mul", {slope_c, inverse_c})}));
   }
-  const ValueId sum = ctx.reduce_sum(dy, axes, true);
-  const ValueId sum_along = ctx.reduce_sum(ctx.onnx("Mul", {dy, n}), axes, true);
-  const ValueId count = ctx.onnx("Div", {ctx.onnx("Size", {x}), ctx.onnx("Size", {sum})});
-  const ValueId share = ctx.onnx("Reciprocal", {ctx.onnx("CastLike", {count, sum})});
-  if (ctx.wants(0)) {
-    const ValueId along = ctx.onnx("Mul", {n, ctx.onnx("Mul", {sum_along, share})});
-    const ValueId rest =
-        ctx.onnx("Sub", {ctx.onnx("Sub", {dy, ctx.onnx("Mul", {sum, share})}), along});
-    ctx.set_gradient(0, ctx.onnx("Mul", {rest, slope}));
-  }
-  ctx.set_gradient(1, ctx.reshape_like(sum_along, ctx.input(1)));
-  ctx.set_gradient(2, ctx.reshape_like(sum, ctx.input(2)));
+  ctx.set_gradient(0, ctx.onnx("Mul", {dy, slope}));
+  if (ctx.wants(1)) ctx.set_gradient(1, ctx.reduce_sum(ctx.onnx("Mul", {dy, n}), axes, false));
+  if (ctx.wants(2)) ctx.set_gradient(2, ctx.reduce_sum(dy, axes, false));
 }
 
 void layer_norm_gradient(GradientContext& ctx) {

@@ -99,25 +99,4 @@ void normalize_rows(LowerContext& ctx, const RowSplit& given, const RowNorm& nor
   if (copies_back) ctx.copy(split.y, target);
 }
 
-void moments_of_rows(LowerContext& ctx, const RowSplit& given, const TensorView& mean,
-                     const TensorView& variance) {
-  RowSplit split = given;
-  require_float_storage(ctx, split.x.dtype);
-  split.y = split.x;
-  if (!is_simple(geometry_of(split))) split.y = split.x = ctx.contiguous(split.x);
-  const RowGeometry g = geometry_of(split);
-  KernelRequest request;
-  request.name = "moments_rows";
-  request.types = {{"T", split.x.dtype}, {"TO", mean.dtype}};
-  request.constants["ND"] = g.rows.rank();
-  dispatch_linear(ctx, std::move(request), {split.x, mean, variance},
-                  {{"outer", size_of(g.outer)},
-                   {"inner", size_of(g.inner)},
-                   {"x_outer", g.outer.strides[0][0]},
-                   {"x_inner", g.inner.strides[0][0]},
-                   {"dims", g.rows.dims},
-                   {"xs", g.rows.strides[0]}},
-                  g.rows.size());
-}
-
 }  // namespace dlk

@@ -233,6 +233,8 @@ struct OpSchema {
   /// Each output may overwrite an input of the same shape that is read element by element: what
   /// updates variables works on their memory.
   bool updates_in_place = false;
+  /// Where float32 is stored as float16, outputs from this one on stay float32 (statistics).
+  size_t float32_outputs = SIZE_MAX;
 };
 
 void register_op(OpSchema schema);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/ops/channel_sums.h"
 #include "core/ops/op_util.h"
 #include "core/ops/reduce.h"
 
@@ -381,6 +382,12 @@ void dispatch_reduction(LowerContext& context, const std::string& name, const Te
   }
   const LoopNest outer = collapse(kept, {kept_y, kept_x}, {}, true);
   const LoopNest inner = collapse(reduced, {reduced_x}, {}, true);
+  const bool is_mean = name == "ReduceMean";
+  if ((is_mean || name == "ReduceSum") && accumulator == DType::kFloat32 &&
+      sum_columns(context, from, to, outer, inner,
+                  is_mean ? 1.0 / static_cast<double>(inner.size()) : 1.0)) {
+    return;
+  }
   Rows rows;
   rows.kept = outer.dims;
   rows.kept_y = outer.strides[0];

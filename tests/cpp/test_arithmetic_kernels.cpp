@@ -101,9 +101,16 @@ TEST_CASE("rows") {
     }
   }
   compile(request("hardmax", {{"ND", 3}}));
-  compile(request("moments_rows"));
+  for (const int64_t vectors : {0, 1}) {
+    const std::map<std::string, int64_t> constants{{"VECTORS", vectors}, {"ND", 2}};
+    for (const char* name : {"channel_moments", "channel_products", "channel_gradient"}) {
+      compile(request(name, constants));
+    }
+  }
+  compile(request("channel_moments_fold", {{"RUNNING", 1}}));
+  compile(request("channel_products_fold"));
+  compile(with_silu(request("channel_normalize")));
   compile(with_silu(request("batch_norm")));
-  compile(request("running_average"));
   compile(request("lrn"));
 }
 

@@ -194,6 +194,49 @@ const Problem kProblems[] = {{1, 72, 7, 5, 64, 1, 1, 0},
                              {1, 40, 9, 9, 136, 3, 2, 1},
                              {1, 16, 12, 11, 24, 5, 1, 2}};
 
+/// Gradient of the weights of a convolution: rows (tap, c), columns k, in two slices of the pixels.
+void check_turned(const std::shared_ptr<Device>& device, const std::string& lowering,
+                  const MatrixTile& tile, const Problem& p) {
+  KernelRequest request;
+  request.name = "conv_weight_tile";
+  tile.set_constants(request, lowering);
+  request.constants["VECTOR_P"] = 1;
+  CAPTURE(request.key());
+  const uint32_t k = (p.k + 7) / 8 * 8, pixels = p.n * p.out_h() * p.out_w();
+  const auto x = random_halves(p.n * p.h * p.w * p.c, 1), d = random_halves(pixels * k, 2);
+  const auto ceil = [](uint32_t a, int64_t b) { return static_cast<uint32_t>((a + b - 1) / b); };
+  const uint32_t rows = p.depth(), slices = 2, depth = ceil(ceil(pixels, tile.bk), slices);
+  const uint32_t total = ceil(rows, tile.bm) * ceil(k, tile.bn) * slices;
+  Bytes xs = bytes_of(halves(x)), ds = bytes_of(halves(d));
+  Bytes sums = bytes_of(std::vector<float>(slices * rows * k, NAN));
+  Params params;
+  params.u(total).u(pixels).u(1).u(rows).u(p.c).u(p.c).u(k).u(slices).u(depth).u(k).u(p.c);
+  params.u(p.h * p.w * p.c).u(1).u(p.w * p.c).u(p.c);
+  params.u(p.h).u(p.w).u(p.out_h()).u(p.out_w()).u(p.window);
+  for (const uint32_t v : {p.stride, p.stride, 1u, 1u, p.pad, p.pad}) params.u(v);
+  std::shared_ptr<Kernel> kernel;
+  if (lowering == "ptx") kernel = device->compile(emulated(*device, request));
+  run_kernel(device, request, {&xs, &ds, &sums}, params, {total, 1, 1}, kernel);
+  const auto got = values_of<float>(sums);
+  size_t wrong = 0;
+  for (uint32_t i = 0; i < rows * k; ++i) {
+    const uint32_t tap = i / k / p.c, c = i / k % p.c;
+    double want = 0;
+    for (uint32_t m = 0; m < pixels; ++m) {
+      const uint32_t ow = m % p.out_w(), oh = m / p.out_w() % p.out_h();
+      const uint32_t ih = oh * p.stride + tap / p.window - p.pad;
+      const uint32_t iw = ow * p.stride + tap % p.window - p.pad;
+      if (ih >= p.h || iw >= p.w) continue;
+      const uint32_t n = m / p.out_w() / p.out_h();
+      want += static_cast<double>(x[((n * p.h + ih) * p.w + iw) * p.c + c]) *
+              static_cast<double>(d[m * k + i % k]);
+    }
+    const auto value = static_cast<double>(got[i] + got[rows * k + i]);
+    if (!(std::fabs(value - want) <= 1e-4 * std::max(4.0, std::fabs(want)))) ++wrong;
+  }
+  CHECK(wrong == 0);
+}
+
 }  // namespace
 
 TEST_CASE("PTX tiles, emulated on a CPU driver, agree with the host") {
@@ -204,6 +247,10 @@ TEST_CASE("PTX tiles, emulated on a CPU driver, agree with the host") {
         MatrixTile{32, 64, 64, 3, 2, 16, 32}, MatrixTile{16, 64, 16, 3, 2, 16, 16}}) {
     for (const Problem& problem : kProblems) check(device, "ptx", tile, problem);
   }
+  for (const MatrixTile& tile :
+       {MatrixTile{128, 128, 32, 3, 2, 64, 64}, MatrixTile{64, 64, 32, 2, 1, 32, 32}}) {
+    for (const Problem& problem : kProblems) check_turned(device, "ptx", tile, problem);
+  }
 }
 
 TEST_CASE("tiles in registers agree with the host") {
@@ -213,6 +260,10 @@ TEST_CASE("tiles in registers agree with the host") {
     for (const MatrixTile& tile :
          {MatrixTile{64, 64, 32, 1, 1, 4, 4}, MatrixTile{32, 128, 16, 2, 1, 4, 8}}) {
       for (const Problem& problem : kProblems) check(device, "plain", tile, problem);
+    }
+    for (const MatrixTile& tile :
+         {MatrixTile{64, 64, 16, 2, 1, 4, 4}, MatrixTile{128, 128, 16, 2, 1, 8, 8}}) {
+      for (const Problem& problem : kProblems) check_turned(device, "plain", tile, problem);
     }
   }
 }
@@ -253,4 +304,6 @@ TEST_CASE("a tile that computes something else is not used") {
   // Two steps ahead need three stages: what is multiplied was overwritten.
   CHECK_FALSE(units.works({32, 64, 32, 1, 2, 4, 4}));
   CHECK_FALSE(units.works({32, 64, 33, 1, 1, 4, 4}));
+  CHECK(units.works({64, 64, 16, 2, 1, 4, 4}, true));
+  CHECK_FALSE(units.works({64, 64, 16, 1, 2, 4, 4}, true));
 }

@@ -28,6 +28,8 @@ NO_PARITY_CASE: dict[str, str] = {
     "PoolGradient": "test_gradients.py: gradients of the pools",
     "ConvInputGradient": "test_gradients.py: gradient of Conv",
     "ConvWeightGradient": "test_gradients.py: gradients of Conv and ConvTranspose",
+    "BatchNormalizationGradient": "test_gradients.py: gradient of BatchNormalization",
+    "Overflow": "tests/train/test_optimizers.py: a list of tensors with one infinity",
     "OptimizerStep": "tests/train/test_optimizers.py: each optimizer against PyTorch",
 }
 """Operators that cannot have a one-operator case, with the test that covers each."""

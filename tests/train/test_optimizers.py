@@ -154,13 +154,13 @@ def test_clip_by_norm_follows_torch(device: Any) -> None:
 
 
 def test_updates_work_in_place(device: Any) -> None:
-    """No copy: a step is one dispatch a parameter."""
+    """No copy: a step of a few parameters is one dispatch."""
     ours = Harness(optim.Adam(1e-2), device, _start())
     feeds: dict[str, Any] = {f"g/{n}": g for n, g in _gradients()[0].items()}
     feeds[STEP_INPUT] = ours.optimizer.numbers(0)
     steps = ours.model.plan(feeds).steps
-    assert [s.op for s in steps].count("OptimizerStep") == len(SHAPES)
-    assert len(steps) <= len(SHAPES) + 1, [s.op for s in steps]
+    assert [s.op for s in steps].count("OptimizerStep") == 1
+    assert len(steps) <= 2, [s.op for s in steps]
 
 
 def test_schedules() -> None:

@@ -72,8 +72,8 @@ void write_outputs_as_fp32(ConcreteGraph& graph, const std::vector<bool>& was_fp
   }
 }
 
-/// Results that stay float32: what updates variables, so that weights and an optimizer's state lose
-/// nothing from step to step.
+/// Results that stay float32: statistics, and what updates variables, so that weights and an
+/// optimizer's state lose nothing from step to step.
 std::vector<bool> updates_of_variables(const ConcreteGraph& graph) {
   std::vector<bool> kept(graph.values.size(), false);
   std::vector<bool> assigned(graph.values.size(), false);
@@ -82,8 +82,11 @@ std::vector<bool> updates_of_variables(const ConcreteGraph& graph) {
     const auto keep = [&](ValueId id) {
       if (id != kNoValue) kept[id] = true;
     };
+    const size_t first = node.schema->updates_in_place && node.schema->float32_outputs == SIZE_MAX
+                             ? 0
+                             : node.schema->float32_outputs;
+    for (size_t i = first; i < node.node.outputs.size(); ++i) keep(node.node.outputs[i]);
     if (node.schema->updates_in_place) {
-      for (const ValueId id : node.node.outputs) keep(id);
       for (const ValueId id : node.node.inputs) {
         if (id != kNoValue && element_count(graph.value(id).shape) == 1) keep(id);
       }

@@ -93,35 +93,38 @@ class Optimizer:
                 raise ValueError("clip_value does not go with a scaled loss; use clip_norm")
             limit = float(self.clip_value)
             gradients = [A.maximum(A.minimum(g, limit), -limit) for g in gradients]
-        results = {}
+        tensors = []
         for update, gradient in zip(updates, gradients, strict=True):
             shape = tuple(int(d) for d in update.parameter.shape if isinstance(d, int))
             states = [
                 builder.variable(f"{update.name}/{s}", self.initial_state(shape))
                 for s in self.state_names
             ]
-            made = self.update(builder, numbers, scale, gradient, update.parameter, states)
-            builder.graph.assign(update.parameter.id, made[0].id)
-            for state, value in zip(states, made[1:], strict=True):
-                builder.graph.assign(state.id, value.id)
-            results[update.name] = made[0]
+            tensors.append((gradient, update.parameter, states))
+        results = {}
+        made = self.update_all(builder, numbers, scale, tensors)
+        for update, (_, parameter, states), values in zip(updates, tensors, made, strict=True):
+            for variable, value in zip([parameter, *states], values, strict=True):
+                builder.graph.assign(variable.id, value.id)
+            results[update.name] = values[0]
         return results
 
-    def update(
+    def update_all(
         self,
         builder: GraphBuilder,
         numbers: Value,
         scale: Value,
-        gradient: Value,
-        parameter: Value,
-        states: Sequence[Value],
-    ) -> Sequence[Value]:
-        """New values of the parameter and of its states."""
-        inputs = [numbers, scale, gradient, parameter, *states]
-        shapes = [parameter.shape] * (1 + len(states))
-        return builder.ops(
-            "OptimizerStep", inputs, shapes, self.attributes(), "float32", domain="dlk"
-        )
+        tensors: Sequence[tuple[Value, Value, Sequence[Value]]],
+    ) -> list[Sequence[Value]]:
+        """New values of all parameters and of their states, from (gradient, parameter, states)."""
+        inputs, shapes = [numbers, scale], []
+        for gradient, parameter, states in tensors:
+            inputs += [gradient, parameter, *states]
+            shapes += [parameter.shape] * (1 + len(states))
+        attributes = {**self.attributes(), "tensors": len(tensors)}
+        made = builder.ops("OptimizerStep", inputs, shapes, attributes, "float32", domain="dlk")
+        each = 1 + len(self.state_names)
+        return [made[i : i + each] for i in range(0, len(made), each)]
 
     def _scale(
         self, builder: GraphBuilder, gradients: Sequence[Value], inverse_scale: Value | None
@@ -167,19 +170,22 @@ class Custom(Optimizer):
         if self.weight_decay or self.l1:
             raise ValueError("state weight decay and L1 in the custom rule itself")
 
-    def update(
+    def update_all(
         self,
         builder: GraphBuilder,  # noqa: ARG002
         numbers: Value,
         scale: Value,
-        gradient: Value,
-        parameter: Value,
-        states: Sequence[Value],
-    ) -> Sequence[Value]:
+        tensors: Sequence[tuple[Value, Value, Sequence[Value]]],
+    ) -> list[Sequence[Value]]:
         """New values by the rule."""
         rate = A.slice_axis(numbers, 0, 0, 1)
-        known = dict(zip(self.state_names, states, strict=True))
-        value, state = self.rule(parameter, gradient * scale, known, rate)
-        if set(state) != set(self.state_names):
-            raise ValueError(f"the rule gives state {sorted(state)}, not {list(self.state_names)}")
-        return [value, *(state[name] for name in self.state_names)]
+        made: list[Sequence[Value]] = []
+        for gradient, parameter, states in tensors:
+            known = dict(zip(self.state_names, states, strict=True))
+            value, state = self.rule(parameter, gradient * scale, known, rate)
+            if set(state) != set(self.state_names):
+                raise ValueError(
+                    f"the rule gives state {sorted(state)}, not {list(self.state_names)}"
+                )
+            made.append([value, *(state[name] for name in self.state_names)])
+        return made

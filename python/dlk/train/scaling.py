@@ -34,9 +34,7 @@ class LossScale:
         scale = self._scale
         good_steps = builder.variable("loss_scale/good_steps", np.zeros(1, np.float32))
         # 0 where every gradient is finite, NaN otherwise.
-        worst = A.reduce_max(A.absolute(gradients[0])) * 0.0
-        for gradient in gradients[1:]:
-            worst = worst + A.reduce_max(A.absolute(gradient)) * 0.0
+        worst = builder.op("Overflow", gradients, (1,), dtype="float32", domain="dlk")
         overflow = builder.op("IsNaN", [worst], worst.shape, dtype="bool")
         count = good_steps + 1.0
         grows = A.less(builder.value_of(float(self.interval) - 0.5, "float32"), count)
