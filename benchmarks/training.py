@@ -90,7 +90,7 @@ def measure_dlk(
     name: str, device: str, dtype: str, batch: int, runs: int, profile: bool = False
 ) -> float:
     """Milliseconds of a step of dlk."""
-    from dlk import nn, optim, train
+    from dlk import Tensor, nn, optim, train
 
     net, shape = network(name)
     net.initialize(0)
@@ -100,7 +100,8 @@ def measure_dlk(
         optim.SGD(0.01, momentum=0.9), device=device, dtype=dtype,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((batch, *shape)).astype(np.float32)
+    # In device memory, as PyTorch's.
+    x = Tensor(rng.standard_normal((batch, *shape)).astype(np.float32), device)
     y = rng.integers(0, 10, batch).astype(np.int32)
 
     def run() -> None:

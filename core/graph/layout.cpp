@@ -198,7 +198,10 @@ class LayoutPass {
     for (const EpilogueOperand& operand : writer.epilogue.operands) {
       if (operand.kind == EpilogueOperand::Kind::kFull) return false;
     }
-    return writer.node.outputs.size() == 1 && value.shape.size() > 0;
+    // Of several results the one before the statistics.
+    const bool is_main = writer.node.outputs.size() == 1 ||
+                         (writer.node.outputs[0] == id && writer.schema->float32_outputs == 1);
+    return is_main && value.shape.size() > 0;
   }
 
   bool place_at_home(const ConcreteNode& node, ValueId id) {

@@ -58,6 +58,17 @@ void set_walk(KernelRequest& request, Params& params, const ChannelWalk& walk, c
   params["dims"] = walk.rows.dims;
 }
 
+/// Items that take a vector of channels of several rows each; how many there are.
+int64_t set_rows(KernelRequest& request, Params& params, const ChannelWalk& walk,
+                 int64_t channels) {
+  constexpr int64_t kEach = 8;
+  request.constants["EACH"] = kEach;
+  const int64_t rows = walk.rows.size(), step = ceil_div(rows, kEach);
+  params["rows"] = rows;
+  params["step"] = step;
+  return step * (channels / walk.width);
+}
+
 /// Lanes and lines of the kernels that join the pieces of a channel.
 std::array<int64_t, 3> fold_groups(const LowerContext& ctx, KernelRequest& request,
                                    int64_t channels, int64_t pieces) {
@@ -138,12 +149,14 @@ void dispatch_data(LowerContext& ctx, const BatchNormGradient& p, const TensorVi
   }
   request.constants = {
       {"VW", walk.width}, {"ND", walk.rows.rank()}, {"VECTORS", walk.vectors ? 1 : 0}};
+  int64_t items = dx.elements();
+  if (walk.vectors) items = set_rows(request, params, walk, channels);
   params["dims"] = walk.rows.dims;
   params["ys"] = walk.rows.strides[0];
   params["xs"] = walk.rows.strides[1];
   params["ds"] = walk.rows.strides[2];
   dispatch_linear(ctx, std::move(request), {p.x, p.dy, p.mean, factors, dx}, std::move(params),
-                  dx.elements() / walk.width);
+                  items);
 }
 
 }  // namespace
@@ -234,16 +247,17 @@ bool normalize_channels(LowerContext& ctx, const TensorView& x, const TensorView
   request.types = {
       {"TX", x.dtype}, {"TY", y.dtype}, {"TS", of_channels[0].dtype}, {"TA", of_channels[2].dtype}};
   request.constants = {{"VW", walk.width}, {"ND", walk.rows.rank()}};
+  Params params{{"channels", x.shape[1]},
+                {"eps", epsilon},
+                {"dims", walk.rows.dims},
+                {"ys", walk.rows.strides[0]},
+                {"xs", walk.rows.strides[1]}};
+  const int64_t items = set_rows(request, params, walk, x.shape[1]);
   std::vector<TensorView> views{x};
   views.insert(views.end(), of_channels.begin(), of_channels.end());
   views.push_back(y);
   dispatch_linear(ctx, std::move(request), with_epilogue_views(ctx, std::move(views)),
-                  {{"channels", x.shape[1]},
-                   {"eps", epsilon},
-                   {"dims", walk.rows.dims},
-                   {"ys", walk.rows.strides[0]},
-                   {"xs", walk.rows.strides[1]}},
-                  y.elements() / walk.width);
+                  std::move(params), items);
   return true;
 }
 

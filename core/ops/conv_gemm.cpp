@@ -24,7 +24,8 @@ struct GemmPlan {
   int64_t slices = 1, depth = 0;
 };
 
-GemmPlan plan_of(const Caps& caps, const ConvSizes& s, int64_t pixels, int64_t blocks) {
+GemmPlan plan_of(const Caps& caps, const ConvSizes& s, int64_t pixels, int64_t blocks,
+                 bool is_training) {
   constexpr int64_t kFewTiles = 128, kLeastSteps = 4, kMostSlices = 16, kLargeImage = 2048;
   const int64_t steps = ceil_div(s.taps * s.cg, kDepth);
   const int64_t an_image = pixels / s.batch;
@@ -42,6 +43,8 @@ GemmPlan plan_of(const Caps& caps, const ConvSizes& s, int64_t pixels, int64_t b
   plan.slices = std::clamp<int64_t>(wanted, 1, std::min(kMostSlices, steps / kLeastSteps));
   plan.depth = ceil_div(steps, plan.slices);
   plan.slices = ceil_div(steps, plan.depth);
+  // Training has one batch size, so that a variant for it costs one pipeline.
+  if (is_training && plan.slices == 1) plan.split = false;
   return plan;
 }
 
@@ -73,7 +76,8 @@ void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p) {
   const TensorView packed = pack_weights(ctx, packing);
   const Window w = p.window.expanded(2);
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
-  const GemmPlan plan = plan_of(ctx.caps(), s, pixels, packed.shape[0]);
+  const GemmPlan plan =
+      plan_of(ctx.caps(), s, pixels, packed.shape[0], !ctx.is_weight(p.weight_input));
   ConvProblem product = p;
   KernelRequest request;
   if (plan.split) {

@@ -111,6 +111,17 @@ TensorView padded_image(LowerContext& ctx, const TensorView& x, DType dtype) {
   return copy;
 }
 
+int64_t pixel_step(const TensorView& view) {
+  int64_t step = 0, next = 0;
+  for (const size_t axis : {3, 2, 0}) {
+    if (view.shape[axis] == 1) continue;
+    if (step == 0) step = next = view.strides[axis];
+    if (view.strides[axis] != next) return 0;
+    next *= view.shape[axis];
+  }
+  return step == 0 ? view.shape[1] : step;
+}
+
 bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& choice) {
   MatrixUnits* units = ctx.matrix_units();
   const ConvSizes s = sizes_of(p);
@@ -162,6 +173,9 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   plan->tile.set_constants(request, units->lowering());
   const bool whole = s.kg % 4 == 0;
   request.constants["POINT"] = is_point(w) ? 1 : 0;
+  const TensorView y = with_spatial_rank(p.y, 2);
+  const bool is_image = w.output[0] * w.output[1] > 1;
+  request.constants["EVEN_Y"] = is_image && pixel_step(y) == y.strides[3] ? 1 : 0;
   request.constants["SPLIT"] = plan->slices > 1 ? 1 : 0;
   request.constants["VECTOR_Y"] = whole && (plan->slices > 1 || vectors_along(p.y, 1, 4)) ? 1 : 0;
   const int64_t total =

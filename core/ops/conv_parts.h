@@ -34,6 +34,9 @@ bool lower_conv_winograd(LowerContext& ctx, const ConvProblem& problem, int64_t 
 /// X (N, C, spatial...) as (N, H, W, C) with a multiple of 8 channels, zeros after the last.
 TensorView padded_image(LowerContext& ctx, const TensorView& x, DType dtype);
 
+/// Elements from one pixel of (N, C, H, W) to the next, where all are that far apart; 0 otherwise.
+int64_t pixel_step(const TensorView& view);
+
 /// The gradient of a convolution's weights; the views have three spatial axes.
 struct WeightGradient {
   TensorView x, dy, dw;

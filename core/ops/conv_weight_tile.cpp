@@ -73,18 +73,6 @@ TilePlan plan_of(const MatrixTile& tile, bool is_plain, int64_t units, const Ext
   return best;
 }
 
-// Elements from one pixel to the next, where all pixels are that far apart; 0 otherwise.
-int64_t pixel_step(const TensorView& view) {
-  int64_t step = 0, next = 0;
-  for (const size_t axis : {3, 2, 0}) {
-    if (view.shape[axis] == 1) continue;
-    if (step == 0) step = next = view.strides[axis];
-    if (view.strides[axis] != next) return 0;
-    next *= view.shape[axis];
-  }
-  return step == 0 ? view.shape[1] : step;
-}
-
 // Without the first of three spatial axes, whose extents are 1.
 Window planar(Window window) {
   for (Shape* values : {&window.input, &window.output, &window.kernel, &window.stride,
@@ -101,7 +89,7 @@ bool has_chunks(const TensorView& view, int64_t group_channels, int64_t groups) 
 }
 
 void fold(LowerContext& ctx, const WeightGradient& p, const TensorView& sums, int64_t stored) {
-  constexpr int64_t kItems = 64;
+  constexpr int64_t kItems = 32;
   const int64_t parts = sums.shape[0] >= 16 ? 8 : sums.shape[0] >= 4 ? 4 : 1;
   KernelRequest request;
   request.name = "conv_weight_fold";

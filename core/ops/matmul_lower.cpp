@@ -47,7 +47,11 @@ bool shares_b(const MatrixProblem& p) {
 
 // The product as a convolution with packed weights; false where the problem is not of that kind.
 bool lower_packed(LowerContext& ctx, const MatrixProblem& p) {
-  if (!ctx.is_weight(p.b_input) || p.alpha != 1.0 || p.a.dtype == DType::kFloat64) return false;
+  // A GPU's other kernel for a product with c is a slow one: there packing pays for rows in plenty.
+  constexpr int64_t kManyRows = 32;
+  const bool pays = !ctx.caps().is_cpu && p.c && p.a.rank() == 2 && p.a.shape[0] >= kManyRows;
+  if (!(ctx.is_weight(p.b_input) || pays) || p.alpha != 1.0 || p.a.dtype == DType::kFloat64)
+    return false;
   if (!shares_b(p) || !is_row_of_n(p) || (p.c && p.beta != 1.0)) return false;
   const TensorView a = drop_axis(p.a, p.a.rank() - 1), y = drop_axis(p.y, p.y.rank() - 1);
   const LoopNest rows = collapse(y.shape, {a.strides, y.strides});

@@ -182,7 +182,7 @@ OpSchema pool_schema(const std::string& name, int version, const std::string& do
 }
 
 // PoolGradient: of MaxPool and AveragePool and their global forms, named by the attribute "op".
-// Inputs: gradient, then the pool's input (maximum) or its shape (average).
+// Inputs: gradient, then the pool's input and output (maximum) or its input's shape (average).
 bool is_max_gradient(const NodeReader& node) {
   return node.attr_string("op", "").find("Max") != std::string::npos;
 }
@@ -206,7 +206,7 @@ void lower_pool_gradient(LowerContext& ctx) {
   int64_t width = ctx.caps().vector_width;
   const auto fits = [&](int64_t w) {
     return vectors_along(dx, 1, w) && vectors_along(dy, 1, w) &&
-           (!is_max || vectors_along(ctx.input(1), 1, w));
+           (!is_max || (vectors_along(ctx.input(1), 1, w) && vectors_along(ctx.input(2), 1, w)));
   };
   while (width > 1 && !fits(width)) width /= 2;
   KernelRequest request;
@@ -224,8 +224,9 @@ void lower_pool_gradient(LowerContext& ctx) {
                 {"limit", limit}};
   std::vector<TensorView> views{dy, dx};
   if (is_max) {
-    views.insert(views.begin(), ctx.input(1));
+    views.insert(views.begin(), {ctx.input(1), ctx.input(2)});
     params["xs"] = expanded_strides(ctx.input(1), 3);
+    params["zs"] = expanded_strides(ctx.input(2), 3);
   }
   add_window(params, w);
   dispatch_linear(ctx, std::move(request), views, std::move(params), dx.elements() / width);
@@ -240,17 +241,18 @@ void pool_gradient(GradientContext& ctx) {
   attributes["op"] = op;
   const bool is_max = op.find("Max") != std::string::npos;
   const ValueId x = ctx.input(0);
-  ctx.set_gradient(0, ctx.own("PoolGradient",
-                              {ctx.output_gradient(0), is_max ? x : ctx.shape_of(x)}, attributes));
+  std::vector<ValueId> inputs{ctx.output_gradient(0), is_max ? x : ctx.shape_of(x)};
+  if (is_max) inputs.push_back(ctx.output(0));
+  ctx.set_gradient(0, ctx.own("PoolGradient", inputs, attributes));
 }
 
 DLK_REGISTER_OPS {
   register_op({.name = "PoolGradient",
                .domain = "dlk",
                .doc = "Gradient of a pool's input; op and the pool's attributes; inputs: gradient, "
-                      "the pool's input (maximum) or its shape (average).",
+                      "the pool's input and output (maximum) or its input's shape (average).",
                .min_inputs = 2,
-               .max_inputs = 2,
+               .max_inputs = 3,
                .layout = LayoutRule::kChannelsLast,
                .infer = infer_pool_gradient,
                .lower = lower_pool_gradient});

@@ -98,15 +98,28 @@ bool absorb(const ConcreteGraph& graph, ConcreteNode& producer, const ConcreteNo
   return true;
 }
 
+size_t output_count(const ConcreteNode& node) {
+  return static_cast<size_t>(
+      std::ranges::count_if(node.node.outputs, [](ValueId output) { return output != kNoValue; }));
+}
+
+/// Everything else that the consumer reads is there when node `producer` runs.
+bool is_ready_at(const ConcreteGraph& graph, const ConcreteNode& consumer, ValueId id,
+                 size_t producer) {
+  return std::ranges::all_of(consumer.node.inputs, [&](ValueId input) {
+    if (input == kNoValue || input == id) return true;
+    const NodeId before = graph.value(input).producer;
+    return before == kNoNode || static_cast<size_t>(before) < producer;
+  });
+}
+
 /// The node that writes the value and can take an epilogue.
 std::optional<size_t> candidate(const ConcreteGraph& graph, ValueId id, const Shape& shape) {
   if (id == kNoValue || graph.value(id).producer == kNoNode) return std::nullopt;
   const auto p = static_cast<size_t>(graph.value(id).producer);
   const ConcreteNode& node = graph.nodes[p];
-  const auto outputs =
-      std::ranges::count_if(node.node.outputs, [](ValueId output) { return output != kNoValue; });
   const bool fits = node.schema->fuses_epilogue && node.epilogue.expression.empty() &&
-                    outputs == 1 && node.node.outputs[0] == id && graph.value(id).shape == shape &&
+                    node.node.outputs[0] == id && graph.value(id).shape == shape &&
                     stored_as_float(graph.value(id).dtype);
   return fits ? std::optional(p) : std::nullopt;
 }
@@ -125,13 +138,16 @@ void fuse_epilogues(ConcreteGraph& graph, size_t max_bindings) {
     for (const ValueId id : consumer.node.inputs) {
       const auto p = candidate(graph, id, shape);
       if (!p || uses[id] != std::ranges::count(consumer.node.inputs, id)) continue;
+      // One with several results stays where it is: others may read them before the consumer.
+      if (output_count(graph.nodes[*p]) > 1 && !is_ready_at(graph, consumer, id, *p)) continue;
       if (!producer || *p > *producer) producer = p;
     }
     if (!producer || !absorb(graph, graph.nodes[*producer], consumer, max_bindings)) continue;
     // The producer moves to the reader's place, where every operand is there.
-    ConcreteNode fused = std::move(graph.nodes[*producer]);
-    graph.nodes[n] = std::move(fused);
-    graph.nodes.erase(graph.nodes.begin() + static_cast<std::ptrdiff_t>(*producer));
+    const bool moves = output_count(graph.nodes[*producer]) == 1;
+    if (moves) std::swap(graph.nodes[n], graph.nodes[*producer]);
+    const size_t consumed = moves ? *producer : n;
+    graph.nodes.erase(graph.nodes.begin() + static_cast<std::ptrdiff_t>(consumed));
     --n;
     graph.set_producers();
   }

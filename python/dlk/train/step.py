@@ -13,6 +13,7 @@ from dlk.device import Device, as_device
 from dlk.nn.builder import STEP_NUMBER, Dim, GraphBuilder, Value
 from dlk.nn.module import Module
 from dlk.optim.optimizer import STEP_INPUT, Optimizer, Update
+from dlk.tensor import Tensor
 
 from .diagnose import first_nan
 from .scaling import LossScale
@@ -195,7 +196,7 @@ class TrainStep:
     # Running -----------------------------------------------------------------------------------
 
     def feeds(self, arrays: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
-        """Arrays by input name, in the graph's dtypes; labels are checked.
+        """Arrays by input name, in the graph's dtypes; `dlk.Tensor`s stay where they are.
 
         Raises:
             ValueError: the wrong number of arrays, an empty batch, or labels below 0.
@@ -212,6 +213,11 @@ class TrainStep:
         result = {}
         for name, array in given.items():
             dtype = self.targets[name][1] if name in self.targets else "float32"
+            if isinstance(array, Tensor):
+                if array.dtype != dtype:
+                    raise ValueError(f"{name!r} is {array.dtype}, the step takes {dtype}")
+                result[name] = array._handle
+                continue
             value = np.ascontiguousarray(array, dtype)
             if value.ndim and value.shape[0] == 0:
                 raise ValueError(f"the batch of {name!r} is empty")
@@ -241,9 +247,12 @@ class TrainStep:
         self._sessions[not updates].wait_all()
 
     def _check_labels(self, feeds: Mapping[str, NDArray[Any]]) -> None:
-        """Targets that the loss takes for class numbers must be such; -100 counts nothing."""
+        """Targets that the loss takes for class numbers must be such; -100 counts nothing. Those
+        in device memory are taken as they are."""
         for name, classes in self._classes.items():
             labels = feeds[name]
+            if not isinstance(labels, np.ndarray):
+                continue
             wrong = (labels != -100) & ((labels < 0) | (labels >= classes))
             if wrong.any():
                 raise ValueError(
