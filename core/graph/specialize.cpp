@@ -351,7 +351,10 @@ class Specializer::HostEval : public HostEvalContext {
       inputs_.push_back(value.known ? *value.known : HostTensor{value.dtype, value.shape, nullptr});
     }
   }
-  const HostTensor& input(size_t i) const override { return inputs_.at(i); }
+  const HostTensor& input(size_t i) const override {
+    if (!has_input(i)) fail("input " + std::to_string(i) + " is missing");
+    return inputs_.at(i);
+  }
   bool is_known(size_t i) const override {
     return has_input(i) && graph_.value(node().inputs[i]).known.has_value();
   }
