@@ -29,7 +29,7 @@ def fuzz_graph(build: Path, executions: int, seed: int) -> dict[str, Any]:
     findings.mkdir(exist_ok=True)
     command = [
         str(build / "fuzz_plan"), f"-runs={executions}", f"-seed={seed}", "-timeout=20",
-        "-rss_limit_mb=2048", "-malloc_limit_mb=1024", "-max_len=2000", "-print_final_stats=1",
+        "-rss_limit_mb=2048", "-malloc_limit_mb=1024", "-max_len=600", "-print_final_stats=1",
         f"-artifact_prefix={findings}/fuzz_plan-", str(corpus),
     ]  # fmt: skip
     start = time.monotonic()

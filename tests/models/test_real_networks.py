@@ -20,17 +20,21 @@ def feeds_of(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {k.removeprefix("in_"): v for k, v in data.items() if k == "x" or k.startswith("in_")}
 
 
-def network_errors(name: str, device: Any, dtype: str = "float32") -> dict[str, float]:
-    """Relative error of each output of an ONNX network."""
-    data = reference(name)
-    feeds = feeds_of(data)
+def network(name: str) -> tuple[Any, dict[str, np.ndarray]]:
+    """The graph of an ONNX network, and the inputs of its reference."""
+    feeds = feeds_of(reference(name))
     shapes = {}
     if name == "centerface":  # its file fixes a batch of ten 32x32 images
         feeds = {"input.1": feeds["x"]}
         shapes = {"input.1": ("N", 3, "H", "W")}
-    graph = load_graph(network_file(name), input_shapes=shapes)
+    return load_graph(network_file(name), input_shapes=shapes), feeds
+
+
+def network_errors(name: str, device: Any, dtype: str = "float32") -> dict[str, float]:
+    """Relative error of each output of an ONNX network."""
+    graph, feeds = network(name)
     results = run(graph, device, feeds, dtype=dtype)
-    expected = {k: v for k, v in data.items() if k.startswith("out")}
+    expected = {k: v for k, v in reference(name).items() if k.startswith("out")}
     assert len(expected) == len(graph.output_names)
     return {
         output: relative_error(results[output], expected[f"out{index}"])
