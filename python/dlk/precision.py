@@ -61,18 +61,14 @@ class Float16Report:
         return "\n".join(lines)
 
 
-def _float_results(graph: _core.Graph) -> dict[str, str]:
-    """float32 results by name, with the operators that make them."""
-    dtypes = _core.value_dtypes(graph)
-    found = {}
-    for node in graph.nodes:
-        for index in node.outputs:
-            if index is None:
-                continue
-            value = graph.value(index)
-            if dtypes.get(value.name) == "float32" and value.type == "tensor":
-                found[value.name] = node.op
-    return found
+def _results(graph: _core.Graph) -> dict[str, str]:
+    """Tensors that nodes make, by name, with their operators."""
+    return {
+        graph.value(index).name: node.op
+        for node in graph.nodes
+        for index in node.outputs
+        if index is not None and graph.value(index).type == "tensor"
+    }
 
 
 def check_float16(
@@ -84,7 +80,7 @@ def check_float16(
     `Model` raises.
     """
     watched = graph.copy()
-    operators = _float_results(watched)
+    operators = _results(watched)
     named = {v.name: v.id for v in watched.values}
     outputs = set(watched.output_names)
     for name in operators:
@@ -92,9 +88,13 @@ def check_float16(
             watched.add_output(named[name], name)
     session = _core.Model(watched, device or _core.open_device()).create_session()
     results = session.run(dict(inputs))
-    suspects, largest, at = [], 0.0, ""
+    suspects, largest, at, seen = [], 0.0, "", 0
     for name, op in operators.items():
-        array = np.abs(np.asarray(results[name], np.float32))
+        value = results[name]
+        if not isinstance(value, np.ndarray) or value.dtype != np.float32:
+            continue
+        seen += 1
+        array = np.abs(value)
         finite = array[np.isfinite(array)]
         top = float(finite.max()) if finite.size else 0.0
         if top > largest or not at:
@@ -103,4 +103,4 @@ def check_float16(
         vanishes = 0 < top < SMALLEST
         if overflows or vanishes:
             suspects.append(Suspect(name, op, top, overflows, vanishes))
-    return Float16Report(tuple(suspects), largest, at, len(operators))
+    return Float16Report(tuple(suspects), largest, at, seen)
