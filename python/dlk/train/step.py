@@ -210,7 +210,7 @@ class TrainStep:
                     f"a step takes {', '.join(names)}; {len(arrays)} arrays were given"
                 )
             given = dict(zip(names, arrays, strict=True))
-        result = {}
+        result: dict[str, Any] = {}
         for name, array in given.items():
             dtype = self.targets[name][1] if name in self.targets else "float32"
             if isinstance(array, Tensor):
