@@ -20,7 +20,8 @@ std::string qualified(const Node& node) {
 }
 
 /// Dtypes and shapes of the graph's values, with every free symbol set to `size`.
-std::map<std::string, ConcreteValue> infer_at(const Graph& graph, const AutodiffOptions& options,
+std::map<std::string, ConcreteValue> infer_at(const Graph& graph,
+                                              const std::map<std::string, int64_t>& symbols,
                                               int64_t size) {
   SpecializeOptions special;
   for (const ValueId id : graph.inputs()) {
@@ -28,10 +29,8 @@ std::map<std::string, ConcreteValue> infer_at(const Graph& graph, const Autodiff
     Shape& shape = special.input_shapes[input.name];
     for (size_t i = 0; input.shape && i < input.shape->size(); ++i) {
       const Dim& dim = (*input.shape)[i];
-      const auto bound = options.symbols.find(dim.symbol);
-      shape.push_back(dim.is_static()                  ? dim.value
-                      : bound != options.symbols.end() ? bound->second
-                                                       : size);
+      const auto bound = symbols.find(dim.symbol);
+      shape.push_back(dim.is_static() ? dim.value : bound != symbols.end() ? bound->second : size);
     }
   }
   std::map<std::string, ConcreteValue> values;
@@ -82,22 +81,13 @@ class Differentiator {
     };
     show(outputs);
     show(wrt_);
-    std::optional<Error> first_error;
-    for (const int64_t size : {2, 64, 512, 1}) {
-      try {
-        const auto values = infer_at(shown, options_, size);
-        types_.resize(graph_.values().size());
-        for (size_t id = 0; id < types_.size(); ++id) {
-          const auto found = values.find(graph_.values()[id].name);
-          if (found == values.end()) continue;
-          types_[id] = ValueType{found->second.dtype, found->second.shape};
-        }
-        return;
-      } catch (const Error& error) {
-        if (!first_error) first_error = error;
-      }
+    const auto values = example_values(shown, options_.symbols);
+    types_.resize(graph_.values().size());
+    for (size_t id = 0; id < types_.size(); ++id) {
+      const auto found = values.find(graph_.values()[id].name);
+      if (found == values.end()) continue;
+      types_[id] = ValueType{found->second.dtype, found->second.shape};
     }
-    throw *first_error;
   }
 
   /// Nodes between the values that are asked for and the outputs.
@@ -283,6 +273,19 @@ void Differentiator::differentiate(NodeId n) {
 }
 
 }  // namespace
+
+std::map<std::string, ConcreteValue> example_values(const Graph& graph,
+                                                    const std::map<std::string, int64_t>& symbols) {
+  std::optional<Error> first_error;
+  for (const int64_t size : {2, 64, 512, 1}) {
+    try {
+      return infer_at(graph, symbols, size);
+    } catch (const Error& error) {
+      if (!first_error) first_error = error;
+    }
+  }
+  throw *first_error;
+}
 
 ValueId GradientContext::swap_axes(ValueId value, int64_t a, int64_t b) {
   const int64_t count = rank(value);

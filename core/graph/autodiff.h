@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/graph/graph.h"
+#include "core/graph/concrete.h"
 
 namespace dlk {
 
@@ -33,5 +33,10 @@ std::vector<ValueId> gradients(Graph& graph, const std::vector<ValueId>& outputs
                                const std::vector<ValueId>& cotangents,
                                const std::vector<ValueId>& wrt,
                                const AutodiffOptions& options = {});
+
+/// Dtypes and shapes of all values that are needed, by name, at one size of every symbol: that of
+/// `symbols`, else the first that fits.
+std::map<std::string, ConcreteValue> example_values(const Graph& graph,
+                                                    const std::map<std::string, int64_t>& symbols);
 
 }  // namespace dlk

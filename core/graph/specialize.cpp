@@ -89,7 +89,8 @@ HostTensor constant_tensor(const Node& node) {
   reader.unsupported("only tensors and numbers can be constants (no strings, no sparse tensors)");
 }
 
-/// Values that the nodes, outputs or assignments of `graph` need.
+}  // namespace
+
 std::vector<bool> needed_nodes(const Graph& graph) {
   std::vector<bool> needed(graph.nodes().size(), false);
   std::vector<ValueId> open = graph.outputs();
@@ -106,8 +107,6 @@ std::vector<bool> needed_nodes(const Graph& graph) {
   }
   return needed;
 }
-
-}  // namespace
 
 Specialization Specializer::run(const Graph& graph) {
   Bounds bounds(graph.values().size());

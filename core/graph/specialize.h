@@ -78,6 +78,9 @@ struct Specialization {
   std::vector<ValueSource> outputs;  // of the source graph, in order
 };
 
+/// By node: what the outputs or assignments of `graph` need.
+std::vector<bool> needed_nodes(const Graph& graph);
+
 Specialization specialize(const Graph& graph, const SpecializeOptions& options);
 
 }  // namespace dlk

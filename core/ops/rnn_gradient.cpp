@@ -1,6 +1,7 @@
-// Gradients of RNN, GRU and LSTM. The layer is written out step by step in simpler operators, and
-// those are differentiated: every attribute, both directions and variable lengths come with it. The
-// number of steps must be the same in every run.
+// Gradients of RNN and GRU, and of LSTM where lstm_gradient.cpp has no kernels. The layer is
+// written out step by step in simpler operators, and those are differentiated: every attribute,
+// both directions and variable lengths come with it. The number of steps must be the same in every
+// run.
 #include <algorithm>
 #include <map>
 
@@ -185,6 +186,7 @@ class Unrolled {
 }  // namespace
 
 void rnn_gradient(GradientContext& ctx) {
+  if (lstm_gradient(ctx)) return;
   const std::vector<ValueId> results = Unrolled(ctx).build();
   ctx.differentiate(results);
 }

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from dlk import _core
 from dlk.model import Model
 
-__all__ = ["BenchResult", "measure", "percentile"]
+if TYPE_CHECKING:
+    from dlk.train import TrainStep
+
+__all__ = ["BenchResult", "TrainingResult", "measure", "measure_training", "percentile"]
 
 QUEUED = 30
 """Runs that are queued for `pipelined_ms`."""
@@ -39,6 +42,39 @@ class BenchResult:
     pipelined_ms: float
     min_ms: float
     p95_ms: float
+    runs: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """Times in milliseconds a training step: forward, backward, update.
+
+    Attributes:
+        median_ms: batch in host memory, waited for.
+        device_ms: batch in device memory, waited for; median.
+        pipelined_ms: 30 such steps queued and one wait, per step; median.
+        min_ms, p95_ms: of the times behind `median_ms`.
+        images_per_s: samples a second by `pipelined_ms`.
+        arena_bytes: activations, gradients and temporaries.
+        peak_bytes: those, the weights with the optimizer's state, and the batch.
+        runs: how many times were taken.
+    """
+
+    device: str
+    dtype: str
+    batch: int
+    median_ms: float
+    device_ms: float
+    pipelined_ms: float
+    min_ms: float
+    p95_ms: float
+    images_per_s: float
+    arena_bytes: int
+    peak_bytes: int
     runs: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,6 +131,55 @@ def measure(
         pipelined_ms=statistics.median(queued) / QUEUED,
         min_ms=min(host),
         p95_ms=percentile(host, 0.95),
+        runs=len(host),
+    )
+
+
+def measure_training(
+    step: TrainStep,
+    arrays: Sequence[NDArray[Any]],
+    *,
+    runs: int | None = None,
+    seconds: float = 3.0,
+) -> TrainingResult:
+    """Times a training step on one batch, which it learns meanwhile.
+
+    Args:
+        arrays: the batch, as `step` takes it.
+        runs: timed runs; None: as many as fit in `seconds`, at least 5 and at most 200.
+    """
+    from dlk.tensor import Tensor
+
+    def one(batch: Sequence[Any]) -> None:
+        step(*batch)
+        step.wait()
+
+    def pipelined() -> None:
+        for _ in range(QUEUED):
+            step(*resident)
+        step.wait()
+
+    memory = step.memory(*arrays)
+    resident = [Tensor(array, step.device) for array in step.feeds(arrays).values()]
+    for _ in range(2):
+        one(arrays)
+        one(resident)
+    host = _times(lambda: one(arrays), runs, seconds)
+    device = _times(lambda: one(resident), runs, seconds)
+    queued = _times(pipelined, None if runs is None else max(runs // QUEUED, 1), seconds, least=2)
+    each = statistics.median(queued) / QUEUED
+    return TrainingResult(
+        device=step.device.id,
+        dtype=step.dtype,
+        batch=len(arrays[0]),
+        median_ms=statistics.median(host),
+        device_ms=statistics.median(device),
+        pipelined_ms=each,
+        min_ms=min(host),
+        p95_ms=percentile(host, 0.95),
+        images_per_s=len(arrays[0]) / each * 1e3,
+        arena_bytes=memory.arena_bytes,
+        peak_bytes=memory.peak_bytes,
         runs=len(host),
     )
 

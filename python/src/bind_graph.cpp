@@ -3,6 +3,7 @@
 
 #include "bind.h"
 #include "core/graph/autodiff.h"
+#include "core/graph/recompute.h"
 
 namespace dlk::python {
 
@@ -390,6 +391,21 @@ void bind_graph(py::module_& m) {
           "respect to the values `wrt`; returns an id each, None where there is no dependence. "
           "custom: by operator (\"Relu\", \"domain::Name\"), a function (graph, node, gradients of "
           "its outputs) -> one id or None an input.")
+      .def("recompute", &recompute, py::arg("first_backward"), py::arg("segments"),
+           "Backward nodes (from id `first_backward` on) read values of the segments of forward "
+           "nodes [first, last) computed again, so that these need no memory in between. Returns "
+           "how many nodes were added.")
+      .def(
+          "plan_recompute",
+          [](const Graph& g, NodeId first_backward, uint64_t budget_bytes,
+             const std::map<std::string, int64_t>& symbols) {
+            const RecomputePlan plan = plan_recompute(g, first_backward, budget_bytes, symbols);
+            return py::make_tuple(plan.segments, plan.saved_bytes, plan.peak_bytes);
+          },
+          py::arg("first_backward"), py::arg("budget_bytes") = 0,
+          py::arg("symbols") = std::map<std::string, int64_t>{},
+          "(segments, bytes saved for the backward pass without, and with them): the least memory, "
+          "or the least repeated work within the budget.")
       .def(
           "copy", [](const Graph& g) { return std::make_shared<Graph>(g); },
           "A copy that shares the tensors' memory.")

@@ -31,6 +31,10 @@ NO_PARITY_CASE: dict[str, str] = {
     "BatchNormalizationGradient": "test_gradients.py: gradient of BatchNormalization",
     "Overflow": "tests/train/test_optimizers.py: a list of tensors with one infinity",
     "OptimizerStep": "tests/train/test_optimizers.py: each optimizer against PyTorch",
+    "LSTMStates": "test_gradients.py: gradient of LSTM",
+    "LSTMBackward": "test_gradients.py: gradient of LSTM",
+    "CTCLoss": "tests/train/test_losses.py: against PyTorch",
+    "CTCLossGradient": "tests/train/test_losses.py: against PyTorch",
 }
 """Operators that cannot have a one-operator case, with the test that covers each."""
 

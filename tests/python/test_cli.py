@@ -101,6 +101,21 @@ def test_bench_of_an_operator_and_a_zoo_network(call: Any, device_id: str) -> No
     assert call("bench", "zoo:lenet", "--weights", "random", *words).json()["median_ms"] > 0
 
 
+def test_bench_of_training(call: Any, files: Path, device_id: str) -> None:
+    words = ("--train", "--batch", 3, "--runs", 2, "--device", device_id, "--json")
+    answer = call("bench", "zoo:lenet", "--weights", "random", *words).json()
+    assert answer["batch"] == 3
+    assert answer["images_per_s"] > 0
+    assert answer["peak_bytes"] > answer["arena_bytes"] > 0
+    assert call("bench", files / "dense.dlk", *words).json()["median_ms"] > 0
+    if dlk.Device(device_id).caps["fp16_storage"]:
+        mixed = call("bench", "zoo:lenet", "--weights", "random", "--amp", *words).json()
+        assert mixed["dtype"] == "float16"
+    fails(call("bench", "zoo:lenet", "--weights", "random", "--amp"), "--train")
+    fails(call("bench", "op:Relu", "--train"), "not operators")
+    fails(call("bench", "zoo:lenet", "--train", "--against", "torch"), "benchmarks/training.py")
+
+
 def test_parity(call: Any, device_id: str, tmp_path: Path) -> None:
     passport = tmp_path / "passport.json"
     answer = call("parity", "--op", "Relu", "--device", device_id, "--dtype", "float32",
@@ -109,6 +124,11 @@ def test_parity(call: Any, device_id: str, tmp_path: Path) -> None:
     assert answer["forward"][device_id]["Relu"]["float32"]["failed"] == 0
     assert json.loads(passport.read_text()) == answer
     assert passport.with_suffix(".html").is_file()
+    answer = call("parity", "--op", "Sigmoid", "--device", device_id, "--dtype", "gradient",
+                  "--json").json()  # fmt: skip
+    cell = answer["forward"][device_id]["Sigmoid"]["gradient"]
+    assert cell["failed"] == cell["unsupported"] == 0
+    assert 0 < cell["relative"] < 2e-4
 
 
 def test_kernels(call: Any, device_id: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from dlk import _core
+from dlk.nn import arithmetic as A
 from dlk.nn import losses
 from dlk.nn.builder import GraphBuilder
 
@@ -119,6 +120,66 @@ def test_samples_that_are_left_out(device: Any) -> None:
     expected = F.cross_entropy(torch.tensor(p), torch.tensor(t).long(), reduction="sum")
     assert float(loss) == pytest.approx(expected.item(), rel=1e-5)
     assert (gradient[2] == 0).all()
+
+
+def _sequences() -> tuple[dict[str, np.ndarray], torch.Tensor]:
+    """Four samples: repeated labels, a short input, no labels, all of the time."""
+    rng = np.random.default_rng(11)
+    logits = rng.standard_normal((12, 4, 6)).astype(np.float32)
+    labels = np.array([[1, 1, 2, 5, 5], [3, 2, 1, 0, 0], [1, 1, 1, 1, 1], [4, 3, 4, 3, 4]])
+    arrays = {
+        "x": logits,
+        "labels": np.where(labels == 0, 1, labels).astype(np.int32),
+        "lengths": np.array([12, 7, 9, 12], np.int32),
+        "label_lengths": np.array([5, 3, 0, 5], np.int32),
+    }
+    return arrays, torch.tensor(logits, requires_grad=True)
+
+
+def _torch_ctc(arrays: dict[str, np.ndarray], x: torch.Tensor, **options: Any) -> torch.Tensor:
+    whole = [torch.tensor(arrays[n]).long() for n in ("labels", "lengths", "label_lengths")]
+    return F.ctc_loss(F.log_softmax(x, -1), *whole, **options)
+
+
+def _ctc(reduction: str = "mean", **options: Any) -> Callable[..., Any]:
+    def make(x: Any, labels: Any, lengths: Any, label_lengths: Any) -> Any:
+        logp = A.log_softmax(x, -1)
+        return losses.ctc(logp, labels, lengths, label_lengths, None, reduction, **options)
+
+    return make
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_ctc_follows_torch(device: Any, reduction: str) -> None:
+    arrays, x = _sequences()
+    loss, gradient = _evaluate(_ctc(reduction), arrays, device)
+    expected = _torch_ctc(arrays, x, reduction=reduction)
+    expected.sum().backward()
+    np.testing.assert_allclose(loss, expected.detach().numpy(), rtol=1e-5)
+    assert x.grad is not None
+    np.testing.assert_allclose(gradient, x.grad.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_ctc_of_labels_that_do_not_fit(device: Any) -> None:
+    arrays, x = _sequences()
+    arrays["lengths"][0] = 6  # five labels, two of them repeated, need seven steps
+    loss, _ = _evaluate(_ctc("none"), arrays, device)
+    assert np.isinf(loss).tolist() == [True, False, False, False]
+    loss, gradient = _evaluate(_ctc("sum", zero_infinity=True), arrays, device)
+    expected = _torch_ctc(arrays, x, reduction="sum", zero_infinity=True)
+    expected.backward()
+    assert float(loss) == pytest.approx(expected.item(), rel=1e-5)
+    assert x.grad is not None
+    np.testing.assert_allclose(gradient, x.grad.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_ctc_with_another_blank(device: Any) -> None:
+    arrays, x = _sequences()
+    arrays["labels"] = np.minimum(arrays["labels"], 4)
+    loss, _ = _evaluate(_ctc(blank=5), arrays, device)
+    assert float(loss) == pytest.approx(_torch_ctc(arrays, x, blank=5).item(), rel=1e-5)
+    with pytest.raises(ValueError, match="the blank is class 6 of 6"):
+        _evaluate(_ctc(blank=6), arrays, device)
 
 
 def test_yolo_prefers_the_truth(device: Any) -> None:

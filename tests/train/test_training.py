@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dlk
 import numpy as np
 import pytest
 import torch
@@ -186,8 +187,6 @@ def test_lora_trains_thin_matrices_and_merges(device_id: str) -> None:
     before = step.evaluator()(x, y)["y0"]
     train.merge_lora(net)
     graph = nn.build(net, {"x": ("N", 1, 28, 28)})
-    import dlk
-
     merged = dlk.load(graph, device_id)(x)
     np.testing.assert_allclose(merged, before, rtol=1e-3, atol=1e-4)
 
@@ -293,6 +292,55 @@ def test_nan_loss_names_the_operation(device_id: str) -> None:
     with pytest.raises(FloatingPointError, match=r"step 0: .*first NaN comes from .*\(Log\)"):
         _ = result.loss
     assert np.array_equal(step.state_dict()["0.weight"], before)
+
+
+def test_nan_loss_changes_no_statistics(device_id: str) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))
+    net.initialize(0)
+    step = train.TrainStep(
+        net, {"x": ("N", 1, 6, 6)}, {"t": (("N", 2), "float32")},
+        lambda y, t: nn.losses.mse(nn.arithmetic.log(y * 0.0 + nn.arithmetic.reduce_mean(t)), t),
+        optim.SGD(0.1, momentum=0.9), device=device_id, accumulate=2,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 1, 6, 6)).astype(np.float32)
+    before = step.state_dict()
+    for _ in range(2):  # one that gathers, one that updates
+        result = step(x, np.full((4, 2), -1.0, np.float32))
+        with pytest.raises(FloatingPointError, match=r"first NaN comes from .*\(Log\)"):
+            _ = result.loss
+    for name, value in step.state_dict().items():
+        assert np.array_equal(value, before[name]), name
+    for _ in range(2):
+        assert np.isfinite(step(x, np.full((4, 2), 2.0, np.float32)).loss)
+    after = step.state_dict()
+    for name in ("1.running_mean", "1.running_var"):
+        assert not np.array_equal(after[name], before[name])
+    assert all(np.isfinite(v).all() for v in after.values())
+
+
+def test_nan_in_the_batch_is_found(device_id: str) -> None:
+    net = lenet()
+    net.initialize(0)
+    step = classifier(net, optim.SGD(0.1), device_id)
+    x, y = images(4)
+    x[1, 0, 3, 3] = np.nan
+    with pytest.raises(FloatingPointError, match="the input 'x' holds numbers that are not finite"):
+        _ = step(x, y).loss
+
+
+def test_batches_on_the_device(device_id: str) -> None:
+    x, y = images(16)
+    losses = []
+    for place in (lambda a: a, lambda a: dlk.Tensor(a, device_id)):
+        net = lenet()
+        net.initialize(0)
+        step = classifier(net, optim.SGD(0.1), device_id)
+        batch = [place(x), place(y)]
+        losses.append([step(*batch).loss for _ in range(3)])
+    assert losses[0] == losses[1]
+    with pytest.raises(ValueError, match="'labels' is a tensor of int64; int32 is wanted"):
+        step(x, dlk.Tensor(y.astype(np.int64), device_id))
 
 
 def test_wrong_shapes_and_counts(device_id: str) -> None:

@@ -30,11 +30,17 @@ def bench(
     against: Annotated[
         str, typer.Option("--against", help='"torch": PyTorch in the same run (CUDA, else CPU).')
     ] = "",
+    train: Annotated[
+        bool, typer.Option("--train", help="A training step: forward, backward, SGD with momentum.")
+    ] = False,
+    amp: Annotated[
+        bool, typer.Option("--amp", help="Train in mixed precision, with a loss scale.")
+    ] = False,
     device: DeviceOption = "",
     dtype: DtypeOption = "float32",
     json: JsonOption = False,
 ) -> None:
-    """Measure how fast a model, a zoo network or an operator runs.
+    """Measure how fast a model, a zoo network or an operator runs or is trained.
 
     median_ms: host in to host out, waited for. device_ms: one resident run, waited for.
     pipelined_ms: 30 queued runs and one wait, per run. op:gemm, op:conv and op:lstm take sizes
@@ -46,8 +52,14 @@ def bench(
 
     if against not in ("", "torch"):
         raise ValueError(f"--against {against}: the only peer is torch")
+    if amp and not train:
+        raise ValueError("--amp is about training: add --train")
+    if train:
+        if against:
+            raise ValueError("--against compares inference; benchmarks/training.py compares steps")
+        _bench_training(target, weights, batch, runs, device, amp, json)
+        return
     case = None
-
     dtype, where = check_dtype(dtype), dlk.Device(device)
     with _progress.shown():
         if target.startswith("op:") and target.split(":")[1] in CASES:
@@ -85,6 +97,39 @@ def bench(
             ratio = getattr(result, key) / peer[key]
             print(f"  {key:<13} {peer[key]:10.3f}   dlk / torch {ratio:.2f}")
         print(f"  relative error of dlk {peer['relative_error']:.1e}")
+
+
+def _bench_training(
+    target: str,
+    weights: str,
+    batch: int,
+    runs: int,
+    device: str,
+    amp: bool,
+    json: bool,
+) -> None:
+    from dlk.bench import measure_training
+    from dlk.train.imported import training_step
+
+    if target.startswith("op:"):
+        raise ValueError(f"{target}: networks are trained, not operators")
+    with _progress.shown():
+        graph = _network(target, weights)
+        step, arrays = training_step(
+            graph, batch, dlk.Device(device), "float16" if amp else "float32"
+        )
+        step.memory(*arrays)
+    result = measure_training(step, arrays, runs=runs or None)
+    if json:
+        print_json(result.to_dict())
+        return
+    print(f"training {target} on {result.device}, {result.dtype}, batch {result.batch}")
+    for key in ("median_ms", "device_ms", "pipelined_ms", "min_ms", "p95_ms"):
+        print(f"  {key:<13} {getattr(result, key):10.3f}")
+    print(f"  {'images/s':<13} {result.images_per_s:10.1f}")
+    print(f"  {'arena MiB':<13} {result.arena_bytes / 2**20:10.1f}")
+    print(f"  {'peak MiB':<13} {result.peak_bytes / 2**20:10.1f}")
+    print(f"  {'runs':<13} {result.runs:10d}")
 
 
 def _torch(

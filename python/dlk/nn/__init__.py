@@ -33,9 +33,9 @@ from .functional import (
     tanh,
     transpose,
 )
+from .imported import Imported
 from .layers import (
     GELU,
-    LSTM,
     AdaptiveAvgPool2d,
     AvgPool2d,
     BatchNorm2d,
@@ -45,8 +45,10 @@ from .layers import (
     Dropout,
     Embedding,
     Flatten,
+    GroupNorm,
     Hardswish,
     Identity,
+    InstanceNorm2d,
     LayerNorm,
     LeakyReLU,
     Linear,
@@ -61,10 +63,13 @@ from .layers import (
     Tanh,
 )
 from .module import Module, Parameter, Sequential
+from .recurrent import GRU, LSTM, RNN
 
 __all__ = [
     "GELU",
+    "GRU",
     "LSTM",
+    "RNN",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
@@ -75,8 +80,11 @@ __all__ = [
     "Embedding",
     "Flatten",
     "GraphBuilder",
+    "GroupNorm",
     "Hardswish",
     "Identity",
+    "Imported",
+    "InstanceNorm2d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",

@@ -98,6 +98,10 @@ class GraphBuilder:
         self._scalars: dict[tuple[float, str], Value] = {}
         self._step: Value | None = None
         self.label_limits: dict[int, int] = {}
+        self.statistics: list[tuple[Value, Value]] = []
+        self.repeated: set[int] = set()
+        self.segments: list[tuple[int, int]] = []
+        self._in_segment = False
         self.dropouts = 0
         self.seed = 0
 
@@ -141,6 +145,10 @@ class GraphBuilder:
             else:
                 self._parameters[id(parameter)] = before
 
+    def supply(self, parameter: Parameter, value: Value) -> None:
+        """Layers that use the parameter get the value, and nothing becomes a variable."""
+        self._parameters[id(parameter)] = value
+
     def has_parameter(self, parameter: Parameter) -> bool:
         """A layer of this graph has used it."""
         return id(parameter) in self._parameters
@@ -160,6 +168,34 @@ class GraphBuilder:
                 number = self.graph.add_constant(name, parameter.value)
             self._parameters[id(parameter)] = Value(self, number, parameter.shape)
         return self._parameters[id(parameter)]
+
+    @contextlib.contextmanager
+    def segment(self, owner: object) -> Iterator[None]:
+        """Nodes that are added meanwhile become one segment for recomputation, where the owner's id
+        is in `repeated`; segments inside of segments belong to the outer one."""
+        if id(owner) not in self.repeated or self._in_segment:
+            yield
+            return
+        self._in_segment = True
+        first = len(self.graph.nodes)
+        try:
+            yield
+        finally:
+            self._in_segment = False
+        self.segments.append((first, len(self.graph.nodes)))
+
+    def commit_statistics(self, gate: Value) -> None:
+        """Assigns the statistics that layers follow (batch normalization's running ones); they stay
+        as they are in a run where the scalar `gate` is NaN."""
+        if not self.statistics:
+            return
+        if len(gate.shape) > 1:
+            gate = self.op("Reshape", [gate, self.ints([1], "shape")], (1,))
+        bad = self.op("IsNaN", [gate], gate.shape, dtype="bool")
+        for old, new in self.statistics:
+            chosen = self.op("Where", [bad, old, new], old.shape, dtype=old.dtype)
+            self.graph.assign(old.id, chosen.id)
+        self.statistics.clear()
 
     def step(self) -> Value:
         """The number of the training step, int32 (1,): an input that `dlk.train` feeds."""

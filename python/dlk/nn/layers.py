@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import functional as F
-from .builder import Dim, GraphBuilder, Value
+from .builder import Dim, Value
 from .functional import IntPair, pair
 from .module import Module, Parameter, kaiming_normal, normal, ones, zeros
 
@@ -196,7 +196,7 @@ class Linear(Module):
 
 class BatchNorm2d(Module):
     """Normalizes each channel: in training by the batch's statistics, which running ones follow,
-    otherwise by those."""
+    otherwise by those. A layer whose weight is frozen stays as it is in training too."""
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
@@ -211,30 +211,34 @@ class BatchNorm2d(Module):
         (x,) = inputs
         parts = (self.weight, self.bias, self.running_mean, self.running_var)
         values = [x, *(x.builder.parameter(p) for p in parts)]
+        if x.builder.training and self.weight.trainable:
+            return train_batch_norm(values, self.eps, self.momentum, self.weight.name)
         attributes = {"epsilon": float(self.eps), "momentum": 1.0 - self.momentum}
-        if x.builder.training:
-            return self._train(x, values, attributes)
         return x.builder.op(
             "BatchNormalization", values, x.shape, attributes, name=self.weight.name
         )
 
-    def _train(self, x: Value, values: list[Value], attributes: dict[str, Any]) -> Value:
-        b, channels = x.builder, self.weight.shape
-        y, _, _, mean, variance = b.ops(
-            "BatchNormalization",
-            values,
-            [x.shape, channels, channels, channels, channels],
-            {**attributes, "training_mode": 1},
-            name=self.weight.name,
-        )
-        # PyTorch keeps the unbiased variance.
-        sizes = [b.op("Size", [v], (), dtype="int64") for v in (x, mean)]
-        count = b.op("Div", sizes, (), dtype="int64")
-        count = b.op("Cast", [count], (), {"to": "float32"}, dtype="float32")
-        unbiased = variance * (count / (count - 1.0))
-        for old, new in ((values[3], mean), (values[4], unbiased)):
-            b.graph.assign(old.id, (old * (1.0 - self.momentum) + new * self.momentum).id)
-        return y
+
+def train_batch_norm(values: list[Value], eps: float, momentum: float, name: str) -> Value:
+    """Batch normalization of (x, weight, bias, running mean, running variance) by the statistics of
+    the batch, which the running ones follow."""
+    x, *_, old_mean, old_variance = values
+    b, channels = x.builder, old_mean.shape
+    y, _, _, mean, variance = b.ops(
+        "BatchNormalization",
+        values,
+        [x.shape, channels, channels, channels, channels],
+        {"epsilon": float(eps), "momentum": 1.0 - momentum, "training_mode": 1},
+        name=name,
+    )
+    # PyTorch keeps the unbiased variance.
+    sizes = [b.op("Size", [v], (), dtype="int64") for v in (x, mean)]
+    count = b.op("Div", sizes, (), dtype="int64")
+    count = b.op("Cast", [count], (), {"to": "float32"}, dtype="float32")
+    unbiased = variance * (count / (count - 1.0))
+    for old, new in ((old_mean, mean), (old_variance, unbiased)):
+        b.statistics.append((old, old * (1.0 - momentum) + new * momentum))
+    return y
 
 
 class LayerNorm(Module):
@@ -269,64 +273,41 @@ class Embedding(Module):
         return b.op("Gather", [table, index], shape, {"axis": 0}, dtype="float32")
 
 
-class LSTM(Module):
-    """One layer, one direction, over (sequence, batch, features); gates in PyTorch's order (i, f,
-    g, o), parameters weight_ih_l0, weight_hh_l0, bias_ih_l0 and bias_hh_l0.
+class GroupNorm(Module):
+    """Normalizes groups of channels of each sample, then scales and shifts each channel.
 
-    Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997). The weights are reordered for ONNX
-    (i, o, f, g) when the graph is built, or by it where they are trained. A network that is trained
-    needs a fixed length of the sequence.
+    Wu and He, "Group Normalization" (2018).
     """
 
-    def __init__(self, input_size: int, hidden_size: int, batch_first: bool = False) -> None:
+    def __init__(self, groups: int, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
-        n = hidden_size
-        spread = normal(1.0 / max(n, 1) ** 0.5)
-        self.weight_ih_l0 = Parameter((4 * n, input_size), spread)
-        self.weight_hh_l0 = Parameter((4 * n, n), spread)
-        self.bias_ih_l0, self.bias_hh_l0 = Parameter((4 * n,)), Parameter((4 * n,))
-        self.hidden_size, self.batch_first = n, batch_first
+        if channels % groups:
+            raise ValueError(f"{groups} groups do not divide {channels} channels")
+        self.weight, self.bias = Parameter((channels,), ones), Parameter((channels,))
+        self.groups, self.eps = groups, eps
 
-    def forward(self, *inputs: Value) -> tuple[Value, Value, Value]:
-        """(x[, h, c]) to (y (sequence, batch, hidden), h, c); states (1, batch, hidden)."""
-        x, *state = inputs
-        b, n = x.builder, self.hidden_size
-        if self.batch_first:
-            x = F.transpose(x, (1, 0, 2))
+    def forward(self, *inputs: Value) -> Value:
+        """(N, C, ...) to the same shape."""
+        (x,) = inputs
+        values = [x, x.builder.parameter(self.weight), x.builder.parameter(self.bias)]
+        attributes = {"num_groups": self.groups, "epsilon": float(self.eps)}
+        return x.builder.op("GroupNormalization", values, x.shape, attributes)
 
-        w, r = (self._reordered(b, p) for p in (self.weight_ih_l0, self.weight_hh_l0))
-        bias = self._reordered(b, self.bias_ih_l0, self.bias_hh_l0)
-        last = (1, x.shape[1], n)
-        values: list[Value | None] = [x, w, r, bias]
-        if state:
-            values += [None, *state]
-        y, h, c = b.ops(
-            "LSTM", values, [(x.shape[0], 1, x.shape[1], n), last, last], {"hidden_size": n}
-        )
-        y = b.op("Squeeze", [y, b.ints([1], "axes")], (x.shape[0], x.shape[1], n))
-        return (F.transpose(y, (1, 0, 2)) if self.batch_first else y), h, c
 
-    def _reordered(self, b: GraphBuilder, *parameters: Parameter) -> Value:
-        """(1, gates of all parameters, ...), each in ONNX's order."""
-        if not b.trainable:
-            parts = []
-            for p in parameters:
-                if p.value is None:
-                    raise ValueError(
-                        "the LSTM has no weights; call initialize() or load_state_dict()"
-                    )
-                i, f, g, o = np.split(p.value, 4)
-                parts += [i, o, f, g]
-            return b.constant(np.concatenate(parts)[None], f"{parameters[0].name} reordered")
-        values: list[Value] = []
-        for p in parameters:
-            shape = (self.hidden_size, *p.shape[1:])
-            split = b.ops("Split", [b.parameter(p)], [shape] * 4, {"axis": 0})
-            values += [split[0], split[3], split[1], split[2]]
-        rows = sum(p.shape[0] for p in parameters)
-        whole = (rows, *parameters[0].shape[1:])
-        joined = b.op("Concat", values, whole, {"axis": 0})
-        return b.op("Unsqueeze", [joined, b.ints([0], "axes")], (1, *whole))
+class InstanceNorm2d(Module):
+    """Normalizes each channel of each sample, then scales and shifts it. PyTorch's with
+    ``affine=True``."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight, self.bias = Parameter((channels,), ones), Parameter((channels,))
+        self.eps = eps
+
+    def forward(self, *inputs: Value) -> Value:
+        """(N, C, H, W) to the same shape."""
+        (x,) = inputs
+        values = [x, x.builder.parameter(self.weight), x.builder.parameter(self.bias)]
+        return x.builder.op("InstanceNormalization", values, x.shape, {"epsilon": float(self.eps)})
 
 
 class PReLU(Module):

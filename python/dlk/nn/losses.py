@@ -210,6 +210,44 @@ def kl_divergence(
     return reduce(targets * (log_targets - log_probabilities), weights, reduction)
 
 
+def ctc(
+    log_probabilities: Value,
+    labels: Value,
+    input_lengths: Value,
+    label_lengths: Value,
+    weights: Value | None = None,
+    reduction: str = "mean",
+    *,
+    blank: int = 0,
+    zero_infinity: bool = False,
+) -> Value:
+    """Connectionist temporal classification of sequences (T, N, C) with label sequences (N, L).
+
+    Labels and lengths (N) are int32; what is beyond a sequence's length counts nothing. ``"mean"``
+    divides each loss by its number of labels first, as PyTorch does. A label sequence that does not
+    fit its input has an infinite loss, or with `zero_infinity` none. Graves et al. (2006).
+    """
+    if blank < 0 or blank >= _last(log_probabilities):
+        raise ValueError(f"the blank is class {blank} of {_last(log_probabilities)}")
+    b = log_probabilities.builder
+    inputs = [log_probabilities, labels, input_lengths, label_lengths]
+    b.label_limits[labels.id] = _last(log_probabilities)
+    shape = (log_probabilities.shape[1],)
+    loss = b.op("CTCLoss", inputs, shape, {"blank": blank}, domain="dlk")
+    if zero_infinity:
+        loss = A.where(A.less(loss, 1e30), loss, 0.0)
+    if reduction == "mean":
+        loss = loss / A.maximum(A.cast(label_lengths, loss.dtype), 1.0)
+    return reduce(loss, weights, reduction)
+
+
+def _last(x: Value) -> int:
+    count = x.shape[-1]
+    if len(x.shape) != 3 or not isinstance(count, int):
+        raise ValueError(f"ctc needs (T, N, C) with a known number of classes: {list(x.shape)}")
+    return count
+
+
 def yolo(
     predictions: Value,
     targets: Value,
@@ -255,6 +293,7 @@ __all__ = [
     "categorical_cross_entropy",
     "cosine_distance",
     "cross_entropy",
+    "ctc",
     "hinge",
     "huber",
     "kl_divergence",

@@ -88,7 +88,10 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *inputs: Value) -> Any:
-        return self.forward(*inputs)
+        if not inputs or not inputs[0].builder.repeated:
+            return self.forward(*inputs)
+        with inputs[0].builder.segment(self):
+            return self.forward(*inputs)
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """(path, parameter), own ones first, then the children's in order."""
@@ -96,6 +99,12 @@ class Module:
             yield prefix + name, parameter
         for name, child in self._children.items():
             yield from child.named_parameters(f"{prefix}{name}.")
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """(path, part) of all parts, outer ones first; the module itself is "" and left out."""
+        for name, child in self._children.items():
+            yield prefix + name, child
+            yield from child.named_modules(f"{prefix}{name}.")
 
     def initialize(self, seed: int = 0) -> None:
         """Gives every parameter a new value."""

@@ -12,14 +12,21 @@
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .finetune import add_lora, freeze, merge_lora
+from .layerwise import LayerwiseStep
+from .memory import StepMemory
+from .providers import FolderWeights, WeightProvider
 from .step import StepResult, TrainStep
 from .trainer import History, Trainer
 
 __all__ = [
+    "FolderWeights",
     "History",
+    "LayerwiseStep",
+    "StepMemory",
     "StepResult",
     "TrainStep",
     "Trainer",
+    "WeightProvider",
     "add_lora",
     "freeze",
     "load_checkpoint",

@@ -19,8 +19,9 @@ def first_nan(step: TrainStep, feeds: Mapping[str, Any]) -> str:
     """Says which operation first gave something not finite: runs the forward pass of the same batch
     again, on the same weights, and looks at every result."""
     step.wait()
-    for name, array in feeds.items():
-        if np.asarray(array).dtype.kind == "f" and not np.isfinite(array).all():
+    for name, given in feeds.items():
+        array = given if isinstance(given, np.ndarray) else given.read()
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
             return f"the input {name!r} holds numbers that are not finite"
     for name in step.variables():
         if not np.isfinite(step.model.read_variable(name)).all():

@@ -15,7 +15,8 @@ Adapted = Linear | Conv1d | Conv2d
 
 def freeze(module: Module, keep: Callable[[str], bool] | None = None) -> list[str]:
     """Stops training of all parameters but those whose name `keep` accepts; returns what is still
-    trained. What is frozen costs no gradient."""
+    trained. What is frozen costs no gradient, and frozen batch normalization keeps its statistics
+    and uses them."""
     trained = []
     for name, parameter in module.named_parameters():
         if keep is not None and keep(name) and parameter.trainable:

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from dlk import _core
 from dlk.device import Device, as_device
+from dlk.nn import arithmetic as A
 from dlk.nn.builder import STEP_NUMBER, Dim, GraphBuilder, Value
 from dlk.nn.module import Module
 from dlk.optim.optimizer import STEP_INPUT, Optimizer, Update
 from dlk.tensor import Tensor
 
 from .diagnose import first_nan
+from .memory import Recompute, StepMemory, planned_memory
 from .scaling import LossScale
 
 LossFunction = Callable[..., Value | tuple[Value, Mapping[str, Value]]]
@@ -65,10 +67,17 @@ class TrainStep:
         accumulate: how many batches make one update.
         ema: decay of an exponential moving average of the weights; None for none.
         seed: of dropout.
+        recompute: what the backward pass computes again instead of keeping it: ``"auto"`` for
+            segments that need the least memory, or the paths of parts (``["layer1", "layer2"]``),
+            each a segment. None keeps everything. The gradients are the same.
+        memory_budget: bytes that the activations and temporaries of a step may take
+            (`StepMemory.arena_bytes`); as little as needed is computed again.
+        sizes: of symbolic dimensions, by name (``{"N": 32}``), for `memory_budget`.
         options: more options of `dlk.Model`.
 
     Raises:
-        ValueError: a parameter without a value, or nothing to train.
+        ValueError: a parameter without a value, nothing to train, or an unknown part.
+        MemoryError: the step does not fit `memory_budget`.
     """
 
     def __init__(
@@ -84,10 +93,14 @@ class TrainStep:
         accumulate: int = 1,
         ema: float | None = None,
         seed: int = 0,
+        recompute: str | Sequence[str] | None = None,
+        memory_budget: int | None = None,
+        sizes: Mapping[str, int] | None = None,
         **options: Any,
     ) -> None:
         if accumulate < 1:
             raise ValueError("accumulate must be at least 1")
+        self._recompute = Recompute(module, recompute, memory_budget, sizes)
         self.module, self.inputs, self.targets = module, dict(inputs), dict(targets)
         self.loss_function, self.optimizer, self.seed = loss, optimizer, seed
         self.device, self.dtype, self.accumulate, self.ema = (
@@ -101,7 +114,7 @@ class TrainStep:
         self.steps = 0
         self._options = options
         self._sessions: dict[bool, Any] = {}
-        self.model = _core.Model(self.build(True).graph, self.device.handle, dtype, **options)
+        self.model = self._recompute.choose(self._make_model)
         self._sessions[True] = self.model.create_session()
         if accumulate > 1:
             gathering = self.build(False).graph
@@ -109,6 +122,9 @@ class TrainStep:
                 gathering, self.device.handle, dtype, share_variables=self.model, **options
             )
             self._sessions[False] = self.gathering.create_session()
+
+    def _make_model(self) -> Any:
+        return _core.Model(self.build(True).graph, self.device.handle, self.dtype, **self._options)
 
     # Graphs ------------------------------------------------------------------------------------
 
@@ -127,6 +143,8 @@ class TrainStep:
         """The graph of a step: with the update, one that only adds up gradients, or (None) the
         forward pass alone."""
         builder = GraphBuilder(trainable=True, training=True)
+        if updates is not None:
+            builder.repeated = self._recompute.parts()
         results, targets = self.forward(builder)
         self.result_count = len(results)
         made = self.loss_function(*results, *targets)
@@ -149,6 +167,7 @@ class TrainStep:
             raise ValueError("there is nothing to train: every parameter is frozen")
         values = [builder.parameter(p) for _, p in used]
         objective = loss if self.scale is None else self.scale.scaled(builder, loss)
+        forward = len(builder.graph.nodes)
         found = builder.graph.gradients([objective.id], [v.id for v in values])
         gradients = [
             (n, v, Value(builder, g, v.shape))
@@ -158,6 +177,7 @@ class TrainStep:
         if not gradients:
             raise ValueError("the loss does not depend on any parameter that can be trained")
         self._finish(builder, loss, gradients, updates)
+        self._recompute.apply(builder, forward)
         return builder
 
     def _finish(
@@ -167,14 +187,15 @@ class TrainStep:
         gradients: Sequence[tuple[str, Value, Value]],
         updates: bool,
     ) -> None:
+        # Where the loss is not finite, nothing is changed: this is NaN then.
+        inverse = loss * 0.0 + 1.0
         if self.accumulate > 1:
-            gradients = [self._gathered(builder, n, v, g, updates) for n, v, g in gradients]
+            gradients = self._gather(builder, gradients, inverse, updates)
+        if updates and self.scale is not None:
+            inverse = self.scale.update(builder, [g for _, _, g in gradients])
+        builder.commit_statistics(inverse)
         if not updates:
             return
-        # Where the loss is not finite, nothing is changed.
-        inverse = loss * 0.0 + 1.0
-        if self.scale is not None:
-            inverse = self.scale.update(builder, [g for _, _, g in gradients])
         made = self.optimizer.apply(builder, [Update(*g) for g in gradients], inverse)
         if self.ema is None:
             return
@@ -184,22 +205,35 @@ class TrainStep:
             average = builder.variable(f"{name}/average", parameter.value)
             builder.graph.assign(average.id, (average * self.ema + value * (1.0 - self.ema)).id)
 
-    def _gathered(
-        self, builder: GraphBuilder, name: str, value: Value, gradient: Value, updates: bool
-    ) -> tuple[str, Value, Value]:
-        shape = tuple(d for d in value.shape if isinstance(d, int))
-        store = builder.variable(f"{name}/gathered", np.zeros(shape, np.float32))
-        total = store + gradient
-        builder.graph.assign(store.id, (total * 0.0 if updates else total).id)
-        return name, value, total * (1.0 / self.accumulate)
+    def _gather(
+        self,
+        builder: GraphBuilder,
+        gradients: Sequence[tuple[str, Value, Value]],
+        gate: Value,
+        updates: bool,
+    ) -> list[tuple[str, Value, Value]]:
+        """Adds the batch's gradients to those of the batches before; a batch whose `gate` is NaN
+        adds nothing. The step that updates starts anew."""
+        bad = builder.op("IsNaN", [gate], gate.shape, dtype="bool")
+        means = []
+        for name, value, gradient in gradients:
+            shape = tuple(d for d in value.shape if isinstance(d, int))
+            store = builder.variable(f"{name}/gathered", np.zeros(shape, np.float32))
+            total = store + A.where(bad, 0.0, gradient)
+            # Not a product with 0, which would keep an infinity.
+            kept = builder.constant(np.zeros(shape, np.float32), "zeros") if updates else total
+            builder.graph.assign(store.id, kept.id)
+            means.append((name, value, total * (1.0 / self.accumulate)))
+        return means
 
     # Running -----------------------------------------------------------------------------------
 
     def feeds(self, arrays: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
-        """Arrays by input name, in the graph's dtypes; `dlk.Tensor`s stay where they are.
+        """Arrays by input name, in the graph's dtypes. A `dlk.Tensor` of the right dtype is used
+        where it is, on the device.
 
         Raises:
-            ValueError: the wrong number of arrays, an empty batch, or labels below 0.
+            ValueError: the wrong number of arrays, an empty batch, or a tensor of another dtype.
         """
         names = [*self.inputs, *self.targets]
         if isinstance(arrays, Mapping):
@@ -213,13 +247,11 @@ class TrainStep:
         result: dict[str, Any] = {}
         for name, array in given.items():
             dtype = self.targets[name][1] if name in self.targets else "float32"
-            if isinstance(array, Tensor):
-                if array.dtype != dtype:
-                    raise ValueError(f"{name!r} is {array.dtype}, the step takes {dtype}")
-                result[name] = array._handle
-                continue
-            value = np.ascontiguousarray(array, dtype)
-            if value.ndim and value.shape[0] == 0:
+            if isinstance(array, Tensor) and array.dtype != dtype:
+                raise ValueError(f"{name!r} is a tensor of {array.dtype}; {dtype} is wanted")
+            resident = isinstance(array, Tensor)
+            value = array.handle if resident else np.ascontiguousarray(array, dtype)
+            if value.shape and value.shape[0] == 0:
                 raise ValueError(f"the batch of {name!r} is empty")
             result[name] = value
         return result
@@ -246,9 +278,9 @@ class TrainStep:
         # Each graph has a queue of its own; both work on the same variables.
         self._sessions[not updates].wait_all()
 
-    def _check_labels(self, feeds: Mapping[str, NDArray[Any]]) -> None:
-        """Targets that the loss takes for class numbers must be such; -100 counts nothing. Those
-        in device memory are taken as they are."""
+    def _check_labels(self, feeds: Mapping[str, Any]) -> None:
+        """Targets that the loss takes for class numbers must be such; -100 counts nothing. Labels
+        that are on the device are not looked at; wrong ones count nothing there."""
         for name, classes in self._classes.items():
             labels = feeds[name]
             if not isinstance(labels, np.ndarray):
@@ -264,6 +296,12 @@ class TrainStep:
         """Waits for all steps that were started."""
         for session in self._sessions.values():
             session.wait_all()
+
+    def memory(self, *arrays: Any) -> StepMemory:
+        """What a step with such a batch takes on the device. It is planned, not run."""
+        feeds = self.feeds(arrays)
+        shapes = {name: array.shape for name, array in feeds.items()}
+        return planned_memory(self.model, shapes)
 
     # State -------------------------------------------------------------------------------------
 
