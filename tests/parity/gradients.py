@@ -16,6 +16,7 @@ import numpy as np
 
 from .case import Array, Case, Tolerance
 from .harness import Variant, load_cases, make_inputs
+from .passport import entry
 
 ELEMENTS, DIRECTIONS = 12, 2
 MOST_CASES = 6
@@ -219,6 +220,22 @@ def differences(c: Case, device: Any, **options: Any) -> list[Difference]:
             product = float((gradient.astype(np.float64) * direction).sum())
             found.append(Difference(product, (up - down) / (2 * step), scale))
     return found
+
+
+def measure_gradient(c: Case, device: Any) -> dict[str, Any]:
+    """The passport's entry for the gradient of a case; whatever goes wrong is part of it."""
+    worst, status, reason = 0.0, "failed", ""
+    try:
+        worst = max((abs(d.got - d.want) / d.scale for d in differences(c, device)), default=0.0)
+        if worst > TOLERANCE.bound:
+            reason = f"error {worst:.2g}, allowed are {TOLERANCE.bound:.2g}"
+        else:
+            status = "passed"
+    except NotImplementedError as error:
+        status, reason = "unsupported", str(error)
+    except (RuntimeError, ValueError, MemoryError, AssertionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    return entry(device.id, c.op, "gradient", c.id, worst, 0.0, status, reason)
 
 
 def _directions(x: Array, rng: np.random.Generator) -> list[Array]:

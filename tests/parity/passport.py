@@ -148,7 +148,8 @@ def to_html(passport: dict[str, Any]) -> str:
         f"<h1>dlk {html.escape(passport['dlk'])} parity passport</h1><p>{passport['date']}. Worst "
         "error over the cases of each operator against NumPy in float64: max|a-b|/max|b|, and "
         "units in the last place. Integers, bools (dtype \u201cnone\u201d) and moved data must be "
-        f"equal.</p><table><tr><th>operator</th><th>dtype</th>{head}</tr>{''.join(body)}"
+        "equal. The dtype \u201cgradient\u201d: float32 gradients against finite differences.</p>"
+        f"<table><tr><th>operator</th><th>dtype</th>{head}</tr>{''.join(body)}"
         "</table>\n"
     )
 

@@ -50,12 +50,13 @@ def parity(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check every operator against NumPy in float64.
+    """Check every operator and its gradient against NumPy in float64.
 
     The result is the parity passport: the worst error of each operator and dtype on each device,
-    relative to the largest number and in units of the last place. Exits with 1 when a case fails.
+    relative to the largest number and in units of the last place. The dtype "gradient" stands for
+    float32 gradients against finite differences. Exits with 1 when a case fails.
     """
-    harness, passport = suite("harness"), suite("passport")
+    harness, passport, gradients = suite("harness"), suite("passport"), suite("gradients")
     ids = [_core.open_device(device).id] if device else [d["id"] for d in _core.list_devices()]
     if not ids:
         raise ValueError("no device; `dlk devices` says why")
@@ -65,7 +66,12 @@ def parity(
         if not (quick and c.slow) and (not op or c.op == op)
     ]
     variants = [v for v in harness.variants(iter(cases)) if dtype in ("", v.dtype)]
-    if not variants:
+    differentiated = []
+    if dtype in ("", "gradient"):
+        differentiated = [
+            c for c in gradients.gradient_cases() if op in ("", c.op) and not gradients.refusal(c)
+        ]
+    if not variants and not differentiated:
         raise ValueError("no case fits --op and --dtype")
     entries: list[dict[str, Any]] = []
     with _progress.shown():
@@ -74,6 +80,9 @@ def parity(
             for i, variant in enumerate(variants):
                 entries.append(passport.measure_one(variant.case, variant, opened))
                 _progress.report(f"parity on {device_id}", i + 1, len(variants))
+            for i, case in enumerate(differentiated):
+                entries.append(gradients.measure_gradient(case, opened))
+                _progress.report(f"gradients on {device_id}", i + 1, len(differentiated))
     result = passport.build(entries, [d for d in _core.list_devices() if d["id"] in ids])
     if output is not None:
         passport.write(result, output)
