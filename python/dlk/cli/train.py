@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +29,7 @@ def train(
     settings = read_config(config)
     trainer = make_trainer(settings, config.parent, device or None)
     if resume and not trainer.resume():
-        print("there is no checkpoint to go on from; starting anew")
+        print("there is no checkpoint to go on from; starting anew", file=sys.stderr)
     started = time.perf_counter()
 
     def tell(row: object) -> None:

@@ -15,7 +15,12 @@ batch_size = 64
 optimizer = "Adam"
 lr = 1e-3
 folder = "run"
-model = "trained.dlk"
+model = "trained.dlk"                       # or .onnx
+
+Instead of `layers`, [model] may name a `network` of the zoo (with `classes`) or a `file` (.onnx,
+.dlk); `weights` is a state dict to begin with. [train] also knows seed, dtype, patience, target,
+checkpoint_steps, tensorboard, ema, accumulate, recompute = "auto", freeze (beginnings of names),
+and `options` of the optimizer.
 """
 
 from __future__ import annotations
@@ -29,15 +34,17 @@ from typing import Any
 from dlk import data, nn, optim
 from dlk.device import Device
 
+from .finetune import freeze
 from .step import TrainStep
 from .trainer import Trainer
 
 _FORMATS = ("idx", "cifar", "csv", "ts", "folder")
 _KNOWN = {
-    "model": {"input", "layers", "weights"},
+    "model": {"input", "layers", "network", "classes", "file", "weights"},
     "data": {"format", "train", "validation", "label", "size", "flip", "crop"},
     "train": {"epochs", "batch_size", "optimizer", "lr", "folder", "model", "seed", "dtype",
-              "patience", "target", "checkpoint_steps", "tensorboard", "ema", "accumulate"},
+              "patience", "target", "checkpoint_steps", "tensorboard", "ema", "accumulate",
+              "recompute", "freeze"},
 }  # fmt: skip
 
 
@@ -57,10 +64,11 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         extra = set(settings[table]) - known - ({"options"} if table == "train" else set())
         if extra:
             raise ValueError(f"{path}: [{table}] has no setting {sorted(extra)[0]!r}")
-    for table, name in (("model", "input"), ("model", "layers"), ("data", "train"),
-                        ("train", "epochs")):  # fmt: skip
+    for table, name in (("model", "input"), ("data", "train"), ("train", "epochs")):
         if name not in settings[table]:
             raise ValueError(f"{path}: {name!r} is missing in [{table}]")
+    if len({"layers", "network", "file"} & set(settings["model"])) != 1:
+        raise ValueError(f"{path}: [model] needs one of 'layers', 'network' and 'file'")
     return settings
 
 
@@ -75,6 +83,27 @@ def make_network(layers: Sequence[Sequence[Any]]) -> nn.Sequential:
         named = arguments.pop() if arguments and isinstance(arguments[-1], Mapping) else {}
         modules.append(kind(*arguments, **named))
     return nn.Sequential(*modules)
+
+
+def make_module(model: Mapping[str, Any], folder: Path, seed: int) -> nn.Module:
+    """The network of [model], with values."""
+    if "file" in model:
+        from dlk.sources import load_graph
+
+        net: nn.Module = nn.Imported(load_graph(folder / model["file"]))
+    elif "network" in model:
+        from dlk import zoo
+
+        net = zoo.module(model["network"], model.get("classes"))
+        net.initialize(seed)
+    else:
+        net = make_network(model["layers"])
+        net.initialize(seed)
+    if "weights" in model:
+        from dlk.importers import torch
+
+        net.load_state_dict(torch.load_state_dict(folder / model["weights"]))
+    return net
 
 
 def read_data(settings: Mapping[str, Any], part: str, folder: Path) -> Any:
@@ -103,9 +132,10 @@ def make_trainer(
 ) -> Trainer:
     """A trainer as the settings say; paths are relative to `folder`."""
     model, sets, run = settings["model"], settings["data"], settings["train"]
-    net = make_network(model["layers"])
     seed = run.get("seed", 0)
-    net.initialize(seed)
+    net = make_module(model, folder, seed)
+    if "freeze" in run:
+        freeze(net, keep=lambda name: not name.startswith(tuple(run["freeze"])))
     kind = getattr(optim, run.get("optimizer", "Adam"), None)
     if not (isinstance(kind, type) and issubclass(kind, optim.Optimizer)):
         raise ValueError(f"dlk.optim has no optimizer {run.get('optimizer')!r}")
@@ -124,6 +154,7 @@ def make_trainer(
         accumulate=run.get("accumulate", 1),
         ema=run.get("ema"),
         seed=seed,
+        recompute=run.get("recompute"),
     )
     size = run.get("batch_size", 32)
     changes: list[Any] = []
