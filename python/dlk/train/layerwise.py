@@ -68,16 +68,18 @@ class _Stage:
         b.output(gate, "gate out")
         numbers = b.input(STEP_INPUT, (5,))
         self.states: list[str] = []
+        keys, tensors = [], []
         for (name, parameter), value, gradient in zip(trained, values, found, strict=False):
             if gradient is None:
                 continue
-            states = [f"{name}/{s}" for s in owner.optimizer.state_names]
-            made = owner.optimizer.update(
-                b, numbers, gate, Value(b, gradient, value.shape), value,
-                [b.input(s, parameter.shape) for s in states],
-            )  # fmt: skip
-            self.states += states
-            for key, new in zip([name, *states], made, strict=True):
+            names = [f"{name}/{s}" for s in owner.optimizer.state_names]
+            self.states += names
+            keys.append([name, *names])
+            states = [b.input(s, parameter.shape) for s in names]
+            tensors.append((Value(b, gradient, value.shape), value, states))
+        made = owner.optimizer.update_all(b, numbers, gate, tensors) if tensors else []
+        for names, results in zip(keys, made, strict=True):
+            for key, new in zip(names, results, strict=True):
                 b.output(new, f"new {key}")
         for old, new in b.statistics:
             bad = b.op("IsNaN", [gate], gate.shape, dtype="bool")
