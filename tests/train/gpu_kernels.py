@@ -69,9 +69,7 @@ def reference(p: Problem, x: np.ndarray, w: np.ndarray, b: np.ndarray) -> tuple[
     leaves = [torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (x, w, b)]
     top, left, bottom, right = p.pads
     padded = torch.nn.functional.pad(leaves[0], (left, right, top, bottom))
-    y = torch.nn.functional.conv2d(
-        padded, leaves[1], leaves[2], p.stride, 0, p.dilation, p.groups
-    )
+    y = torch.nn.functional.conv2d(padded, leaves[1], leaves[2], p.stride, 0, p.dilation, p.groups)
     return (*leaves, y)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from dlk import _core, nn
 
+from ..subprocesses import ROOT, environment
 from .common import state_of
 
 
@@ -121,3 +124,18 @@ def test_group_and_instance_normalization(device: Any) -> None:
         _both(ours, theirs, device, x)
     with pytest.raises(ValueError, match="do not divide"):
         nn.GroupNorm(4, 6)
+
+
+def test_the_kernels_of_gpus(device_id: str) -> None:
+    """A process opens a device once: the tests above again, with the kernels that GPUs get."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "lstm"],
+        env=environment(DLK_KERNEL_SHAPES="gpu", DLK_TEST_DEVICES=device_id),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
