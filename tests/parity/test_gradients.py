@@ -70,7 +70,8 @@ WITHOUT_CASE: dict[str, str] = {
     "CastLike": "tests/train/test_autodiff.py: its inputs are of two dtypes",
     "Clip": "tests/train/test_autodiff.py: limits away from the data",
 }
-WITHOUT_CASE_KEYS = [("", n) for n in WITHOUT_CASE] + [("dlk", "SumTo")]  # gradients of gradients
+# Gradients of gradients; tests/train/test_losses.py.
+WITHOUT_CASE_KEYS = [("", n) for n in WITHOUT_CASE] + [("dlk", "SumTo"), ("dlk", "CTCLoss")]
 """Gradients that one-operator cases cannot reach, with the test that covers each."""
 
 
