@@ -144,6 +144,28 @@ def measure_torch(name: str, dtype: str, batch: int, runs: int, tf32: bool = Fal
     return median_ms(run, runs)
 
 
+LIMITS = {"float16": (1.25, 1.6), "float32": (1.1, 1.6)}
+"""Times PyTorch's time on the better and on the other API, by dtype."""
+
+
+def judge(row: dict[str, Any], devices: list[str]) -> None:
+    """Adds the ratios to PyTorch's time, and whether they are within the limits."""
+    times = sorted(row[d] for d in devices if isinstance(row[d], float))
+    if not isinstance(row["torch"], float) or len(times) < len(devices):
+        row["pass"] = False
+        return
+    ratios = [time / row["torch"] for time in times]
+    row["best_ratio"], row["other_ratio"] = ratios[0], ratios[-1]
+    best, other = LIMITS[row["dtype"]]
+    row["pass"] = ratios[0] <= best and ratios[-1] <= other
+
+
+def device_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", default="resnet50")
@@ -172,10 +194,20 @@ def main() -> None:
                     )
                 except Exception as error:
                     row[key] = f"{type(error).__name__}: {error}"
+            judge(row, chosen.devices.split(","))
+            row = {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}
             rows.append(row)
             print(row, flush=True)
             if chosen.output:
-                chosen.output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+                result = {
+                    "device": device_name(),
+                    "unit": f"ms a step, median of {chosen.runs}, waited for; inputs in device "
+                    "memory; torch is PyTorch in the same run, torch_tf32 with its TF32 products",
+                    "limits": LIMITS,
+                    "command": "python benchmarks/training.py " + " ".join(sys.argv[1:]),
+                    "rows": rows,
+                }
+                chosen.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

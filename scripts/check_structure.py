@@ -22,7 +22,7 @@ MAY_INCLUDE = {
     "core/kernel": ("core/base", "core/device", "core/kernel"),
     "core/graph": ("core/base", "core/graph", "core/ops", "core/kernel", "core/device"),
     "core/ops": ("core/base", "core/graph", "core/ops", "core/kernel", "core/device"),
-    "core/train": ("core/base", "core/graph", "core/ops", "core/device"),
+    "core/train": ("core/base", "core/graph", "core/ops", "core/device", "core/train"),
     "core/model": ("core/base", "core/graph", "core/model"),
     "core/runtime": (
         "core/base", "core/device", "core/kernel", "core/graph", "core/ops", "core/runtime",

@@ -1,6 +1,6 @@
-// Sums of a tensor (N, C, ...) over all axes but the channels' (kernels/channel_sums.k): statistics
-// of batch normalization and its gradient. Used by core/ops/normalization_batch*.cpp. The order of
-// every sum depends on shapes only.
+// Sums of a tensor (N, C, ...) over all axes but the channels' (kernels/channel_sums.k,
+// kernels/batch_norm.k): statistics of batch normalization and its gradient. Used by
+// core/ops/normalization_batch*.cpp. The order of every sum depends on shapes only.
 #pragma once
 
 #include <optional>

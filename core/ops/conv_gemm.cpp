@@ -11,7 +11,14 @@ namespace dlk {
 
 namespace {
 
-constexpr int64_t kColumns = 64, kDepth = 16, kWidth = 4;
+constexpr int64_t kColumns = 64, kWideColumns = 96, kDepth = 16, kWidth = 4;
+
+// Columns of a tile: of networks in training, whose pipelines need not serve other widths, those
+// that leave the fewest of a group's channels' places empty.
+int64_t columns_for(int64_t channels, bool is_training) {
+  const auto stored = [&](int64_t columns) { return ceil_div(channels, columns) * columns; };
+  return is_training && stored(kWideColumns) < stored(kColumns) ? kWideColumns : kColumns;
+}
 
 // Vectors of channels can be loaded: channels innermost, and every group starts aligned.
 bool has_channel_vectors(const TensorView& x, int64_t cg) {
@@ -71,13 +78,14 @@ void sum_slices(LowerContext& ctx, const ConvProblem& p, const Window& w, const 
 
 void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p) {
   const ConvSizes s = sizes_of(p);
-  WeightPacking packing = packing_of(p, p.groups, kColumns);
+  const bool is_training = !ctx.is_weight(p.weight_input);
+  const int64_t columns = columns_for(s.kg, is_training);
+  WeightPacking packing = packing_of(p, p.groups, columns);
   packing.row_multiple = kDepth;
   const TensorView packed = pack_weights(ctx, packing);
   const Window w = p.window.expanded(2);
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
-  const GemmPlan plan =
-      plan_of(ctx.caps(), s, pixels, packed.shape[0], !ctx.is_weight(p.weight_input));
+  const GemmPlan plan = plan_of(ctx.caps(), s, pixels, packed.shape[0], is_training);
   ConvProblem product = p;
   KernelRequest request;
   if (plan.split) {
@@ -92,11 +100,15 @@ void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p) {
   for (const auto& [name, value] :
        std::map<std::string, int64_t>{{"VW", kWidth},
                                       {"BM", plan.rows},
-                                      {"BN", kColumns},
+                                      {"BN", columns},
                                       {"BK", kDepth},
                                       {"SPLIT", plan.split ? 1 : 0},
                                       {"VECTOR_X", has_channel_vectors(p.x, s.cg) ? 1 : 0}}) {
     request.constants[name] = value;
+  }
+  if (columns == kWideColumns) {
+    request.constants["TM"] = plan.rows / 16;
+    request.constants["TN"] = 8;
   }
   Params params{{"pixels", pixels}, {"cg", s.cg}, {"kg", s.kg}, {"xs", expanded_strides(p.x, 2)}};
   if (plan.split) {

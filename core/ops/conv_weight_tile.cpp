@@ -20,8 +20,10 @@ constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 32, 2, 1, 64, 64},
                                         {64, 128, 32, 2, 1, 32, 64},
                                         {64, 64, 64, 1, 1, 32, 32},
                                         {64, 64, 32, 2, 1, 32, 32}};
-constexpr MatrixTile kPlainTiles[] = {
-    {128, 128, 16, 2, 1, 8, 8}, {64, 128, 16, 2, 1, 4, 8}, {64, 64, 16, 2, 1, 4, 4}};
+constexpr MatrixTile kPlainTiles[] = {{128, 128, 16, 2, 1, 8, 8},
+                                      {96, 96, 16, 2, 1, 8, 8},
+                                      {64, 128, 16, 2, 1, 4, 8},
+                                      {64, 64, 16, 2, 1, 4, 4}};
 
 std::span<const MatrixTile> tiles_of(const std::string& lowering) {
   if (lowering == "ptx") return kPtxTiles;
@@ -88,6 +90,37 @@ bool has_chunks(const TensorView& view, int64_t group_channels, int64_t groups) 
   return vectors_along(view, 1, kChunk) && (groups == 1 || group_channels % kChunk == 0);
 }
 
+// Few channels would fill a part of each chunk only: their patches, written out, are a tensor with
+// `depth` channels and a window of 1.
+constexpr int64_t kFewChannels = 4;
+
+TensorView patches_of(LowerContext& ctx, const TensorView& x, const Window& w, int64_t depth,
+                      DType dtype) {
+  constexpr int64_t kEach = 8, kWidth = 4;
+  const int64_t batch = x.shape[0], pixels = batch * w.output[0] * w.output[1];
+  TensorView rows = ctx.workspace(dtype, {batch, w.output[0], w.output[1], depth});
+  require_32bit(ctx, rows);
+  KernelRequest request;
+  request.name = "conv_patch_rows";
+  request.types = {{"TX", x.dtype}, {"TY", dtype}};
+  request.constants = {{"EACH", kEach}, {"VW", kWidth}};
+  const int64_t step = ceil_div(pixels, kEach);
+  Params params{{"pixels", pixels},          {"step", step},
+                {"vectors", depth / kWidth}, {"filled", w.taps() * x.shape[1]},
+                {"channels", x.shape[1]},    {"xs", x.strides}};
+  add_window_params(params, w);
+  params.erase("k_h");
+  dispatch_linear(ctx, std::move(request), {x, rows}, std::move(params), step * depth / kWidth);
+  return permute_view(rows, {0, 3, 1, 2});
+}
+
+bool has_few_channels(const WeightGradient& p) {
+  constexpr int64_t kMostElements = int64_t{1} << 29;
+  const int64_t depth = ceil_div(p.rows, kChunk) * kChunk;
+  return p.groups == 1 && p.cg <= kFewChannels && p.window.taps() > 1 &&
+         p.dy.shape[0] * product(p.window.output) * depth <= kMostElements;
+}
+
 void fold(LowerContext& ctx, const WeightGradient& p, const TensorView& sums, int64_t stored) {
   constexpr int64_t kItems = 32;
   const int64_t parts = sums.shape[0] >= 16 ? 8 : sums.shape[0] >= 4 ? 4 : 1;
@@ -103,6 +136,7 @@ void fold(LowerContext& ctx, const WeightGradient& p, const TensorView& sums, in
                 {"stored", stored},
                 {"cg", p.cg},
                 {"kg", p.kg},
+                {"taps", p.window.taps()},
                 {"k_h", p.window.kernel[1]},
                 {"k_w", p.window.kernel[2]},
                 {"ws", p.dw.strides}},
@@ -126,12 +160,14 @@ bool lower_weight_gradient_tiles(LowerContext& ctx, const WeightGradient& p) {
   const bool is_plain = lowering == "plain";
 
   TensorView x = planar(p.x), dy = planar(p.dy);
-  const bool x_fits = x.dtype == dy.dtype && has_chunks(x, p.cg, p.groups);
+  Window w = planar(p.window);
+  const bool patches = has_few_channels(p);
+  const bool x_fits = !patches && x.dtype == dy.dtype && has_chunks(x, p.cg, p.groups);
   const bool d_fits = has_chunks(dy, p.kg, p.groups);
   if (p.groups != 1 && !(x_fits && d_fits)) return false;
-  const int64_t stored = ceil_div(p.cg, kChunk) * kChunk;
-  const Extent extent{p.window.taps() * stored, p.kg, product(p.window.output) * dy.shape[0],
-                      p.groups};
+  const int64_t stored = ceil_div(patches ? p.rows : p.cg, kChunk) * kChunk;
+  const Extent extent{patches ? stored : p.window.taps() * stored, p.kg,
+                      product(p.window.output) * dy.shape[0], p.groups};
   std::vector<TilePlan> plans;
   for (const MatrixTile& tile : tiles_of(lowering)) {
     plans.push_back(plan_of(tile, is_plain, caps.compute_units, extent));
@@ -142,13 +178,17 @@ bool lower_weight_gradient_tiles(LowerContext& ctx, const WeightGradient& p) {
   });
   if (plan == plans.end()) return false;
 
-  if (!x_fits) x = padded_image(ctx, x, dy.dtype);
+  if (patches) {
+    x = patches_of(ctx, x, w, stored, dy.dtype);
+    w = Window{w.output, w.output, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}};
+  } else if (!x_fits) {
+    x = padded_image(ctx, x, dy.dtype);
+  }
   if (!d_fits || pixel_step(dy) == 0) dy = padded_image(ctx, dy, dy.dtype);
   for (const TensorView* view : {&x, &dy}) require_32bit(ctx, *view);
   const TensorView sums =
       ctx.workspace(DType::kFloat32, {plan->slices, p.groups, extent.rows, p.kg});
   require_32bit(ctx, sums);
-  const Window w = planar(p.window);
   const auto all = [](const Shape& values, int64_t value) {
     return std::ranges::all_of(values, [=](int64_t v) { return v == value; });
   };
@@ -179,7 +219,7 @@ bool lower_weight_gradient_tiles(LowerContext& ctx, const WeightGradient& p) {
     params.erase("k_h");
   }
   ctx.dispatch(request, {x, dy, sums}, std::move(params), ctx.linear_groups(total));
-  fold(ctx, p, sums, stored);
+  fold(ctx, p, sums, patches ? p.cg : stored);
   return true;
 }
 

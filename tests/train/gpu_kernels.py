@@ -56,6 +56,8 @@ PROBLEMS = (
     Problem(1, 16, (7, 7), 16, (1, 1), (3, 3)),
     Problem(1, 136, (17, 17), 144, (1, 7), pads=(0, 3, 0, 3)),
     Problem(8, 16, (20, 20), 16, pads=(1, 1, 1, 1)),
+    Problem(2, 88, (12, 12), 80, pads=(1, 1, 1, 1)),
+    Problem(1, 4, (50, 52), 96, (5, 5), (4, 3), (2, 2, 2, 2)),
 )
 
 
@@ -140,6 +142,30 @@ def norm_errors(shape: tuple[int, ...], device: Any, dtype: str) -> dict[str, fl
     return {name: error(got[name], value.numpy()) for name, value in want.items()}
 
 
+def linear_errors(rows: int, device: Any, dtype: str) -> dict[str, float]:
+    """Relative errors of a layer with weights (48, 72) and a bias, and of its gradients."""
+    from dlk import _core
+
+    rng = np.random.default_rng(3)
+    shapes = {"x": (rows, 72), "w": (48, 72), "b": (48,), "dy": (rows, 48)}
+    arrays = {n: rounded(rng.standard_normal(s)) for n, s in shapes.items()}
+    leaves = {n: torch.tensor(arrays[n], dtype=torch.float64, requires_grad=True) for n in "xwb"}
+    ty = torch.nn.functional.linear(leaves["x"], leaves["w"], leaves["b"])
+    ty.backward(torch.tensor(arrays["dy"], dtype=torch.float64))
+    graph = _core.Graph()
+    xi = graph.add_input("x", "float32", list(shapes["x"]))
+    di = graph.add_input("dy", "float32", list(shapes["dy"]))
+    wi, bi = graph.add_variable("w", arrays["w"]), graph.add_variable("b", arrays["b"])
+    (y,) = graph.add_node("Gemm", [xi, wi, bi], {"transB": 1})
+    graph.add_output(y, "y")
+    for name, value in zip("xwb", graph.gradients([y], [xi, wi, bi], [di]), strict=True):
+        graph.add_output(value, f"d{name}")
+    feeds = {n: arrays[n] for n in ("x", "dy")}
+    got = _core.Model(graph, device, dtype).create_session().run(feeds)
+    want = {"y": ty.detach(), **{f"d{n}": leaf.grad for n, leaf in leaves.items()}}
+    return {name: error(got[name], value.numpy()) for name, value in want.items()}
+
+
 def error(got: np.ndarray, want: np.ndarray) -> float:
     """Largest difference relative to the largest number."""
     if not np.isfinite(got).all():
@@ -159,8 +185,10 @@ def main(device_id: str) -> None:
     for dtype in ("float32", "float16"):
         if dtype == "float16" and not device.caps["fp16_storage"]:
             continue
-        found = [(p, conv_errors(p, device, dtype)) for p in PROBLEMS]
+        found: list[tuple[Any, dict[str, float]]] = []
+        found += [(p, conv_errors(p, device, dtype)) for p in PROBLEMS]
         found += [(shape, norm_errors(shape, device, dtype)) for shape in NORMS]
+        found += [(rows, linear_errors(rows, device, dtype)) for rows in (3, 40)]
         for what, errors in found:
             for name, value in errors.items():
                 count += 1

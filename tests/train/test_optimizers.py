@@ -163,6 +163,40 @@ def test_updates_work_in_place(device: Any) -> None:
     assert len(steps) <= 2, [s.op for s in steps]
 
 
+@pytest.mark.parametrize("optimizer", [optim.SGD(0.1, momentum=0.9), optim.AdamW(1e-2)])
+def test_many_tensors_are_updated_as_each_alone(device: Any, optimizer: optim.Optimizer) -> None:
+    """Several dispatches of several tensors: the same bits as one node a tensor."""
+    rng = np.random.default_rng(3)
+    sizes = [1, 7, 64, 1023, 1024, 1025, 3000, 5, 129, 2, 8, 4096, 17]
+    start = {f"t{i}": rng.standard_normal(n).astype(np.float32) for i, n in enumerate(sizes)}
+    gradients = {n: rng.standard_normal(v.shape).astype(np.float32) for n, v in start.items()}
+    together = Harness(optimizer, device, start)
+    together.step(gradients)
+    for name, value in start.items():
+        alone = Harness(optimizer, device, {name: value})
+        alone.step({name: gradients[name]})
+        np.testing.assert_array_equal(together.read(name), alone.read(name))
+
+
+@pytest.mark.parametrize("bad", [None, np.inf, -np.inf, np.nan])
+def test_overflow_is_found_in_any_tensor(device: Any, bad: float | None) -> None:
+    rng = np.random.default_rng(4)
+    arrays = {f"x{i}": rng.standard_normal(n).astype(np.float32) for i, n in enumerate([3] * 10)}
+    arrays["long"] = rng.standard_normal((41, 101)).astype(np.float32)
+    graph = _core.Graph()
+    inputs = [graph.add_input(n, "float32", list(a.shape)) for n, a in arrays.items()]
+    (found,) = graph.add_node("Overflow", inputs, domain="dlk")
+    graph.add_output(found, "found")
+    session = _core.Model(graph, device).create_session()
+    for name in ("x0", "x9", "long"):
+        feeds = {n: a.copy() for n, a in arrays.items()}
+        if bad is not None:
+            feeds[name].flat[-1] = bad
+        value = session.run(feeds)["found"]
+        assert value.shape == (1,)
+        assert np.isnan(value[0]) if bad is not None else value[0] == 0
+
+
 def test_schedules() -> None:
     assert optim.steps(1.0, [10, 20])(15) == pytest.approx(0.1)
     assert optim.warm_up(1.0, 4)(1) == pytest.approx(0.5)
