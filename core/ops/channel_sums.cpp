@@ -73,9 +73,9 @@ int64_t set_rows(KernelRequest& request, Params& params, const ChannelWalk& walk
 std::array<int64_t, 3> fold_groups(const LowerContext& ctx, KernelRequest& request,
                                    int64_t channels, int64_t pieces) {
   const Caps& caps = ctx.caps();
-  const int64_t lanes = caps.is_cpu ? std::max<int64_t>(1, caps.subgroup_size) : 16;
+  const int64_t lanes = caps.is_cpu ? std::max<int64_t>(1, caps.subgroup_size) : 8;
   request.constants["CX"] = lanes;
-  request.constants["RY"] = caps.is_cpu || pieces < 4 ? 1 : 16;
+  request.constants["RY"] = caps.is_cpu || pieces < 4 ? 1 : 32;
   return {ceil_div(channels, lanes), 1, 1};
 }
 

@@ -29,6 +29,7 @@ struct GemmPlan {
   int64_t rows;  // of a tile
   bool split;
   int64_t slices = 1, depth = 0;
+  int64_t tm = 0, tn = 0;  // of an item; 0: the lowering's choice
 };
 
 GemmPlan plan_of(const Caps& caps, const ConvSizes& s, int64_t pixels, int64_t blocks,
@@ -53,6 +54,22 @@ GemmPlan plan_of(const Caps& caps, const ConvSizes& s, int64_t pixels, int64_t b
   // Training has one batch size, so that a variant for it costs one pipeline.
   if (is_training && plan.slices == 1) plan.split = false;
   return plan;
+}
+
+// What training, which needs no variants for other batch sizes, gains by: few items with large
+// parts of the tile each, where the compiler keeps them in registers (measured on an H200: NVIDIA's
+// OpenCL does, its Vulkan does not), and all columns of a tile in use.
+void fit_to_training(const Caps& caps, int64_t pixels, int64_t blocks, bool is_wide,
+                     GemmPlan& plan) {
+  constexpr int64_t kRows = 128, kPart = 8, kGroupsPerUnit = 2;
+  const int64_t tiles = ceil_div(pixels, kRows) * blocks;
+  if (caps.backend == "opencl" && !plan.split && tiles >= kGroupsPerUnit * caps.compute_units) {
+    plan.rows = kRows;
+    plan.tm = plan.tn = kPart;
+  } else if (is_wide) {
+    plan.tm = plan.rows / 16;
+    plan.tn = kPart;
+  }
 }
 
 }  // namespace
@@ -85,7 +102,10 @@ void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p) {
   const TensorView packed = pack_weights(ctx, packing);
   const Window w = p.window.expanded(2);
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
-  const GemmPlan plan = plan_of(ctx.caps(), s, pixels, packed.shape[0], is_training);
+  GemmPlan plan = plan_of(ctx.caps(), s, pixels, packed.shape[0], is_training);
+  if (is_training) {
+    fit_to_training(ctx.caps(), pixels, packed.shape[0], columns == kWideColumns, plan);
+  }
   ConvProblem product = p;
   KernelRequest request;
   if (plan.split) {
@@ -106,9 +126,9 @@ void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p) {
                                       {"VECTOR_X", has_channel_vectors(p.x, s.cg) ? 1 : 0}}) {
     request.constants[name] = value;
   }
-  if (columns == kWideColumns) {
-    request.constants["TM"] = plan.rows / 16;
-    request.constants["TN"] = 8;
+  if (plan.tm != 0) {
+    request.constants["TM"] = plan.tm;
+    request.constants["TN"] = plan.tn;
   }
   Params params{{"pixels", pixels}, {"cg", s.cg}, {"kg", s.kg}, {"xs", expanded_strides(p.x, 2)}};
   if (plan.split) {

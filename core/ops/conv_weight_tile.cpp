@@ -20,10 +20,8 @@ constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 32, 2, 1, 64, 64},
                                         {64, 128, 32, 2, 1, 32, 64},
                                         {64, 64, 64, 1, 1, 32, 32},
                                         {64, 64, 32, 2, 1, 32, 32}};
-constexpr MatrixTile kPlainTiles[] = {{128, 128, 16, 2, 1, 8, 8},
-                                      {96, 96, 16, 2, 1, 8, 8},
-                                      {64, 128, 16, 2, 1, 4, 8},
-                                      {64, 64, 16, 2, 1, 4, 4}};
+constexpr MatrixTile kPlainTiles[] = {
+    {128, 64, 16, 2, 1, 8, 8}, {64, 128, 16, 2, 1, 8, 8}, {64, 64, 16, 2, 1, 8, 4}};
 
 std::span<const MatrixTile> tiles_of(const std::string& lowering) {
   if (lowering == "ptx") return kPtxTiles;
