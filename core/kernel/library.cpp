@@ -140,6 +140,17 @@ class Library : public KernelLibrary {
         }
       }
     }
+    if (device_->caps().binary_import && is_ptx(request) && !sources_.has_tiles(request)) {
+      // Asked for because it is faster, not because of tiles: SPIR-V does as well.
+      try {
+        return build_one(request, key, true);
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::kCompileFailed && error.code() != ErrorCode::kUnsupported) {
+          throw;
+        }
+      }
+      return build_one(request, key);
+    }
     return build_one(
         request, key,
         is_ptx(request) && (device_->caps().binary_import || request.lowering == "wgmma"));

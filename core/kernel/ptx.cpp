@@ -114,8 +114,7 @@ KernelCode compile_ptx(KernelCode code, Device& compiler, const std::string& bac
   std::string binary = kernel->binary();
   cut_at_zero(binary);
   if (foreign) binary = portable_ptx(std::move(binary), code.name);
-  if (foreign && code.local_bytes > kMostStaticLocalBytes &&
-      !std::getenv("DLK_TEST_STATIC_LOCAL")) {
+  if (foreign && code.local_bytes > 0 && std::getenv("DLK_TEST_DYNAMIC")) {
     binary = with_launch_local(std::move(binary));
   }
   code.code = with_wgmma(std::move(binary));

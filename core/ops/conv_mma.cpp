@@ -18,13 +18,20 @@ constexpr MatrixTile kPtxTiles[] = {{128, 256, 64, 4, 2, 16, 256}, {128, 128, 64
                                     {64, 128, 64, 2, 1, 16, 128},  {64, 64, 64, 3, 1, 16, 64},
                                     {128, 128, 32, 3, 2, 64, 64},  {64, 64, 64, 3, 2, 32, 32},
                                     {32, 64, 64, 4, 3, 16, 32},    {16, 64, 64, 4, 3, 16, 16}};
+// Launches of PTX under Vulkan leave a compute unit one group with this much local memory: groups
+// of more subgroups, which hide each other's waits.
+constexpr MatrixTile kImportTiles[] = {{128, 128, 32, 3, 2, 64, 32}, {64, 128, 64, 2, 1, 16, 128},
+                                       {128, 64, 64, 2, 1, 32, 32},  {64, 64, 64, 3, 2, 32, 16},
+                                       {64, 64, 64, 3, 2, 32, 32},   {32, 64, 64, 4, 3, 16, 32},
+                                       {16, 64, 64, 4, 3, 16, 16}};
 constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 64, 1, 1, 64, 64},
                                         {64, 64, 64, 2, 1, 32, 32},
                                         {32, 64, 64, 2, 1, 16, 32},
                                         {16, 64, 64, 2, 1, 16, 16}};
 constexpr MatrixTile kPlainTiles[] = {{64, 64, 32, 1, 1, 4, 4}, {32, 64, 64, 1, 1, 4, 4}};
 
-std::span<const MatrixTile> tiles_of(const std::string& lowering) {
+std::span<const MatrixTile> tiles_of(const std::string& lowering, const Caps& caps) {
+  if (lowering == "ptx" && caps.binary_import) return kImportTiles;
   if (lowering == "ptx") return kPtxTiles;
   if (lowering == "coopmat") return kCoopmatTiles;
   return kPlainTiles;
@@ -46,11 +53,13 @@ constexpr double kUnitFlopsPerUs =
 constexpr double kUnitBytesPerUs = 0.9e5, kBytesPerUs = 3.0e6;
 constexpr double kWgmmaFlopsPerUs = 5.0e6;
 constexpr int64_t kGroupsPerUnit = 4;
-constexpr int64_t kLocalBytesPerUnit = 227 << 10;
+constexpr int64_t kLocalBytesPerUnit = 227 << 10, kImportLocalBytesPerUnit = 64 << 10;
 
-double time_of(const MatrixTile& t, int64_t units, int64_t groups, int64_t steps) {
+double time_of(const MatrixTile& t, const Caps& caps, int64_t groups, int64_t steps) {
+  const int64_t units = caps.compute_units;
+  const int64_t local = caps.binary_import ? kImportLocalBytesPerUnit : kLocalBytesPerUnit;
   const int64_t bytes = 2 * (t.bm + t.bn) * t.bk * t.stages;
-  const int64_t most = std::clamp<int64_t>(kLocalBytesPerUnit / bytes, 1, kGroupsPerUnit);
+  const int64_t most = std::clamp<int64_t>(local / bytes, 1, kGroupsPerUnit);
   const int64_t waves = ceil_div(groups, units * most);
   const auto together = static_cast<double>(std::min(ceil_div(groups, units), most));
   const double rate = t.tm == 16 && t.tn == t.bn ? kWgmmaFlopsPerUs : kUnitFlopsPerUs;
@@ -63,7 +72,7 @@ double time_of(const MatrixTile& t, int64_t units, int64_t groups, int64_t steps
   return static_cast<double>(waves) * (kStart + static_cast<double>(steps) * step);
 }
 
-MmaPlan plan_of(const MatrixTile& tile, int64_t units, int64_t pixels, int64_t channels,
+MmaPlan plan_of(const MatrixTile& tile, const Caps& caps, int64_t pixels, int64_t channels,
                 int64_t blocks, int64_t depth, int64_t forced_slices) {
   constexpr int64_t kLeastSteps = 2;
   const int64_t steps = ceil_div(depth, tile.bk);
@@ -74,7 +83,7 @@ MmaPlan plan_of(const MatrixTile& tile, int64_t units, int64_t pixels, int64_t c
     if (forced_slices != 0 && wanted != forced_slices) continue;
     MmaPlan plan{tile, 1, ceil_div(steps, wanted), 0};
     plan.slices = ceil_div(steps, plan.depth);
-    plan.microseconds = time_of(tile, units, groups * plan.slices, plan.depth);
+    plan.microseconds = time_of(tile, caps, groups * plan.slices, plan.depth);
     if (plan.slices > 1) {
       const double bytes = 8.0 * static_cast<double>(plan.slices * pixels * channels);
       plan.microseconds += kDispatch + bytes / kBytesPerUs;
@@ -136,15 +145,15 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
   const int64_t stored = ceil_div(s.cg, kChunk) * kChunk;
   const int64_t blocks = p.groups * ceil_div(s.kg, kColumns);
-  std::vector<MatrixTile> tiles(tiles_of(units->lowering()).begin(),
-                                tiles_of(units->lowering()).end());
+  const std::span<const MatrixTile> known = tiles_of(units->lowering(), ctx.caps());
+  std::vector<MatrixTile> tiles(known.begin(), known.end());
   // A record of other units than the device offers now leaves the choice to the model.
   if (choice.tile && (choice.forced || units->works(*choice.tile))) tiles = {*choice.tile};
   std::vector<MmaPlan> plans;
   for (const MatrixTile& tile : tiles) {
     if (tile.bn > kColumns && p.groups != 1) continue;
-    plans.push_back(plan_of(tile, ctx.caps().compute_units, pixels, s.channels_out, blocks,
-                            s.taps * stored, choice.slices));
+    plans.push_back(
+        plan_of(tile, ctx.caps(), pixels, s.channels_out, blocks, s.taps * stored, choice.slices));
   }
   std::ranges::stable_sort(plans, {}, &MmaPlan::microseconds);
   const auto plan = std::ranges::find_if(

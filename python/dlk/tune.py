@@ -40,8 +40,16 @@ TILES = {
         "64,64,64,3,2,32,32", "64,64,32,4,3,32,32", "32,64,64,4,3,16,32", "32,64,64,4,3,32,16",
         "32,64,128,2,1,16,32", "16,64,64,4,3,16,16", "16,64,128,2,1,16,16",
         "128,256,64,4,2,16,256", "128,128,64,4,2,16,128", "128,128,64,3,1,16,128",
-        "64,128,64,4,2,16,128", "64,64,64,4,2,16,64", "128,64,64,4,2,16,64",
-        "64,128,64,2,1,16,128", "64,64,64,3,1,16,64", "128,64,64,2,1,16,64",
+        "256,128,64,4,2,16,128", "64,128,64,4,2,16,128", "64,64,64,4,2,16,64",
+        "128,64,64,4,2,16,64", "64,128,64,2,1,16,128",
+    ),
+    "import": (
+        "128,128,32,3,2,64,32", "128,128,32,3,2,32,32", "128,64,64,2,1,32,32",
+        "128,64,32,4,3,32,32",
+        "64,128,32,4,3,32,32", "64,64,64,3,2,32,32", "64,64,64,3,2,32,16", "64,64,64,3,2,16,16",
+        "64,64,32,2,1,32,32", "64,64,32,3,2,32,16", "32,64,64,4,3,16,32", "32,64,64,4,3,16,16",
+        "32,64,128,2,1,16,16", "32,64,64,2,1,16,32", "16,64,64,4,3,16,16", "16,64,128,2,1,16,16",
+        "16,64,64,2,1,16,16", "64,128,64,2,1,16,128", "128,64,64,2,1,16,64", "64,64,64,3,1,16,64",
     ),
     "vulkan": (
         "128,128,64,1,1,64,64", "128,128,32,2,1,64,64", "128,64,32,2,1,32,64",
@@ -51,6 +59,8 @@ TILES = {
 }  # fmt: skip
 """Tiles of the matrix units to try by `tile_family`: BM,BN,BK,STAGES,AHEAD,TM,TN of conv_mma."""
 SLICES = (1, 2, 4, 8, 16)
+FEW, MANY = 24, 1056
+"""Groups of a tile, with its slices, that are worth a try."""
 GAIN = 0.97
 """A record is kept for what takes at most this share of the default's time."""
 TOLERANCE = {"float32": 1e-4, "float16": 5e-3}
@@ -58,9 +68,9 @@ TOLERANCE = {"float32": 1e-4, "float16": 5e-3}
 
 
 def tile_family(caps: dict[str, Any]) -> str:
-    """The key of `TILES` for a device: Vulkan that runs PTX takes what OpenCL takes."""
+    """The key of `TILES` for a device: its backend, or "import" for Vulkan that runs PTX."""
     ptx = caps["binary_import"] and os.environ.get("DLK_MATRIX_UNITS") != "coopmat"
-    return "opencl" if ptx else str(caps["backend"])
+    return "import" if ptx else str(caps["backend"])
 
 
 @dataclass(frozen=True)
@@ -190,13 +200,12 @@ def algorithms(problem: Problem, family: str, is_cpu: bool) -> list[str]:
         for tile in tiles:
             rows, columns, step = (int(size) for size in tile.split(",")[:3])
             groups = -(-pixels // rows) * -(-problem.filters // columns)
-            if rows >= 2 * pixels and rows > 16:
+            counts = [c for c in SLICES if c == 1 or depth >= 2 * c * step]
+            # Neither a few groups where more could share the work, nor far more than can run.
+            counts = [c for c in counts if FEW <= groups * c <= MANY or c == counts[-1]]
+            if (rows >= 2 * pixels and rows > 16) or columns >= 2 * problem.filters > 64:
                 continue
-            result += [
-                f"mma:{tile}:{count}"
-                for count in SLICES
-                if count == 1 or (groups * count <= 1056 and depth >= 2 * count * step)
-            ]
+            result += [f"mma:{tile}:{c}" for c in counts if groups * c <= MANY or c == 1]
     return result
 
 
