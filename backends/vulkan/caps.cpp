@@ -1,6 +1,7 @@
 #include "backends/vulkan/caps.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
@@ -254,6 +255,11 @@ bool choose_queue_family(const Instance& instance, const VulkanExternal* externa
     const VkQueueFamilyProperties& family = families[i];
     if (!(family.queueFlags & VK_QUEUE_COMPUTE_BIT) || !family.queueCount) continue;
     if (external && i != external->queue_family) continue;
+    if (std::getenv("DLK_TEST_FAMILY")) {
+      std::fprintf(stderr, "family %u flags %x queues %u timestamp bits %u\n", i, family.queueFlags,
+                   family.queueCount, family.timestampValidBits);
+      if (!external && (family.queueFlags & VK_QUEUE_GRAPHICS_BIT)) continue;
+    }
     const bool better = !found || (family.timestampValidBits && !device.timestamp_bits) ||
                         (family.queueCount > device.queue_count &&
                          (family.timestampValidBits || !device.timestamp_bits));

@@ -1,7 +1,6 @@
 #include "backends/vulkan/recording.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 #include "backends/vulkan/binding_hazards.h"
@@ -361,7 +360,6 @@ void Executable::record_launch(const DispatchCommand& command, const Dispatch& d
   info.blockDimX = code.group_size[0];
   info.blockDimY = code.group_size[1];
   info.blockDimZ = code.group_size[2];
-  if (std::getenv("DLK_TEST_DYNAMIC")) info.sharedMemBytes = code.local_bytes;
   info.paramCount = arguments.size();
   info.pParams = arguments.data();
   context_->api().vkCmdCuLaunchKernelNVX(commands_, &info);

@@ -119,8 +119,8 @@ struct ParamInfo {
   uint32_t offset_bytes = 0;
 };
 
-/// Of PTX, more local memory than the first is given at the launch, because a module may not
-/// declare it; the second is what Hopper has for a group.
+/// Local memory of PTX: launches under Vulkan with more than the first never start (seen on an
+/// H200); the second is what Hopper has for a group of OpenCL.
 inline constexpr uint32_t kMostStaticLocalBytes = 48 << 10, kMostPtxLocalBytes = 227 << 10;
 
 /// A compiled or compilable kernel, as core/kernel prints it for one device.

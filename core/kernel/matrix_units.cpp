@@ -105,7 +105,6 @@ class Sum {
 void MatrixTile::set_constants(KernelRequest& request, const std::string& lowering) const {
   const bool in_gangs_of_four = tm == 16 && tn == bn && bn >= 64;
   request.lowering = lowering == "ptx" && in_gangs_of_four ? "wgmma" : lowering;
-  if (std::getenv("DLK_TEST_LATE") && request.name == "conv_mma") request.constants["EARLY"] = 0;
   for (const auto& [name, value] : {std::pair<const char*, int64_t>{"BM", bm},
                                     {"BN", bn},
                                     {"BK", bk},
@@ -156,7 +155,7 @@ bool MatrixUnits::fits(const MatrixTile& tile) const {
   const std::shared_ptr<Device> device = device_.lock();
   const int64_t bytes = 2 * (tile.bm + tile.bn) * tile.bk * tile.stages;
   return device != nullptr &&
-         (bytes <= kMostStaticLocalBytes || !device->caps().binary_import || false);
+         (bytes <= kMostStaticLocalBytes || !device->caps().binary_import);
 }
 
 bool MatrixUnits::works(const MatrixTile& tile, bool turned) {

@@ -1,7 +1,6 @@
 #include "core/kernel/ptx.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <string_view>
 #include <utility>
 
@@ -92,21 +91,6 @@ std::string with_wgmma(std::string ptx) {
   return ptx;
 }
 
-std::string with_launch_local(std::string ptx) {
-  constexpr std::string_view kShared = ".shared .align ";
-  const size_t at = ptx.find(kShared);
-  const size_t open = ptx.find('[', at), end = ptx.find(';', at);
-  const size_t entry = ptx.find(".visible .entry ");
-  if (at == std::string::npos || open > end || end == std::string::npos ||
-      entry == std::string::npos) {
-    throw Error(ErrorCode::kCompileFailed, "PTX without the local array that was declared");
-  }
-  const std::string declaration = ".extern " + ptx.substr(at, open - at) + "[];\n\n";
-  ptx.erase(at, end + 1 - at);
-  ptx.insert(ptx.find(".visible .entry "), declaration);
-  return ptx;
-}
-
 KernelCode compile_ptx(KernelCode code, Device& compiler, const std::string& backend) {
   const bool foreign = backend != "opencl";
   if (foreign) code.code = with_plain_grid(std::move(code.code));
@@ -114,8 +98,9 @@ KernelCode compile_ptx(KernelCode code, Device& compiler, const std::string& bac
   std::string binary = kernel->binary();
   cut_at_zero(binary);
   if (foreign) binary = portable_ptx(std::move(binary), code.name);
-  if (foreign && code.local_bytes > 0 && std::getenv("DLK_TEST_DYNAMIC")) {
-    binary = with_launch_local(std::move(binary));
+  if (foreign && code.local_bytes > kMostStaticLocalBytes) {
+    throw_unsupported("kernel '" + code.name + "' has " + std::to_string(code.local_bytes) +
+                      " bytes of local memory; launches of PTX have 48 KB");
   }
   code.code = with_wgmma(std::move(binary));
   code.build_options.clear();

@@ -26,9 +26,6 @@ std::string portable_ptx(std::string binary, const std::string& name);
 /// target the one that has them. Unsupported for another GPU than Hopper.
 std::string with_wgmma(std::string ptx);
 
-/// The one local array as what the launch gives: see kMostStaticLocalBytes.
-std::string with_launch_local(std::string ptx);
-
 /// OpenCL C (KernelFormat::kOpenCLC) as PTX with the same interface, for a device of `backend`.
 KernelCode compile_ptx(KernelCode code, Device& compiler, const std::string& backend);
 

@@ -14,16 +14,16 @@ constexpr int64_t kColumns = 64, kRows = 128, kChunk = 8;
 
 // Copies are asynchronous in PTX: several steps ahead. The others keep one step in registers. Tiles
 // with TM = 16 and TN = BN are of wgmma.
-constexpr MatrixTile kPtxTiles[] = {{128, 256, 64, 4, 2, 16, 256}, {128, 128, 64, 3, 1, 16, 128},
-                                    {64, 128, 64, 2, 1, 16, 128},  {64, 64, 64, 3, 1, 16, 64},
-                                    {128, 128, 32, 3, 2, 64, 64},  {64, 64, 64, 3, 2, 32, 32},
-                                    {32, 64, 64, 4, 3, 16, 32},    {16, 64, 64, 4, 3, 16, 16}};
+constexpr MatrixTile kPtxTiles[] = {
+    {256, 128, 64, 4, 2, 16, 128}, {128, 256, 64, 4, 2, 16, 256}, {128, 128, 64, 3, 1, 16, 128},
+    {64, 128, 64, 2, 1, 16, 128},  {64, 64, 64, 3, 1, 16, 64},    {128, 128, 32, 3, 2, 64, 64},
+    {64, 64, 64, 3, 2, 32, 32},    {32, 64, 64, 4, 3, 16, 32},    {16, 64, 64, 4, 3, 16, 16}};
 // Launches of PTX under Vulkan leave a compute unit one group with this much local memory: groups
 // of more subgroups, which hide each other's waits.
-constexpr MatrixTile kImportTiles[] = {{128, 128, 32, 3, 2, 64, 32}, {64, 128, 64, 2, 1, 16, 128},
-                                       {128, 64, 64, 2, 1, 32, 32},  {64, 64, 64, 3, 2, 32, 16},
-                                       {64, 64, 64, 3, 2, 32, 32},   {32, 64, 64, 4, 3, 16, 32},
-                                       {16, 64, 64, 4, 3, 16, 16}};
+constexpr MatrixTile kImportTiles[] = {{128, 256, 32, 2, 1, 64, 64}, {128, 128, 32, 3, 2, 64, 32},
+                                       {64, 128, 64, 2, 1, 16, 128}, {128, 64, 64, 2, 1, 32, 32},
+                                       {64, 64, 64, 3, 2, 32, 16},   {64, 64, 64, 3, 2, 32, 32},
+                                       {32, 64, 64, 4, 3, 16, 32},   {16, 64, 64, 4, 3, 16, 16}};
 constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 64, 1, 1, 64, 64},
                                         {64, 64, 64, 2, 1, 32, 32},
                                         {32, 64, 64, 2, 1, 16, 32},

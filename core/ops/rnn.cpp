@@ -346,7 +346,7 @@ class Recurrence {
 
   /// Of a group. Sizes are compiled in by powers of two, so that few pipelines serve all.
   int64_t items() const {
-    const int64_t most = std::min<int64_t>(context_.caps().max_group_invocations, 512);
+    const int64_t most = std::min<int64_t>(context_.caps().max_group_invocations, 1024);
     constexpr int64_t kMostParts = 8;
     int64_t items = std::min<int64_t>(most, 64);
     while (2 * items <= most && items < kMostParts * columns() / vector_width()) items *= 2;
@@ -367,12 +367,8 @@ class Recurrence {
     request_.constants["WG"] = items();
     request_.constants["UNITS"] = room();
     request_.constants["VW"] = vector_width();
-    const int64_t parts =
+    request_.constants["PARTS"] =
         std::clamp<int64_t>(items() / (columns() / vector_width()), 1, local / bytes);
-    request_.constants["PARTS"] = parts;
-    // Registers hold a sixth of the weights of 200 units: as much less to read in each step.
-    constexpr int64_t kKept = 16;
-    request_.constants["KEEP"] = ceil_div(sizes_.units, parts) >= 2 * kKept ? kKept : 0;
     if (context_.caps().binary_import) request_.lowering = "ptx";
     request_.constants["START_H"] = context_.has_input(5) ? 1 : 0;
     request_.constants["START_C"] = cell_.code == 2 && context_.has_input(6) ? 1 : 0;

@@ -53,13 +53,6 @@ TEST_CASE("marked instructions become instructions of the target that has them")
   CHECK_THROWS_WITH_AS(with_wgmma(older), doctest::Contains("9.0"), Error);
 }
 
-TEST_CASE("large local arrays are left to the launch") {
-  const std::string text = with_launch_local(portable_ptx(kModule, "scale"));
-  CHECK(has(text, ".extern .shared .align 1024 .b8 scale_$_tiles[];\n\n.visible .entry scale("));
-  CHECK_FALSE(has(text, "65536"));
-  CHECK_THROWS_AS(with_launch_local(".version 8.8\n.visible .entry scale()\n{}\n"), Error);
-}
-
 TEST_CASE("OpenCL C reads its place in the grid from the hardware") {
   const std::string text = with_plain_grid("uint a = (uint)get_group_id(1) + get_local_id(0);");
   CHECK(has(text, "uint a = (uint)dlk_group_1() + dlk_item_0();"));
