@@ -18,8 +18,8 @@ constexpr MatrixTile kPtxTiles[] = {
     {256, 128, 64, 4, 2, 16, 128}, {128, 256, 64, 4, 2, 16, 256}, {128, 128, 64, 3, 1, 16, 128},
     {64, 128, 64, 2, 1, 16, 128},  {64, 64, 64, 3, 1, 16, 64},    {128, 128, 32, 3, 2, 64, 64},
     {64, 64, 64, 3, 2, 32, 32},    {32, 64, 64, 4, 3, 16, 32},    {16, 64, 64, 4, 3, 16, 16}};
-// Launches of PTX under Vulkan leave a compute unit one group with this much local memory: groups
-// of more subgroups, which hide each other's waits.
+// A compute unit runs one group at a time of what Vulkan launches as PTX (seen on an H200): groups
+// of more subgroups, which hide each other's waits, and at most 48 KB.
 constexpr MatrixTile kImportTiles[] = {{128, 256, 32, 2, 1, 64, 64}, {128, 128, 32, 3, 2, 64, 32},
                                        {64, 128, 64, 2, 1, 16, 128}, {128, 64, 64, 2, 1, 32, 32},
                                        {64, 64, 64, 3, 2, 32, 16},   {64, 64, 64, 3, 2, 32, 32},
@@ -47,33 +47,40 @@ struct MmaPlan {
 // it moves its operands through the unit's path to the second-level cache and multiplies. What is
 // asynchronous hides behind each other, the rest adds up. A group waits for its first copies, and a
 // second dispatch for the first.
-constexpr double kLatency = 0.9, kStart = 1.5, kDispatch = 2.6;
-constexpr double kUnitFlopsPerUs =
-    3.0e6;  // of one compute unit's matrix units, as they are reached
-constexpr double kUnitBytesPerUs = 0.9e5, kBytesPerUs = 3.0e6;
-constexpr double kWgmmaFlopsPerUs = 5.0e6;
-constexpr int64_t kGroupsPerUnit = 4;
-constexpr int64_t kLocalBytesPerUnit = 227 << 10, kImportLocalBytesPerUnit = 64 << 10;
+constexpr double kLatency = 0.9, kStart = 1.5, kDispatch = 2.6, kBytesPerUs = 3.0e6;
+constexpr int64_t kLocalBytesPerUnit = 227 << 10;
 
-double time_of(const MatrixTile& t, const Caps& caps, int64_t groups, int64_t steps) {
-  const int64_t units = caps.compute_units;
-  const int64_t local = caps.binary_import ? kImportLocalBytesPerUnit : kLocalBytesPerUnit;
-  const int64_t bytes = 2 * (t.bm + t.bn) * t.bk * t.stages;
-  const int64_t most = std::clamp<int64_t>(local / bytes, 1, kGroupsPerUnit);
+/// A compute unit, as a lowering reaches it.
+struct Unit {
+  int64_t most_groups;     // at a time
+  double flops, bytes;     // a microsecond: products, and operands copied
+  double wgmma_flops = 0;  // of tiles in that form
+  bool asynchronous = false;
+};
+
+Unit unit_of(const std::string& lowering, const Caps& caps) {
+  if (lowering == "ptx" && caps.binary_import) return {1, 2.0e6, 0.42e5, 2.0e6, true};
+  if (lowering == "ptx") return {4, 3.0e6, 0.9e5, 5.0e6, true};
+  return {4, 3.0e6, 0.9e5};
+}
+
+double time_of(const MatrixTile& t, const Unit& unit, int64_t units, int64_t groups,
+               int64_t steps) {
+  const int64_t local = 2 * (t.bm + t.bn) * t.bk * t.stages;
+  const int64_t most = std::clamp<int64_t>(kLocalBytesPerUnit / local, 1, unit.most_groups);
   const int64_t waves = ceil_div(groups, units * most);
   const auto together = static_cast<double>(std::min(ceil_div(groups, units), most));
-  const double rate = t.tm == 16 && t.tn == t.bn ? kWgmmaFlopsPerUs : kUnitFlopsPerUs;
+  const double rate = t.tm == 16 && t.tn == t.bn ? unit.wgmma_flops : unit.flops;
   const double work = 2.0 * static_cast<double>(t.bm * t.bn * t.bk) * together / rate;
-  const double copies =
-      2.0 * static_cast<double>((t.bm + t.bn) * t.bk) * together / kUnitBytesPerUs;
+  const double copies = 2.0 * static_cast<double>((t.bm + t.bn) * t.bk) * together / unit.bytes;
   const double latency = kLatency / static_cast<double>(t.ahead);
   const double step =
-      t.ahead > 1 || t.stages > 2 ? std::max({latency, work, copies}) : latency + work + copies;
+      unit.asynchronous ? std::max({latency, work, copies}) : latency + work + copies;
   return static_cast<double>(waves) * (kStart + static_cast<double>(steps) * step);
 }
 
-MmaPlan plan_of(const MatrixTile& tile, const Caps& caps, int64_t pixels, int64_t channels,
-                int64_t blocks, int64_t depth, int64_t forced_slices) {
+MmaPlan plan_of(const MatrixTile& tile, const Unit& unit, int64_t units, int64_t pixels,
+                int64_t channels, int64_t blocks, int64_t depth, int64_t forced_slices) {
   constexpr int64_t kLeastSteps = 2;
   const int64_t steps = ceil_div(depth, tile.bk);
   const int64_t groups = ceil_div(pixels, tile.bm) * ceil_div(blocks * kColumns, tile.bn);
@@ -83,7 +90,7 @@ MmaPlan plan_of(const MatrixTile& tile, const Caps& caps, int64_t pixels, int64_
     if (forced_slices != 0 && wanted != forced_slices) continue;
     MmaPlan plan{tile, 1, ceil_div(steps, wanted), 0};
     plan.slices = ceil_div(steps, plan.depth);
-    plan.microseconds = time_of(tile, caps, groups * plan.slices, plan.depth);
+    plan.microseconds = time_of(tile, unit, units, groups * plan.slices, plan.depth);
     if (plan.slices > 1) {
       const double bytes = 8.0 * static_cast<double>(plan.slices * pixels * channels);
       plan.microseconds += kDispatch + bytes / kBytesPerUs;
@@ -149,11 +156,12 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   std::vector<MatrixTile> tiles(known.begin(), known.end());
   // A record of other units than the device offers now leaves the choice to the model.
   if (choice.tile && (choice.forced || units->works(*choice.tile))) tiles = {*choice.tile};
+  const Unit unit = unit_of(units->lowering(), ctx.caps());
   std::vector<MmaPlan> plans;
   for (const MatrixTile& tile : tiles) {
     if (tile.bn > kColumns && p.groups != 1) continue;
-    plans.push_back(
-        plan_of(tile, ctx.caps(), pixels, s.channels_out, blocks, s.taps * stored, choice.slices));
+    plans.push_back(plan_of(tile, unit, ctx.caps().compute_units, pixels, s.channels_out, blocks,
+                            s.taps * stored, choice.slices));
   }
   std::ranges::stable_sort(plans, {}, &MmaPlan::microseconds);
   const auto plan = std::ranges::find_if(
