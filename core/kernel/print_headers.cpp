@@ -28,7 +28,30 @@ std::string with_width(std::string_view pattern, uint32_t width) {
 
 }  // namespace
 
-std::string Printer::opencl_text() {
+// NVIDIA's OpenCL makes four loads or stores of vloada_half4 and vstorea_half4: here they are one.
+constexpr char kHalfVectors[] = R"(static float4 dlk_load_half4(size_t i, __global const half* p) {
+  uint2 u = ((__global const uint2*)p)[i];
+  float x, y, z, w;
+  __asm__("{ .reg .b16 a, b; mov.b32 {a, b}, %2; cvt.f32.f16 %0, a; cvt.f32.f16 %1, b; }"
+          : "=f"(x), "=f"(y) : "r"(u.x));
+  __asm__("{ .reg .b16 a, b; mov.b32 {a, b}, %2; cvt.f32.f16 %0, a; cvt.f32.f16 %1, b; }"
+          : "=f"(z), "=f"(w) : "r"(u.y));
+  return (float4)(x, y, z, w);
+}
+static void dlk_store_half4(float4 v, size_t i, __global half* p) {
+  float a = v.x, b = v.y, c = v.z, d = v.w;
+  uint x, y;
+  __asm__("{ .reg .b16 a, b; cvt.rn.f16.f32 a, %1; cvt.rn.f16.f32 b, %2; mov.b32 %0, {a, b}; }"
+          : "=r"(x) : "f"(a), "f"(b));
+  __asm__("{ .reg .b16 a, b; cvt.rn.f16.f32 a, %1; cvt.rn.f16.f32 b, %2; mov.b32 %0, {a, b}; }"
+          : "=r"(y) : "f"(c), "f"(d));
+  ((__global uint2*)p)[i] = (uint2)(x, y);
+}
+#define vloada_half4(i, p) dlk_load_half4(i, p)
+#define vstorea_half4_rte(v, i, p) dlk_store_half4(v, i, p)
+)";
+
+std::string Printer::opencl_text(const Caps& caps) {
   std::string text;
   if (variant_.interface.needs_fp64 || uses_fp64_) {
     text += "#pragma OPENCL EXTENSION cl_khr_fp64 : enable\n";
@@ -38,6 +61,12 @@ std::string Printer::opencl_text() {
     text += "#pragma OPENCL EXTENSION cl_khr_subgroups : enable\n";
   }
   if (uses_bf16_vector_) text += with_width(target_.bf16_vector, variant_.vector_width);
+  const auto prints = [&](std::string_view name) {
+    return body_.find(name) != std::string::npos || prelude_.find(name) != std::string::npos;
+  };
+  if (caps.inline_ptx && (prints("vloada_half4(") || prints("vstorea_half4_rte("))) {
+    text += kHalfVectors;
+  }
   text += prelude_;
   const auto& group = variant_.interface.group_size;
   text += "__kernel __attribute__((reqd_work_group_size(" + std::to_string(group[0]) + ", " +

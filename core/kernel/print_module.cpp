@@ -147,7 +147,7 @@ KernelCode Printer::print(const Caps& caps) {
       code.format = KernelFormat::kOpenCLC;
       code.build_options = "-cl-std=CL1.2";
       if (variant_.decl->uses_subgroups) code.build_options = "-cl-std=CL2.0";
-      code.code = opencl_text();
+      code.code = opencl_text(caps);
       break;
     case Lang::kGlsl: {
       code.format = KernelFormat::kSpirv;

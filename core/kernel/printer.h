@@ -183,7 +183,7 @@ class Printer : private ConstNames {
   // print_module.cpp
   void check_caps(const Caps& caps) const;
   void print_body();
-  std::string opencl_text();
+  std::string opencl_text(const Caps& caps);
   std::string glsl_text(bool params_in_buffer);
   std::string glsl_extensions() const;
   std::string glsl_interface(bool params_in_buffer) const;

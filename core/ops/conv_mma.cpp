@@ -16,7 +16,7 @@ constexpr int64_t kColumns = 64, kRows = 128, kChunk = 8;
 // with TM = 16 and TN = BN are of wgmma.
 constexpr MatrixTile kPtxTiles[] = {
     {256, 128, 64, 4, 2, 16, 128}, {128, 256, 64, 4, 2, 16, 256}, {128, 128, 64, 3, 1, 16, 128},
-    {64, 128, 64, 2, 1, 16, 128},  {64, 64, 64, 3, 1, 16, 64},    {128, 128, 32, 3, 2, 64, 64},
+    {64, 128, 64, 2, 1, 16, 128},  {128, 64, 64, 4, 2, 16, 64},   {128, 128, 32, 3, 2, 64, 64},
     {64, 64, 64, 3, 2, 32, 32},    {32, 64, 64, 4, 3, 16, 32},    {16, 64, 64, 4, 3, 16, 16}};
 // A compute unit runs one group at a time of what Vulkan launches as PTX (seen on an H200): groups
 // of more subgroups, which hide each other's waits, and at most 48 KB.
