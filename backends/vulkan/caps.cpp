@@ -1,10 +1,10 @@
 #include "backends/vulkan/caps.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
+#include <tuple>
 
 #include "backends/vulkan/result.h"
 
@@ -243,7 +243,8 @@ void read_extensions(const Instance& instance, PhysicalDevice& device) {
   }
 }
 
-/// Compute with timestamps and many queues first: dlk queues map to them one to one.
+/// Compute with timestamps, without graphics, and many queues first: dlk queues map to them one to
+/// one. A queue with graphics leaves kernels part of NVIDIA's compute units: half the speed.
 bool choose_queue_family(const Instance& instance, const VulkanExternal* external,
                          PhysicalDevice& device) {
   uint32_t count = 0;
@@ -251,19 +252,15 @@ bool choose_queue_family(const Instance& instance, const VulkanExternal* externa
   std::vector<VkQueueFamilyProperties> families(count);
   instance.api().vkGetPhysicalDeviceQueueFamilyProperties(device.handle, &count, families.data());
   bool found = false;
+  std::tuple<bool, bool, uint32_t> best{};
   for (uint32_t i = 0; i < count; i++) {
     const VkQueueFamilyProperties& family = families[i];
     if (!(family.queueFlags & VK_QUEUE_COMPUTE_BIT) || !family.queueCount) continue;
     if (external && i != external->queue_family) continue;
-    if (std::getenv("DLK_TEST_FAMILY")) {
-      std::fprintf(stderr, "family %u flags %x queues %u timestamp bits %u\n", i, family.queueFlags,
-                   family.queueCount, family.timestampValidBits);
-      if (!external && (family.queueFlags & VK_QUEUE_GRAPHICS_BIT)) continue;
-    }
-    const bool better = !found || (family.timestampValidBits && !device.timestamp_bits) ||
-                        (family.queueCount > device.queue_count &&
-                         (family.timestampValidBits || !device.timestamp_bits));
-    if (!better) continue;
+    const std::tuple rank{family.timestampValidBits > 0,
+                          (family.queueFlags & VK_QUEUE_GRAPHICS_BIT) == 0, family.queueCount};
+    if (found && rank <= best) continue;
+    best = rank;
     found = true;
     device.queue_family = i;
     device.queue_count = external ? 1 : family.queueCount;

@@ -14,24 +14,18 @@ constexpr int64_t kColumns = 64, kRows = 128, kChunk = 8;
 
 // Copies are asynchronous in PTX: several steps ahead. The others keep one step in registers. Tiles
 // with TM = 16 and TN = BN are of wgmma.
-constexpr MatrixTile kPtxTiles[] = {
-    {256, 128, 64, 4, 2, 16, 128}, {128, 256, 64, 4, 2, 16, 256}, {128, 128, 64, 3, 1, 16, 128},
-    {64, 128, 64, 2, 1, 16, 128},  {128, 64, 64, 4, 2, 16, 64},   {128, 128, 32, 3, 2, 64, 64},
-    {64, 64, 64, 3, 2, 32, 32},    {32, 64, 64, 4, 3, 16, 32},    {16, 64, 64, 4, 3, 16, 16}};
-// A compute unit runs one group at a time of what Vulkan launches as PTX (seen on an H200): groups
-// of more subgroups, which hide each other's waits, and at most 48 KB.
-constexpr MatrixTile kImportTiles[] = {{128, 256, 32, 2, 1, 64, 64}, {128, 128, 32, 3, 2, 64, 32},
-                                       {64, 128, 64, 2, 1, 16, 128}, {128, 64, 64, 2, 1, 32, 32},
-                                       {64, 64, 64, 3, 2, 32, 16},   {64, 64, 64, 3, 2, 32, 32},
-                                       {32, 64, 64, 4, 3, 16, 32},   {16, 64, 64, 4, 3, 16, 16}};
+constexpr MatrixTile kPtxTiles[] = {{256, 128, 64, 4, 2, 16, 128}, {128, 256, 64, 4, 2, 16, 256},
+                                    {128, 128, 64, 3, 1, 16, 128}, {64, 128, 64, 2, 1, 16, 128},
+                                    {128, 64, 64, 4, 2, 16, 64},   {128, 256, 32, 2, 1, 64, 64},
+                                    {128, 128, 32, 3, 2, 64, 64},  {64, 64, 64, 3, 2, 32, 32},
+                                    {32, 64, 64, 4, 3, 16, 32},    {16, 64, 64, 4, 3, 16, 16}};
 constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 64, 1, 1, 64, 64},
                                         {64, 64, 64, 2, 1, 32, 32},
                                         {32, 64, 64, 2, 1, 16, 32},
                                         {16, 64, 64, 2, 1, 16, 16}};
 constexpr MatrixTile kPlainTiles[] = {{64, 64, 32, 1, 1, 4, 4}, {32, 64, 64, 1, 1, 4, 4}};
 
-std::span<const MatrixTile> tiles_of(const std::string& lowering, const Caps& caps) {
-  if (lowering == "ptx" && caps.binary_import) return kImportTiles;
+std::span<const MatrixTile> tiles_of(const std::string& lowering) {
   if (lowering == "ptx") return kPtxTiles;
   if (lowering == "coopmat") return kCoopmatTiles;
   return kPlainTiles;
@@ -58,8 +52,7 @@ struct Unit {
   bool asynchronous = false;
 };
 
-Unit unit_of(const std::string& lowering, const Caps& caps) {
-  if (lowering == "ptx" && caps.binary_import) return {1, 2.0e6, 0.42e5, 2.0e6, true};
+Unit unit_of(const std::string& lowering) {
   if (lowering == "ptx") return {4, 3.0e6, 0.9e5, 5.0e6, true};
   return {4, 3.0e6, 0.9e5};
 }
@@ -152,11 +145,11 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
   const int64_t stored = ceil_div(s.cg, kChunk) * kChunk;
   const int64_t blocks = p.groups * ceil_div(s.kg, kColumns);
-  const std::span<const MatrixTile> known = tiles_of(units->lowering(), ctx.caps());
+  const std::span<const MatrixTile> known = tiles_of(units->lowering());
   std::vector<MatrixTile> tiles(known.begin(), known.end());
   // A record of other units than the device offers now leaves the choice to the model.
   if (choice.tile && (choice.forced || units->works(*choice.tile))) tiles = {*choice.tile};
-  const Unit unit = unit_of(units->lowering(), ctx.caps());
+  const Unit unit = unit_of(units->lowering());
   std::vector<MmaPlan> plans;
   for (const MatrixTile& tile : tiles) {
     if (tile.bn > kColumns && p.groups != 1) continue;
