@@ -63,7 +63,7 @@ void fit_to_training(const Caps& caps, int64_t pixels, int64_t blocks, bool is_w
                      GemmPlan& plan) {
   constexpr int64_t kRows = 128, kPart = 8, kGroupsPerUnit = 2;
   const int64_t tiles = ceil_div(pixels, kRows) * blocks;
-  if (caps.backend == "opencl" && !plan.split && tiles >= kGroupsPerUnit * caps.compute_units) {
+  if (caps.inline_ptx && !plan.split && tiles >= kGroupsPerUnit * caps.compute_units) {
     plan.rows = kRows;
     plan.tm = plan.tn = kPart;
   } else if (is_wide) {
