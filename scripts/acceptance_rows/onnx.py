@@ -30,8 +30,8 @@ def rows() -> Iterator[tuple[str, Callable[[], Row]]]:
         yield f"{device_id}: onnx light networks passed", lambda d=device_id: light_networks(d)
         for name in NETWORKS:
             yield (
-                f"{device_id}: {name}, float16, relative error",
-                lambda d=device_id, n=name: at_most(light_fp16(d, n), 2e-2),
+                f"{device_id}: {name}, float16, relative error or what overflows",
+                lambda d=device_id, n=name: light_fp16(d, n),
             )
         for name in sorted(FILES):
             yield (
@@ -75,9 +75,12 @@ def seconds(device_id: str) -> Row:
     return at_most(suite(device_id)["seconds"], SECONDS)
 
 
-def light_fp16(device_id: str, name: str) -> float:
+def light_fp16(device_id: str, name: str) -> Row:
+    """Light networks have weights of one constant: where their numbers grow beyond float16, the
+    guard must say so."""
     import onnx
     from dlk.importers.onnx import load_graph
+    from dlk.precision import check_float16
     from onnx import numpy_helper
 
     from tests.models.common import relative_error, run
@@ -89,8 +92,15 @@ def light_fp16(device_id: str, name: str) -> float:
     count = int(np.prod(shape))
     x = (np.arange(count).reshape(shape) / count).astype(np.float32)
     expected = numpy_helper.to_array(onnx.load_tensor(str(LIGHT / f"{name}_output_0.pb")))
+    report = check_float16(graph, {value.name: x}, device(device_id))
+    limit = "<= 0.02, or the guard names what float16 cannot hold"
+    if not report.fits:
+        first = next(s for s in report.suspects if s.overflows)
+        found = f"{len(report.suspects)} of {report.values} results overflow, "
+        return found + f"the first {first.value!r} with {first.largest:.4g}", limit, True
     result = run(graph, device(device_id), {value.name: x}, dtype="float16")
-    return relative_error(result[graph.output_names[0]], expected)
+    error = relative_error(result[graph.output_names[0]], expected)
+    return error, limit, error <= 2e-2
 
 
 def real_fp16(device_id: str, name: str) -> float:
