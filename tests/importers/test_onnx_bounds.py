@@ -257,3 +257,12 @@ def test_loops_that_multiply() -> None:
     graph = measured(lambda: load_graph(model))
     with pytest.raises(NotImplementedError, match="more than 200000 nodes"):
         measured(lambda: _core.Model(graph, _core.open_device("null:0")).plan({"x": X}))
+
+
+def test_inputs_left_out_between_others(device: Any) -> None:
+    """Host evaluation reads no value that is not there."""
+    arrays = {"a": ints(1, 2), "b": ints(3, 4)}
+    nodes = [node("Max", ["a", "", "b"], ["m"]), node("Add", ["m", "i"])]
+    graph = load_graph(make_model(nodes, {"i": ints(1, 1)}, ["y"], 21, arrays))
+    with pytest.raises(ValueError, match="input 1 is missing"):
+        _core.Model(graph, device).create_session().run({"i": ints(1, 1)})
