@@ -154,8 +154,7 @@ const std::string& MatrixUnits::lowering() {
 bool MatrixUnits::fits(const MatrixTile& tile) const {
   const std::shared_ptr<Device> device = device_.lock();
   const int64_t bytes = 2 * (tile.bm + tile.bn) * tile.bk * tile.stages;
-  return device != nullptr &&
-         (bytes <= kMostStaticLocalBytes || !device->caps().binary_import);
+  return device != nullptr && (bytes <= kMostStaticLocalBytes || !device->caps().binary_import);
 }
 
 bool MatrixUnits::works(const MatrixTile& tile, bool turned) {
