@@ -72,6 +72,41 @@ TileEachNames declare_tile_each(Printer& printer, const Stmt* stmt) {
   return {name(1), name(2), name(3)};
 }
 
+void copy_through_registers(Printer& printer, const Expr* expr, const TileStore& store) {
+  const TileCopy copy = tile_copy_arguments(printer, expr);
+  const uint32_t width = printer.variant().vector_width;
+  if (width == 1 || width > kTileChunk) {
+    printer.fail(expr->at, "tile_copy needs VW to be 2, 4 or 8");
+  }
+  const std::string name = printer.next_tile_site();
+  const std::string type = printer.type(Base::kVec);
+  const bool is_msl_or_glsl = printer.target().lang != Lang::kOpenCL;
+  const std::string zero = is_msl_or_glsl ? type + "(0.0f)" : "(" + type + ")(0.0f)";
+  printer.declare_late("uint " + name + "_s = 0u, " + name + "_r = 0u, " + name + "_c = 0u;");
+  printer.line(name + "_s = " + copy.stage + "; " + name + "_r = " + copy.row + "; " + name +
+               "_c = " + copy.column + ";");
+  const std::string index = name + "_i";
+  printer.declare_late("uint " + index + " = 0u;");
+  printer.line(index + " = " + copy.index + ";");
+  std::string loads, zeros;
+  for (uint32_t i = 0; i < kTileChunk; i += width) {
+    const std::string part = name + "_" + std::to_string(i / width);
+    printer.declare_late(type + " " + part + " = " + zero + ";");
+    loads += part + " = " +
+             printer.vector_from(expr->args[4], "(" + index + " + " + std::to_string(i) + "u)") +
+             "; ";
+    zeros += part + " = " + zero + "; ";
+  }
+  printer.line("if (" + copy.condition + ") { " + loads + "} else { " + zeros + "}");
+  printer.pending_lands().push_back([=, tile = copy.tile](Printer& to) {
+    for (uint32_t i = 0; i < kTileChunk; i += width) {
+      store(to, *tile,
+            {name + "_s", name + "_r", name + "_c + " + std::to_string(i) + "u",
+             name + "_" + std::to_string(i / width)});
+    }
+  });
+}
+
 void land_tile_copies(Printer& printer, const Expr* expr) {
   want_tile_arguments(printer, expr, 0);
   const auto lands = std::exchange(printer.pending_lands(), {});

@@ -108,7 +108,6 @@ class PlainLowering : public TileLowering {
 
  private:
   static void put(Printer& printer, const Expr* expr, bool is_vector);
-  static void copy(Printer& printer, const Expr* expr);
   static void store(Printer& printer, const TileVar& tile, const std::string& base,
                     const std::string& row, const std::string& column, const std::string& value,
                     bool vectors);
@@ -251,7 +250,9 @@ void PlainLowering::call(Printer& printer, const Expr* expr) const {
   } else if (name == "tile_put" || name == "tile_putv") {
     put(printer, expr, name == "tile_putv");
   } else if (name == "tile_copy") {
-    copy(printer, expr);
+    copy_through_registers(printer, expr, [](Printer& to, const TileVar& tile, const auto& at) {
+      store(to, tile, at.stage, at.row, at.column, at.value, true);
+    });
   } else if (name == "tile_land") {
     land_tile_copies(printer, expr);
   } else if (name == "tile_commit") {
@@ -305,41 +306,6 @@ void PlainLowering::store(Printer& printer, const TileVar& tile, const std::stri
     }
   }
   printer.close();
-}
-
-// Loads into registers; tile_land stores them.
-void PlainLowering::copy(Printer& printer, const Expr* expr) {
-  const TileCopy copy = tile_copy_arguments(printer, expr);
-  const uint32_t width = std::min(printer.variant().vector_width, kTileChunk);
-  if (width == 1 || printer.variant().vector_width > kTileChunk) {
-    printer.fail(expr->at, "tile_copy needs VW to be 2, 4 or 8");
-  }
-  const std::string name = printer.next_tile_site();
-  const std::string type = printer.type(Base::kVec);
-  const bool is_msl_or_glsl = printer.target().lang != Lang::kOpenCL;
-  const std::string zero = is_msl_or_glsl ? type + "(0.0f)" : "(" + type + ")(0.0f)";
-  printer.declare_late("uint " + name + "_s = 0u, " + name + "_r = 0u, " + name + "_c = 0u;");
-  printer.line(name + "_s = " + copy.stage + "; " + name + "_r = " + copy.row + "; " + name +
-               "_c = " + copy.column + ";");
-  const std::string index = name + "_i";
-  printer.declare_late("uint " + index + " = 0u;");
-  printer.line(index + " = " + copy.index + ";");
-  std::string loads, zeros;
-  for (uint32_t i = 0; i < kTileChunk / width; ++i) {
-    const std::string part = name + "_" + number(i);
-    printer.declare_late(type + " " + part + " = " + zero + ";");
-    loads += part + " = " +
-             printer.vector_from(expr->args[4], "(" + index + " + " + number(i * width) + "u)") +
-             "; ";
-    zeros += part + " = " + zero + "; ";
-  }
-  printer.line("if (" + copy.condition + ") { " + loads + "} else { " + zeros + "}");
-  printer.pending_lands().push_back([=, tile = copy.tile](Printer& to) {
-    for (uint32_t i = 0; i < kTileChunk / width; ++i) {
-      store(to, *tile, name + "_s", name + "_r", name + "_c + " + number(i * width) + "u",
-            name + "_" + number(i), true);
-    }
-  });
 }
 
 void PlainLowering::mma(Printer& printer, const Expr* expr) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -48,6 +49,14 @@ struct TileProduct {
   bool turned = false;
 };
 TileProduct tile_product_arguments(const Printer& printer, const Expr* expr);
+
+/// Where a copy's vectors of VW elements land, and each vector, printed.
+struct TileLanding {
+  std::string stage, row, column, value;
+};
+using TileStore = std::function<void(Printer&, const TileVar&, const TileLanding&)>;
+/// tile_copy where memory is read into registers at once and `store` prints what tile_land does.
+void copy_through_registers(Printer& printer, const Expr* expr, const TileStore& store);
 /// tile_land: prints what the copies since the last one left to do.
 void land_tile_copies(Printer& printer, const Expr* expr);
 /// Declares the names of a tile_each in the current scope; returns them as printed.

@@ -70,6 +70,7 @@ class SimdgroupLowering : public TileLowering {
 
  private:
   static void put(Printer& printer, const Expr* expr, bool is_vector);
+  static void store(Printer& printer, const TileVar& tile, const TileLanding& at, bool vectors);
   static void mma(Printer& printer, const Expr* expr);
   static std::string unrolled(const Printer& printer, const char* variable, uint32_t count) {
     return std::string(printer.target().unroll) + "for (uint " + variable + " = 0u; " + variable +
@@ -144,6 +145,12 @@ void SimdgroupLowering::call(Printer& printer, const Expr* expr) const {
                  "[dlk_i] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f); }");
   } else if (name == "tile_put" || name == "tile_putv") {
     put(printer, expr, name == "tile_putv");
+  } else if (name == "tile_copy") {
+    copy_through_registers(printer, expr, [](Printer& to, const TileVar& tile, const auto& at) {
+      store(to, tile, at, true);
+    });
+  } else if (name == "tile_land") {
+    land_tile_copies(printer, expr);
   } else if (name == "tile_commit") {
     want_tile_arguments(printer, expr, 0);  // puts are synchronous
   } else if (name == "tile_wait") {
@@ -169,13 +176,18 @@ void SimdgroupLowering::put(Printer& printer, const Expr* expr, bool is_vector) 
   const uint32_t width = printer.variant().vector_width;
   const bool vectors = is_vector && width > 1;
   const std::string value = printer.converted(expr->args[4], vectors ? Base::kVec : Base::kFloat);
-  const std::string index = stage_start(tile, stage) + "(" + row + ") * " +
-                            unsigned_number(pitch_of(tile)) + " + (" + column + ")";
+  store(printer, tile, {stage, row, column, value}, vectors);
+}
+
+void SimdgroupLowering::store(Printer& printer, const TileVar& tile, const TileLanding& at,
+                              bool vectors) {
+  const std::string index = stage_start(tile, at.stage) + "(" + at.row + ") * " +
+                            unsigned_number(pitch_of(tile)) + " + (" + at.column + ")";
   if (vectors) {
     printer.line("*(threadgroup " + printer.type(Base::kVec) + "*)(" + tile_name(tile) + " + " +
-                 index + ") = " + value + ";");
+                 index + ") = " + at.value + ";");
   } else {
-    printer.line(tile_name(tile) + "[" + index + "] = " + value + ";");
+    printer.line(tile_name(tile) + "[" + index + "] = " + at.value + ";");
   }
 }
 
@@ -215,6 +227,9 @@ void SimdgroupLowering::mma(Printer& printer, const Expr* expr) {
 
 void SimdgroupLowering::each(Printer& printer, const Stmt* stmt) const {
   const TileVar& acc = tile_named(printer, stmt->names[0], true, stmt->at);
+  if (stmt->flag && printer.variant().vector_width != 4) {
+    printer.fail(stmt->at, "tile_eachv needs VW = 4");
+  }
   const Shape shape = shape_of(printer.variant());
   const std::string width = unsigned_number(shape.part_columns);
   const std::string fence = "simdgroup_barrier(mem_flags::mem_threadgroup);";
@@ -223,22 +238,19 @@ void SimdgroupLowering::each(Printer& printer, const Stmt* stmt) const {
                acc_name(acc) + "[dlk_i * " + unsigned_number(shape.column_fragments()) +
                " + dlk_j], dlk_band + dlk_j * 8u, " + width + "); }");
   printer.line(fence);
-  printer.open("for (uint dlk_j = dlk_lane; dlk_j < " + unsigned_number(shape.band_floats()) +
+  const uint32_t unit = stmt->flag ? 4 : 1;
+  const std::string first = unit == 1 ? "dlk_j" : "dlk_j * 4u";
+  printer.open("for (uint dlk_j = dlk_lane; dlk_j < " +
+               unsigned_number(shape.band_floats() / unit) +
                "; dlk_j += " + unsigned_number(kLanes) + ") {");
   printer.push_scope();
-  constexpr Base kBases[] = {Base::kUint, Base::kUint, Base::kFloat};
-  std::string names[3];
-  for (size_t i = 0; i < 3; ++i) {
-    names[i] = "dlk_e_" + std::string(stmt->names[i + 1]);
-    Symbol symbol;
-    symbol.base = kBases[i];
-    symbol.is_const = i < 2;
-    symbol.printed = names[i];
-    printer.declare(stmt->names[i + 1], stmt->at, std::move(symbol));
-  }
-  printer.line("uint " + names[0] + " = dlk_part_row + dlk_i * 8u + dlk_j / " + width + ";");
-  printer.line("uint " + names[1] + " = dlk_part_column + dlk_j % " + width + ";");
-  printer.line("float " + names[2] + " = dlk_band[dlk_j];");
+  const TileEachNames names = declare_tile_each(printer, stmt);
+  printer.line("uint " + names.row + " = dlk_part_row + dlk_i * 8u + " + first + " / " + width +
+               ";");
+  printer.line("uint " + names.column + " = dlk_part_column + " + first + " % " + width + ";");
+  printer.line(unit == 1 ? "float " + names.element + " = dlk_band[dlk_j];"
+                         : "float4 " + names.element +
+                               " = *(threadgroup float4*)(dlk_band + dlk_j * 4u);");
   printer.statement(stmt->first);
   printer.pop_scope();
   printer.close();

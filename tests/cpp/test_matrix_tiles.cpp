@@ -1,5 +1,5 @@
 // The lowerings of gang tiles onto matrix units: kernels/conv_mma.k against the host, with PTX's
-// fragments, copies and swizzles emulated in OpenCL C on any driver.
+// fragments, copies and swizzles emulated in OpenCL C on any driver, and Metal's by the simulator.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <cmath>
 #include <random>
@@ -265,6 +265,18 @@ TEST_CASE("tiles in registers agree with the host") {
          {MatrixTile{64, 64, 16, 2, 1, 4, 4}, MatrixTile{128, 128, 16, 2, 1, 8, 8}}) {
       for (const Problem& problem : kProblems) check_turned(device, "plain", tile, problem);
     }
+  }
+}
+
+TEST_CASE("simdgroup matrices agree with the host") {
+  Backend* simulated = find_backend("metal-sim");
+  const bool there = simulated && !simulated->enumerate().empty();
+  const auto device = conformance::test_device(there ? "metal-sim" : "metal");
+  if (!device || !device->caps().simdgroup_matrix) return;
+  // Each row of a tile is copied by one work-item: what several write alike is a race here.
+  for (const MatrixTile& tile :
+       {MatrixTile{64, 64, 32, 1, 1, 0, 0}, MatrixTile{32, 64, 32, 2, 1, 0, 0}}) {
+    for (const Problem& problem : kProblems) check(device, "simdgroup", tile, problem);
   }
 }
 
