@@ -249,7 +249,13 @@ ErrorCode failure(const char* fault) {
 TEST_CASE("faults reach the caller") {
   metal_sim_clear_problems();
   CHECK(failure("compile-error=1") == ErrorCode::kCompileFailed);
+  {
+    // An archive that holds the pipeline would hide that it cannot be made.
+    const Setting no_archive("DLK_METAL_ARCHIVE", "0");
+    CHECK(failure("pipeline-error=1") == ErrorCode::kCompileFailed);
+  }
   CHECK(failure("command-buffer-timeout=1") == ErrorCode::kDeviceLost);
+  CHECK(failure("command-buffer-fault=1") == ErrorCode::kDeviceLost);
   CHECK(failure("command-buffer-memory=1") == ErrorCode::kOutOfMemory);
   CHECK(metal_sim_problem_count() == 0);
 }
