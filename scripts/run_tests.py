@@ -3,9 +3,8 @@
 
 Always: the C++ unit tests and the Python tests (parity, models, importers, package). With CI=true
 also the linters, the include rules, the unit tests under ASan and UBSan, a short run of the
-fuzzers, ThreadSanitizer, the aarch64 cross build under qemu and the checks of the Metal backend
-that need no simulator. ``--only NAME`` runs single steps, among them the Metal backend on its
-simulator (``metal-sim``), which is run by name only.
+fuzzers, ThreadSanitizer, the aarch64 cross build under qemu and the Metal backend without Apple's
+tools: its checks, and its tests on a simulator. ``--only NAME`` runs single steps.
 """
 
 from __future__ import annotations
@@ -149,15 +148,9 @@ def metal_ladder() -> bool:
     return command(PYTHON, "scripts/metal_checks.py", "types", "engine", "link", "msl")
 
 
-# Node tests that run on the simulator too: the operators that networks of pictures are made of and
-# those whose kernels share memory in a group, less those in float64, which Metal has not. All of
-# the tests would take more time than this step may.
-METAL_NODES = (
-    "(conv or gemm or matmul or softmax or pool or batchnorm or normalization or relu or clip or "
-    "sigmoid or add or mul or concat or reshape or transpose or reduce or argmax or topk or "
-    "gather or resize or pad or slice) and not (expanded or string or sequence or optional or "
-    "einsum or log_sum_exp)"
-)
+# The GPUs that the simulator can play besides its default, an Apple7, each with another order of
+# the threads between barriers.
+METAL_PROFILES = {"apple9": "reverse", "paravirtual": "random", "discrete": "forward"}
 
 
 def metal_sim() -> bool:
@@ -169,27 +162,29 @@ def metal_sim() -> bool:
         "DLK_TEST_DEVICES": "metal-sim:0", "METAL_SIM_REPORT": str(report), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     pytest = [PYTHON, "-m", "pytest", "-q", "-n", JOBS, "--dist", "worksteal"]
-    passport = os.environ.get("DLK_PASSPORT", "build/passport.json")
+    own = "build/passport-metal.json"
     results = [
         build("build/tests", "-DDLK_METAL_SIM=ON"),
-        command(PYTHON, "scripts/metal_checks.py", "msl"),
-        command(*pytest, "tests/parity", "--passport", "build/passport-metal.json", env=env),
-        command(*pytest, "tests/onnx", "-k", METAL_NODES, env=env),
+        command(*pytest, "tests/parity", "--passport", own, env=env),
+        command(*pytest, "tests/onnx", env=env),
         command(*pytest, "tests/models/test_real_networks.py", "-k", "efficientnet_lite0", env=env),
         command(PYTHON, "-m", "dlk", "classify", "examples/images/coffee.png", "--device",
                 "metal-sim", env=env),
     ]  # fmt: skip
+    for profile, order in METAL_PROFILES.items():
+        played = {**env, "METAL_SIM_PROFILE": profile, "METAL_SIM_ORDER": order}
+        results.append(command(*pytest, "tests/parity/test_parity.py", env=played))
     if report.exists():
         print(f"the simulator reports:\n{report.read_text()[:5000]}", flush=True)
         results.append(False)
+    passport = os.environ.get("DLK_PASSPORT", "build/passport.json")
     if (ROOT / passport).exists():
-        merge = [PYTHON, "-m", "tests.parity.passport", passport, "build/passport-metal.json"]
-        results.append(command(*merge))
+        results.append(command(PYTHON, "-m", "tests.parity.passport", passport, own))
     results.append(ctest("build/tests", "-L", "metal", "-j", JOBS))
     return all(results)
 
 
-STEPS: dict[str, tuple[Callable[[], bool], bool | None]] = {
+STEPS: dict[str, tuple[Callable[[], bool], bool]] = {
     "lint": (lint, True),
     "unit": (unit_tests, False),
     "python": (python_tests, False),
@@ -198,9 +193,9 @@ STEPS: dict[str, tuple[Callable[[], bool], bool | None]] = {
     "threads": (threads, True),
     "aarch64": (aarch64, True),
     "metal": (metal_ladder, True),
-    "metal-sim": (metal_sim, None),
+    "metal-sim": (metal_sim, True),
 }
-"""Name: what it runs; True: in CI only, False: always, None: only when asked for by name."""
+"""Name: what it runs, and whether only CI runs it unasked."""
 
 
 def main() -> int:
@@ -208,9 +203,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=list(STEPS), help="run this step")
     chosen = parser.parse_args()
     ci = os.environ.get("CI") == "true"
-    names = chosen.only or [
-        name for name, (_, only_ci) in STEPS.items() if only_ci is False or (ci and only_ci)
-    ]
+    names = chosen.only or [name for name, (_, only_ci) in STEPS.items() if ci or not only_ci]
     results = {}
     for name in names:
         print(f"\n== {name}", flush=True)

@@ -31,9 +31,11 @@ class Setting {
 };
 
 /// How many objects of a class are alive once the last command buffer has let go of what it used,
-/// which it does shortly after its completion is known.
+/// which it does shortly after its completion is known. What leaks stays: the patience is of all
+/// calls together.
 long left_over(const char* class_name) {
-  for (int i = 0; i < 400 && metal_sim_live_objects(class_name) != 0; ++i) {
+  static int patience = 1000;
+  for (; patience > 0 && metal_sim_live_objects(class_name) != 0; --patience) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   return metal_sim_live_objects(class_name);
