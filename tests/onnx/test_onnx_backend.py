@@ -24,7 +24,7 @@ def test_onnx(name: str, device_id: str, request: pytest.FixtureRequest) -> None
         tests_of(device_id)[name][1](None)
     except NotImplementedError as error:
         # A device may refuse what its backend's parity.json says, and nothing else.
-        if refusal_reason(open_device(device_id).caps, str(error)) is None:
+        if reason or refusal_reason(open_device(device_id).caps, str(error)) is None:
             raise
 
 
