@@ -69,11 +69,16 @@ void Archive::save() {
 }
 
 Ref<MTL::ComputePipelineState> Archive::pipeline(MTL::Function* function, const std::string& label,
-                                                 NS::Error** error) {
-  if (!archive_) return own(device_->newComputePipelineState(function, error));
+                                                 uint64_t threads, NS::Error** error) {
   const auto descriptor = own(MTL::ComputePipelineDescriptor::alloc()->init());
   descriptor->setComputeFunction(function);
   descriptor->setLabel(ns_string(label));
+  descriptor->setMaxTotalThreadsPerThreadgroup(threads);
+  const auto build = [&] {
+    return own(device_->newComputePipelineState(descriptor.get(), MTL::PipelineOptionNone, nullptr,
+                                                error));
+  };
+  if (!archive_) return build();
   descriptor->setBinaryArchives(NS::Array::array(archive_.get()));
   NS::Error* miss = nullptr;
   auto found = own(device_->newComputePipelineState(
@@ -83,7 +88,7 @@ Ref<MTL::ComputePipelineState> Archive::pipeline(MTL::Function* function, const 
     ++hits_;
     return found;
   }
-  auto built = own(device_->newComputePipelineState(function, error));
+  auto built = build();
   if (!built) return built;
   const std::lock_guard lock(mutex_);
   if (archive_->addComputePipelineFunctions(descriptor.get(), &miss)) ++added_;

@@ -20,9 +20,9 @@ class Archive {
   Archive& operator=(const Archive&) = delete;
 
   /// The function's pipeline: from the archive, or built and added to it. Null with the reason in
-  /// `error`. Thread-safe.
+  /// `error`. Its groups may have `threads` threads; 0: whatever its registers leave. Thread-safe.
   Ref<MTL::ComputePipelineState> pipeline(MTL::Function* function, const std::string& label,
-                                          NS::Error** error);
+                                          uint64_t threads, NS::Error** error);
   uint64_t hits() const noexcept { return hits_; }
 
  private:

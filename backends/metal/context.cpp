@@ -140,15 +140,15 @@ Ref<MTL::Library> Context::library(const std::string& source, const std::string&
   return made;
 }
 
-Ref<MTL::ComputePipelineState> Context::pipeline(MTL::Library* library,
-                                                 const std::string& function) {
+Ref<MTL::ComputePipelineState> Context::pipeline(MTL::Library* library, const std::string& function,
+                                                 uint64_t threads) {
   const auto entry = own(library->newFunction(ns_string(function)));
   if (!entry) {
     throw Error(ErrorCode::kCompileFailed,
                 "the text of the kernel '" + function + "' has no kernel function of that name");
   }
   NS::Error* error = nullptr;
-  auto made = archive_->pipeline(entry.get(), function, &error);
+  auto made = archive_->pipeline(entry.get(), function, threads, &error);
   if (!made) {
     throw Error(ErrorCode::kCompileFailed, "kernel '" + function + "' on " + caps_.id +
                                                " gives no pipeline: " + text_of(error));
@@ -161,7 +161,7 @@ MTL::ComputePipelineState* Context::utility(Utility which) {
   if (!utilities_[0]) {
     const auto made = library(kUtilitySource, "copies and fills");
     for (size_t i = 0; i < utilities_.size(); ++i)
-      utilities_[i] = pipeline(made.get(), kUtilityNames[i]);
+      utilities_[i] = pipeline(made.get(), kUtilityNames[i], 0);
   }
   return utilities_[static_cast<size_t>(which)].get();
 }

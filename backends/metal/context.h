@@ -40,7 +40,8 @@ class Context {
   /// The library of a source text; CompileFailed with the compiler's log. `label` names it there.
   Ref<MTL::Library> library(const std::string& source, const std::string& label);
   /// The pipeline of a library's function, from the archive where it is there.
-  Ref<MTL::ComputePipelineState> pipeline(MTL::Library* library, const std::string& function);
+  Ref<MTL::ComputePipelineState> pipeline(MTL::Library* library, const std::string& function,
+                                          uint64_t threads);
   /// Built by the first use.
   MTL::ComputePipelineState* utility(Utility which);
 

@@ -10,7 +10,9 @@ MetalKernel::MetalKernel(std::shared_ptr<Context> context, KernelCode code)
                   ": its code is not MSL");
   }
   const auto library = context_->library(code_.code, code_.name);
-  pipeline_ = context_->pipeline(library.get(), code_.name);
+  // Registers may leave fewer threads than the device allows: the compiler is told what is needed.
+  const bool possible = threads() <= context_->caps().max_group_invocations;
+  pipeline_ = context_->pipeline(library.get(), code_.name, possible ? threads() : 0);
   check_limits();
   code_.code.clear();
   code_.code.shrink_to_fit();
@@ -21,14 +23,16 @@ MetalKernel::~MetalKernel() {
   pipeline_.reset();
 }
 
+uint64_t MetalKernel::threads() const {
+  return uint64_t{code_.group_size[0]} * code_.group_size[1] * code_.group_size[2];
+}
+
 void MetalKernel::check_limits() const {
   const std::string who = "kernel '" + code_.name + "' on " + context_->caps().id;
-  const uint64_t threads =
-      uint64_t{code_.group_size[0]} * code_.group_size[1] * code_.group_size[2];
   // The registers that a kernel needs may lower what the device allows.
   const uint64_t most = pipeline_->maxTotalThreadsPerThreadgroup();
-  if (threads > most) {
-    throw_unsupported(who + " needs " + std::to_string(threads) +
+  if (threads() > most) {
+    throw_unsupported(who + " needs " + std::to_string(threads()) +
                       " threads in a group; its pipeline allows " + std::to_string(most));
   }
   const uint64_t local = pipeline_->staticThreadgroupMemoryLength();

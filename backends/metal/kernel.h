@@ -17,6 +17,7 @@ class MetalKernel : public Kernel {
   MTL::ComputePipelineState* pipeline() const noexcept { return pipeline_.get(); }
 
  private:
+  uint64_t threads() const;  // of a group
   void check_limits() const;
 
   std::shared_ptr<Context> context_;

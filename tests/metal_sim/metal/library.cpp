@@ -53,6 +53,9 @@ Object* make_function(Library* self, Sel, String* name) {
 Object* make_pipeline(Function* function, UInt max_threads, Object** error) {
   if (!function) fatal("newComputePipelineState: the function is nil");
   const KernelEntry& kernel = *function->kernel;
+  if (max_threads > 1024) {
+    problem("newComputePipelineState: maxTotalThreadsPerThreadgroup is beyond the device's");
+  }
   if (fault_due("pipeline-error")) {
     set_error(error, kLibraryDomain, 3, "injected pipeline error");
     return nullptr;
