@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,13 @@ BATCH64_MS = {
     "vgg16": 7.52,
 }
 """The faster of PyTorch's fp16 and TF32 CUDA graphs, milliseconds (pipelined)."""
+OPS = (
+    ("op:gemm:4096", "float16", 1 / 0.8),
+    ("op:gemm:4096", "float32", 1 / 0.95),
+    ("op:gemm:4096", "int8", 1 / (0.8 * 1.3)),
+    ("op:lstm:32,20,64,200", "float32", 0.5),
+)
+"""Target, dtype, and the most of PyTorch's time (int8: of its float16 time)."""
 CPU_NETWORKS = (
     "efficientnet_lite0",
     "mobilenet_v2",
@@ -71,7 +79,7 @@ def network_ms(what: str, network: str, engine: str, dtype: str, key: str) -> fl
 
 
 def batch1(network: str, api: str) -> Row:
-    share = 1.0 if network == "vgg16" else 0.5 if api == "vulkan" else 0.75
+    share = 0.75 if api == "opencl" else 1.0 if network == "vgg16" else 0.5
     value = network_ms("h200-speed-batch1", network, f"dlk {api}", "float16", "pipelined_ms")
     return at_most(value, share * BATCH1_MS[network])
 
@@ -84,18 +92,68 @@ def batch64(network: str, which: int) -> Row:
     return at_most(times[which], (1.0, 1.3)[which] * BATCH64_MS[network])
 
 
+def batch64_fp32(network: str, api: str) -> Row:
+    """dlk's time over cuDNN's in float32, without TF32, in the same run."""
+    what = "h200-speed-batch64-fp32"
+    mine = network_ms(what, network, f"dlk {api}", "float32", "pipelined_ms")
+    return at_most(mine / network_ms(what, network, "torch-fp32", "fp32", "pipelined_ms"), 1.0)
+
+
 def cpu(network: str) -> Row:
     mine = network_ms("cpu", network, "dlk opencl", "float32", "median_ms")
     peer = network_ms("cpu", network, "onnxruntime", "float32", "median_ms")
     return at_most(mine / peer, 1.3)
 
 
-def op_ratio(what: str, target: str, limit: float) -> Row:
+def op_ratio(what: str, target: str, dtype: str, device: str, limit: float) -> Row:
     """dlk's time over PyTorch's in the same run."""
     for row in newest(what)["rows"]:
-        if row["target"] == target:
+        if (row["target"], row["dtype"], row["device"]) == (target, dtype, device):
             return at_most(row["pipelined_ms"] / row["torch"]["pipelined_ms"], limit)
-    raise LookupError(f"{what}: no row for {target}")
+    raise LookupError(f"{what}: no row for {target}, {dtype}, {device}")
+
+
+def first_answer(device: str, cache: str, limit_ms: float) -> Row:
+    times = [
+        row["first_answer_ms"]
+        for row in newest("h200-start")["rows"]
+        if (row["device"], row["cache"]) == (device, cache)
+    ]
+    if not times:
+        raise LookupError(f"no start from {cache} was measured on {device}")
+    return at_most(statistics.median(times), limit_ms)
+
+
+def fastest_by_a_fifth(family: str) -> Row:
+    """On how many of the twelve shapes a family of algorithms beats all others by 1.2 times."""
+    best: dict[tuple[str, str], dict[bool, float]] = {}
+    for row in newest("h200-tiles")["rows"]:
+        if "us" in row and row["algorithm"]:
+            times = best.setdefault((row["device"], row["shape"]), {})
+            mine = row["algorithm"].startswith(family)
+            times[mine] = min(times.get(mine, float("inf")), row["us"])
+    wins = [
+        f"{shape} on {device}"
+        for (device, shape), times in best.items()
+        if len(times) == 2 and times[False] >= 1.2 * times[True]
+    ]
+    return wins or "none", ">= 1 shape", bool(wins)
+
+
+def peer_ratio(engine: str) -> Row:
+    """The least ratio of another engine's median_ms to dlk's, over the networks it runs."""
+    rows = newest("h200-engines")["rows"]
+    peers = {
+        r["network"]: r["median_ms"] for r in rows if r["engine"] == engine and "error" not in r
+    }
+    mine = {
+        network: min(
+            r["median_ms"] for r in rows if r["network"] == network and "dlk" in r["engine"]
+        )
+        for network in peers
+    }
+    least = min(peers[network] / mine[network] for network in peers)
+    return round(least, 2), ">= 10", least >= 10
 
 
 def choice(device: str) -> Row:
@@ -161,10 +219,33 @@ def rows() -> Iterator[tuple[str, Callable[[], Row]]]:
                 f"H200 {name} API: {network} batch 64 fp16, pipelined ms (committed)",
                 lambda n=network, w=which: batch64(n, w),
             )
-    for target, limit in (("op:gemm:4096", 1 / 0.8), ("op:lstm:32,20,64,200", 0.5)):
+    for network in BATCH64_MS:
+        for api in ("vulkan", "opencl"):
+            yield (
+                f"H200 {api}: {network} batch 64 fp32, time / cuDNN's (committed)",
+                lambda n=network, a=api: batch64_fp32(n, a),
+            )
+    for target, dtype, limit in OPS:
+        for device in ("opencl:0", "vulkan:0"):
+            yield (
+                f"H200 {device}: {target} {dtype}, time / PyTorch's (committed)",
+                lambda t=target, k=dtype, d=device, m=limit: op_ratio("h200-ops", t, k, d, m),
+            )
+    for device in ("vulkan", "opencl"):
+        for cache, limit_ms in (("empty", 1000.0), ("warm", 150.0), ("bundle", 100.0)):
+            yield (
+                f"H200 {device}: ResNet-50's first answer, cache {cache}, ms (committed)",
+                lambda d=device, c=cache, m=limit_ms: first_answer(d, c, m),
+            )
+    for family in ("winograd", "fft"):
         yield (
-            f"H200: {target}, time / PyTorch's (committed)",
-            lambda t=target, m=limit: op_ratio("h200-ops", t, m),
+            f"H200: shapes on which {family} is the fastest by 1.2 times (committed)",
+            lambda f=family: fastest_by_a_fifth(f),
+        )
+    for engine in ("ncnn", "ort-webgpu"):
+        yield (
+            f"H200: least ratio of {engine}'s batch 1 to dlk's (committed)",
+            lambda e=engine: peer_ratio(e),
         )
     for device in ("opencl", "vulkan"):
         yield (
@@ -178,7 +259,7 @@ def rows() -> Iterator[tuple[str, Callable[[], Row]]]:
         )
     yield (
         "2 CPU cores, PoCL: SGEMM 1024, time / OpenBLAS's (committed)",
-        lambda: op_ratio("cpu-ops", "op:gemm:1024", 1 / 0.9),
+        lambda: op_ratio("cpu-ops", "op:gemm:1024", "float32", "opencl:0", 1 / 0.9),
     )
     for device_id in ("opencl:0", "vulkan:0"):
         yield (
