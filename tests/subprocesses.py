@@ -6,6 +6,8 @@ The program finds the dlk that this process runs, installed or in the source tre
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import dlk
@@ -22,3 +24,16 @@ def environment(**changes: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([*path, *([inherited] if inherited else [])]),
         **changes,
     }
+
+
+def run_python(*arguments: str, timeout: float, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Runs this Python with `arguments` in the repository's root; what it prints is kept."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=environment(**changes),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

@@ -50,36 +50,19 @@ class BenchResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingResult:
+class TrainingResult(BenchResult):
     """Times in milliseconds a training step: forward, backward, update.
 
     Attributes:
-        median_ms: batch in host memory, waited for.
-        device_ms: batch in device memory, waited for; median.
-        pipelined_ms: 30 such steps queued and one wait, per step; median.
-        min_ms, p95_ms: of the times behind `median_ms`.
+        median_ms, device_ms, pipelined_ms: of steps, with the batch where `BenchResult` has inputs.
         images_per_s: samples a second by `pipelined_ms`.
         arena_bytes: activations, gradients and temporaries.
         peak_bytes: those, the weights with the optimizer's state, and the batch.
-        runs: how many times were taken.
     """
 
-    device: str
-    dtype: str
-    batch: int
-    median_ms: float
-    device_ms: float
-    pipelined_ms: float
-    min_ms: float
-    p95_ms: float
     images_per_s: float
     arena_bytes: int
     peak_bytes: int
-    runs: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields by name."""
-        return dataclasses.asdict(self)
 
 
 def percentile(values: list[float], share: float) -> float:

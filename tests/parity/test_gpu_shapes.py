@@ -5,12 +5,9 @@ DLK_KERNEL_SHAPES=gpu makes the checked device of a CPU driver count as a GPU.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from tests.subprocesses import ROOT, environment
+from tests.subprocesses import run_python
 
 PARTS = 4
 
@@ -26,15 +23,10 @@ def test_matrix_units(device_id: str) -> None:
 
 
 def run(device_id: str, part: int, parts: int, units: str, least: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.parity.gpu_shapes", device_id, str(part), str(parts)],
-        env=environment(DLK_KERNEL_SHAPES="gpu", DLK_MATRIX_UNITS=units),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    done = run_python(
+        "-m", "tests.parity.gpu_shapes", device_id, str(part), str(parts),
+        timeout=900, DLK_KERNEL_SHAPES="gpu", DLK_MATRIX_UNITS=units,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     assert "WRONG" not in done.stdout, done.stdout[-6000:]
     assert int(done.stdout.split()[-2]) >= least, done.stdout

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from tests.subprocesses import ROOT, environment
+from tests.subprocesses import run_python
 
 from .expectations import lists
 
@@ -15,15 +12,10 @@ from .expectations import lists
 def test_parity(device_id: str) -> None:
     backend = device_id.split(":")[0]
     bits = list(lists(backend)["unsupported"])
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.parity.missing_features", device_id],
-        env=environment(DLK_HIDE_CAPS=",".join(bits)),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_python(
+        "-m", "tests.parity.missing_features", device_id,
+        timeout=300, DLK_HIDE_CAPS=",".join(bits),
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     assert "WRONG" not in done.stdout, done.stdout[-6000:]
     counts = dict(word.split("=") for word in done.stdout.splitlines()[-1].split())
@@ -34,11 +26,5 @@ def test_parity(device_id: str) -> None:
 @pytest.mark.parametrize("names", ["fp65", "fp64,nonsense"])
 def test_hiding_what_is_not_there(names: str) -> None:
     code = "from dlk import _core; _core.open_device()"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment(DLK_HIDE_CAPS=names),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python("-c", code, timeout=60, DLK_HIDE_CAPS=names)
     assert "DLK_HIDE_CAPS: there is no feature" in done.stderr

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from tests.subprocesses import ROOT, environment
+from tests.subprocesses import run_python
 
 from . import gpu_kernels
 
@@ -16,15 +14,10 @@ from . import gpu_kernels
 @pytest.mark.parametrize("units", ["0", "plain"])
 def test_gradients(device_id: str, units: str) -> None:
     """`plain`: the kernels for matrix units, with registers in the units' place."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.train.gpu_kernels", device_id],
-        env=environment(DLK_KERNEL_SHAPES="gpu", DLK_MATRIX_UNITS=units),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    done = run_python(
+        "-m", "tests.train.gpu_kernels", device_id,
+        timeout=900, DLK_KERNEL_SHAPES="gpu", DLK_MATRIX_UNITS=units,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     assert "WRONG" not in done.stdout, done.stdout[-6000:]
     assert int(done.stdout.split()[-2]) >= 4 * len(gpu_kernels.PROBLEMS)

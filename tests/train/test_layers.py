@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 import torch
 from dlk import _core, nn
 
-from ..subprocesses import ROOT, environment
+from ..subprocesses import run_python
 from .common import state_of
 
 
@@ -128,14 +126,9 @@ def test_group_and_instance_normalization(device: Any) -> None:
 
 def test_the_kernels_of_gpus(device_id: str) -> None:
     """A process opens a device once: the tests above again, with the kernels that GPUs get."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "lstm"],
-        env=environment(DLK_KERNEL_SHAPES="gpu", DLK_TEST_DEVICES=device_id),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    done = run_python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "lstm",
+        timeout=600, DLK_KERNEL_SHAPES="gpu", DLK_TEST_DEVICES=device_id,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout
