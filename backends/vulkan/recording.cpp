@@ -287,7 +287,9 @@ void Executable::record_commands(const std::vector<Command>& commands, std::span
   VkPipeline bound = VK_NULL_HANDLE;
   BindingHazards hazards;
   auto next = dispatches.begin();
-  bool transfers = false;  // since the last barrier
+  // Since the last barrier for all: copies or fills; barriers between kernels alone, behind which a
+  // copy may not yet touch what kernels used.
+  bool transfers = false, narrow = false;
   for (uint32_t i = 0; i < command_count_; i++) {
     const Command& command = commands[i];
     const auto* op = std::get_if<DispatchCommand>(&command.op);
@@ -299,13 +301,12 @@ void Executable::record_commands(const std::vector<Command>& commands, std::span
                   descriptors);
       barrier |= hazards.add(views, descriptors);
     }
-    if (i > 0 && barrier) {
-      if (op && !transfers) {
-        record_kernel_barrier(api, commands_);
-      } else {
-        record_barrier(api, commands_);
-      }
-      transfers = false;
+    if (op && barrier && !transfers) {
+      if (i > 0) record_kernel_barrier(api, commands_);
+      narrow = true;
+    } else if (i > 0 && (barrier || (!op && narrow))) {
+      record_barrier(api, commands_);
+      transfers = narrow = false;
     }
     if (!op) transfers = true;
     if (op) {
