@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from tests.subprocesses import environment
+from tests.subprocesses import run_python
 
 from ..conftest import device_ids
 
@@ -34,14 +32,7 @@ except (ValueError, _core.Error) as error:
 
 def _report(device: str, drop: str) -> str:
     program = PROGRAM.replace("DEVICE", device).replace("DROP", drop)
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment(DLK_VULKAN_VALIDATION="1"),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_python("-c", program, timeout=120, DLK_VULKAN_VALIDATION="1")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
