@@ -155,6 +155,15 @@ void infer_lrn(InferContext& ctx) {
   ctx.set_output(0, ctx.dtype(0), x);
 }
 
+// Vectors of channels that reach no further than into the next one on either side; 1 for others.
+int64_t lrn_width(const LowerContext& ctx, int64_t after) {
+  for (int64_t width = ctx.caps().vector_width; width >= 4; width /= 2) {
+    const bool fits = after <= width && vectors_along(ctx.input(0), 1, width);
+    if (fits && vectors_along(ctx.output(0), 1, width)) return width;
+  }
+  return 1;
+}
+
 void lower_lrn(LowerContext& ctx) {
   const TensorView& x = ctx.input(0);
   const TensorView& y = ctx.output(0);
@@ -162,23 +171,36 @@ void lower_lrn(LowerContext& ctx) {
   require_32bit(ctx, x);
   if (y.elements() == 0) return;
   const int64_t size = ctx.attr_int("size", 1);
-  Shape dims{1};
-  dims.insert(dims.end(), 5 - x.shape.size(), 1);
+  const int64_t before = (size - 1) / 2, after = size - 1 - before;
+  const double beta = ctx.attr_float("beta", 0.75);
+  Shape dims(5 - x.shape.size(), 1);
   dims.insert(dims.end(), x.shape.begin() + 2, x.shape.end());
+  Shape xs = expanded_strides(x, 3), ys = expanded_strides(y, 3);
   KernelRequest request;
   request.name = "lrn";
   request.types["T"] = x.dtype;
-  dispatch_linear(ctx, std::move(request), {x, y},
-                  {{"channels", x.shape[1]},
-                   {"before", (size - 1) / 2},
-                   {"after", size - 1 - (size - 1) / 2},
-                   {"scale", ctx.attr_float("alpha", 1e-4) / static_cast<double>(size)},
-                   {"beta", ctx.attr_float("beta", 0.75)},
-                   {"bias", ctx.attr_float("bias", 1.0)},
-                   {"dims", dims},
-                   {"xs", expanded_strides(x, 3)},
-                   {"ys", expanded_strides(y, 3)}},
-                  y.elements());
+  Params params{{"channels", x.shape[1]},
+                {"scale", ctx.attr_float("alpha", 1e-4) / static_cast<double>(size)},
+                {"beta", beta},
+                {"bias", ctx.attr_float("bias", 1.0)}};
+  const int64_t width = lrn_width(ctx, after);
+  if (width > 1) {
+    request.name = "lrn_vectors";
+    request.constants["VW"] = width;
+    request.constants["BEFORE"] = before;
+    request.constants["AFTER"] = after;
+    request.constants["ROOTS"] = beta == 0.75 ? 1 : 0;
+    xs.erase(xs.begin() + 1);
+    ys.erase(ys.begin() + 1);
+  } else {
+    params["before"] = before;
+    params["after"] = after;
+    dims.insert(dims.begin(), 1);
+  }
+  params["dims"] = dims;
+  params["xs"] = xs;
+  params["ys"] = ys;
+  dispatch_linear(ctx, std::move(request), {x, y}, std::move(params), y.elements() / width);
 }
 
 }  // namespace

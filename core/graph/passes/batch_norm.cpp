@@ -70,6 +70,51 @@ std::optional<ChannelAxis> channel_axis(const ConcreteNode& node) {
   return std::nullopt;
 }
 
+/// What ConstantOfShape makes, as a constant that the host knows: it stands in for weights where a
+/// network comes without them.
+void know_filled(ConcreteGraph& graph, ValueId id, HostCache& cache) {
+  constexpr int64_t kMostElements = int64_t{1} << 24;
+  const ConcreteValue& value = graph.value(id);
+  if (value.kind != ValueKind::kResult || value.producer == kNoNode) return;
+  const Node& maker = graph.nodes[value.producer].node;
+  if (maker.op != "ConstantOfShape" || !maker.domain.empty()) return;
+  const int64_t count = element_count(value.shape);
+  if (!is_floating(value.dtype) || count > kMostElements) return;
+  const HostTensor* given = NodeReader(maker).attr_tensor("value");
+  const double number = given ? given->to_doubles().at(0) : 0.0;
+  const DType dtype = value.dtype;
+  const Shape shape = value.shape;
+  const std::string key = "filled:" + (given ? content_key(*given) : "0") +
+                          std::string(dtype_name(dtype)) + shape_string(shape);
+  const HostTensor& filled = cached(cache, key, [&] {
+    return HostTensor::from_doubles(dtype, shape,
+                                    std::vector<double>(static_cast<size_t>(count), number));
+  });
+  graph.value(id).known = filled;
+  graph.value(id).kind = ValueKind::kConstant;
+  graph.value(id).key = key;
+}
+
+/// Parameters of normalizations and of the operators before them.
+void know_parameters(ConcreteGraph& graph, HostCache& cache) {
+  for (const ConcreteNode& node : graph.nodes) {
+    if (node.node.op != "BatchNormalization" || !node.node.domain.empty()) continue;
+    for (size_t i = 1; i < node.node.inputs.size(); ++i) {
+      know_filled(graph, node.node.inputs[i], cache);
+    }
+    const NodeId producer = graph.value(node.node.inputs[0]).producer;
+    if (producer == kNoNode || !channel_axis(graph.nodes[producer])) continue;
+    const std::vector<ValueId>& inputs = graph.nodes[producer].node.inputs;
+    for (size_t i = 1; i < inputs.size(); ++i) {
+      if (inputs[i] != kNoValue) know_filled(graph, inputs[i], cache);
+    }
+  }
+  graph.remove_nodes([&](const ConcreteNode& node) {
+    return node.node.op == "ConstantOfShape" && node.node.outputs.size() == 1 &&
+           graph.value(node.node.outputs[0]).is_constant();
+  });
+}
+
 HostTensor scaled_weights(const HostTensor& weights, const ChannelAxis& channels,
                           const std::vector<double>& scale) {
   std::vector<double> values = weights.to_doubles();
@@ -147,6 +192,8 @@ ConcreteNode as_product(ConcreteGraph& graph, ConcreteNode& node, const Affine& 
 }  // namespace
 
 void fold_batch_norm(ConcreteGraph& graph, HostCache& cache) {
+  graph.set_producers();
+  know_parameters(graph, cache);
   graph.set_producers();
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     const auto affine = affine_of(graph, graph.nodes[n]);

@@ -267,6 +267,8 @@ def _local_response(name: str, shape: Sequence[int], size: int, **attributes: fl
 
 
 _local_response("alexnet", (1, 16, 5, 7), 5)
+_local_response("three_vectors", (2, 48, 3, 2), 5, alpha=0.5)
+_local_response("reach_of_a_vector", (1, 32, 2, 3), 32, alpha=0.5, beta=0.6)
 _local_response("even_size", (2, 7, 4, 4), 4, alpha=0.5, beta=0.5, bias=2.0)
 _local_response("signal", (1, 6, 9), 3, alpha=0.1)
 _local_response("volume", (1, 5, 2, 3, 4), 3, alpha=0.1)
