@@ -44,6 +44,10 @@ void fuse_pointwise(ConcreteGraph& graph, size_t max_bindings);
 /// A pointwise node behind an operator whose kernels have an epilogue moves into it.
 void fuse_epilogues(ConcreteGraph& graph, size_t max_bindings);
 
+/// A Conv whose results are reshaped, transposed and reshaped so that the channels of its groups
+/// alternate stores them in that order: its attribute kChannelShuffle counts the groups.
+void fuse_channel_shuffles(ConcreteGraph& graph);
+
 /// All passes that `options` ask for. The preparations make the constants that were folded.
 std::vector<Preparation> run_passes(ConcreteGraph& graph, const PassOptions& options,
                                     const LowerOptions& lowering, HostCache& cache);

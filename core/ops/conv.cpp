@@ -61,6 +61,7 @@ void lower(LowerContext& ctx) {
   if (ctx.has_input(kBias)) problem.bias = ctx.contiguous(ctx.input(kBias));
   problem.window = read_window(ctx, problem.x.shape, kernel_of(problem.weight.shape));
   problem.groups = ctx.attr_int("group", 1);
+  problem.shuffle = ctx.attr_int(kChannelShuffle, 1);
   lower_convolution(ctx, problem);
 }
 

@@ -25,6 +25,7 @@ struct ConvProblem {
   std::optional<TensorView> bias;  // (K)
   Window window;
   int64_t groups = 1;
+  int64_t shuffle = 1;  // kChannelShuffle
 };
 
 /// Chooses a kernel for the problem and dispatches it with the node's epilogue.

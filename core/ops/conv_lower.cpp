@@ -306,6 +306,20 @@ TensorView pack_weights(LowerContext& ctx, const WeightPacking& packing) {
   return ctx.prepacked(packing.input, key, dtype, shape, make);
 }
 
+// By a kernel that can, else by a copy afterwards.
+void lower_shuffled(LowerContext& ctx, const ConvProblem& p) {
+  if (lower_conv_group(ctx, p)) return;
+  ConvProblem plain = p;
+  plain.shuffle = 1;
+  plain.y = workspace_like(ctx, p.y.dtype, p.y.shape, p.y);
+  lower_convolution(ctx, plain);
+  const int64_t each = p.y.shape[1] / p.shuffle;
+  std::vector<int64_t> swapped = all_axes(p.y.rank() + 1);
+  std::swap(swapped[1], swapped[2]);
+  ctx.copy(permute_view(split_axis(plain.y, 1, {p.shuffle, each}), swapped),
+           split_axis(p.y, 1, {each, p.shuffle}));
+}
+
 void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
   require_float_storage(ctx, p.x.dtype);
   if (p.y.elements() == 0) return;
@@ -314,7 +328,9 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
   const bool planar = p.window.rank() <= 2 && p.x.dtype != DType::kFloat64;
   const ConvChoice choice = convolution_choice(ctx.caps(), problem_key(p));
   const std::string& forced = choice.algorithm;
+  if (p.shuffle > 1) return lower_shuffled(ctx, p);
   if (forced == "direct") return lower_direct(ctx, p);
+  if (forced.empty() && lower_conv_group(ctx, p)) return;
   if (planar && s.cg == 1 && s.kg == 1) {
     const int64_t width = depthwise_width(ctx, p);
     if (width > 1) return lower_depthwise(ctx, p, width);

@@ -31,6 +31,10 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& problem, const ConvCho
 /// Winograd's F(m x m, 3 x 3); false for other windows, strides, groups, and what is too large.
 bool lower_conv_winograd(LowerContext& ctx, const ConvProblem& problem, int64_t m);
 
+/// Grouped convolution with a window of 1 on CPU drivers (conv_group.k), which also shuffles
+/// channels; false where the device or the problem is not for it.
+bool lower_conv_group(LowerContext& ctx, const ConvProblem& problem);
+
 /// X (N, C, spatial...) as (N, H, W, C) with a multiple of 8 channels, zeros after the last.
 TensorView padded_image(LowerContext& ctx, const TensorView& x, DType dtype);
 

@@ -28,6 +28,8 @@
 namespace dlk {
 
 inline constexpr int64_t kMaxHostElements = 1024;
+/// Of a Conv in a plan: channel g * (C / n) + k of its results is stored as channel k * n + g.
+inline constexpr const char* kChannelShuffle = "channel_shuffle";
 
 struct PointwiseProgram;  // core/ops/pointwise.h
 class GradientContext;    // core/ops/gradient.h

@@ -59,6 +59,26 @@ def separable_with_attention() -> Net:
 
 
 @network
+def shuffled_channels() -> Net:
+    """The units of ShuffleNet, shuffles of fewer groups than the convolution's, and of none."""
+    net = Net(31)
+
+    def shuffle(t: Tensor, channels: int, groups: int) -> Tensor:
+        parts = net.reshape(t, 2, groups, channels // groups, 5, 7)
+        return net.reshape(net.transpose(parts, 0, 2, 1, 3, 4), 2, channels, 5, 7)
+
+    x = net.input(2, 24, 5, 7)
+    y = shuffle(net.relu(net.batch_norm(net.conv(x, 51, groups=3))), 51, 3)
+    y = net.batch_norm(net.conv(y, 51, 3, pad=1, groups=51))
+    y = net.relu(net.add(net.conv(y, 24, groups=3), x))
+    z = shuffle(net.conv(y, 24, groups=4), 24, 2)
+    net.output(net.conv(z, 24, 3, pad=1, groups=24))
+    net.output(shuffle(net.conv(y, 32), 32, 4))
+    net.output(shuffle(net.relu(z), 24, 3))
+    return net
+
+
+@network
 def up_and_down() -> Net:
     net = Net(4)
     x = net.input(1, 4, 8, 8)

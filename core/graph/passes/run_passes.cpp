@@ -12,6 +12,7 @@ std::vector<Preparation> run_passes(ConcreteGraph& graph, const PassOptions& opt
   if (options.fuse) {
     fuse_pointwise(graph, options.max_bindings);
     fuse_epilogues(graph, options.max_bindings);
+    fuse_channel_shuffles(graph);
   }
   remove_dead_nodes(graph);
   return preparations;

@@ -89,6 +89,9 @@ _conv("valid", (1, 8, 9, 10), (16, 8, 4, 3), auto_pad="VALID", strides=[2, 3])
 _conv("groups2", (2, 32, 6, 7), (48, 16, 3, 3), groups=2, pads=[(1, 1), (1, 1)])
 _conv("groups3_narrow", (1, 9, 6, 7), (6, 3, 3, 3), groups=3, pads=[(1, 1), (1, 1)])
 _conv("groups8_wide", (1, 64, 5, 5), (128, 8, 1, 1), groups=8)
+_conv("groups4_tail", (2, 24, 5, 7), (68, 6, 1, 1), groups=4)
+_conv("groups2_vectors", (1, 10, 3, 7), (160, 5, 1, 1), groups=2)
+_conv("groups2_many_vectors", (1, 6, 3, 5), (278, 3, 1, 1), groups=2)
 _conv("depthwise", (2, 32, 9, 11), (32, 1, 3, 3), groups=32, pads=[(1, 1), (1, 1)])
 _conv("depthwise_stride2", (1, 48, 9, 11), (48, 1, 5, 5), groups=48, strides=[2, 2],
       pads=[(1, 2), (2, 1)])  # fmt: skip
