@@ -154,6 +154,7 @@ Caps read_caps(const Api& cl, cl_device_id device, const std::string& id) {
   caps.timestamps = true;
   caps.inline_ptx = has("cl_nv_device_attribute_query") &&
                     value<cl_uint>(cl, device, kComputeCapabilityNvidia) >= 8;
+  caps.device_fences = caps.inline_ptx || caps.is_cpu;  // others may fence a group alone
   if (has("cl_khr_subgroups") || has("cl_intel_subgroups")) {
     caps.subgroup_size = subgroup_size(cl, device);
     caps.subgroup_arithmetic = caps.subgroup_size > 0;

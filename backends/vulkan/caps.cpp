@@ -225,6 +225,7 @@ void fill_features(PhysicalDevice& device) {
   caps.int64 = f.int64;
   caps.cooperative_matrix = f.cooperative_matrix && f.memory_model;
   caps.binary_import = f.binary_import;
+  caps.device_fences = true;
   caps.timeline_semaphore = f.timeline_semaphore;
   caps.host_import = f.external_memory_host;
   caps.timestamps = device.timestamp_bits > 0 && device.properties.limits.timestampPeriod > 0;

@@ -119,6 +119,11 @@ TensorView NodeLowering::workspace(DType dtype, const Shape& shape) {
   return new_tensor(StorageKind::kArena, dtype, shape, node().name + " workspace");
 }
 
+std::optional<TensorView> NodeLowering::counters(int64_t count) {
+  if (!state_.options.counters || !caps().device_fences) return std::nullopt;
+  return new_tensor(StorageKind::kCounters, DType::kUInt32, {count}, node().name + " counters");
+}
+
 TensorView NodeLowering::contiguous(const TensorView& view) {
   if (view.is_contiguous()) return view;
   TensorView copied = workspace(view.dtype, view.shape);

@@ -30,6 +30,7 @@ class NodeLowering : public LowerContext {
   const std::vector<TensorView>& epilogue_views() const override { return epilogue_views_; }
   const PointwiseProgram* program() const override { return node_of_.program.get(); }
   TensorView workspace(DType dtype, const Shape& shape) override;
+  std::optional<TensorView> counters(int64_t count) override;
   TensorView contiguous(const TensorView& view) override;
   void copy(const TensorView& from, const TensorView& to) override;
   TensorView prepacked(size_t input, const std::string& key, DType dtype, const Shape& shape,

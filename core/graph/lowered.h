@@ -21,6 +21,7 @@ enum class StorageKind : uint8_t {
   kOutput,    // slot `index`: a graph output
   kWeight,    // named by `key`, made once a model
   kVariable,  // named by `key`, one a model
+  kCounters,  // zeros between commands: kernels leave them so
 };
 
 struct Storage {
@@ -31,7 +32,7 @@ struct Storage {
   std::string name;                // for messages
   std::optional<HostTensor> data;  // of weights that come from the host, as stored
   DType dtype = DType::kFloat32;   // of weights: what `data` is stored as
-  // Arena storages, from the memory plan.
+  // Arena storages and counters, from the memory plan.
   int32_t first_command = -1, last_command = -1;
   uint32_t chunk = 0;
   uint64_t offset_bytes = 0;
@@ -88,6 +89,7 @@ struct LowerOptions {
   const Caps* caps = nullptr;
   KernelLibrary* library = nullptr;
   bool accumulate_fp16 = false;
+  bool counters = false;  // who runs the commands has memory for counters
   MatrixUnits* matrix_units = nullptr;
   std::function<bool(const std::string& key)> has_weight;  // made by an earlier plan
 };
@@ -97,6 +99,7 @@ Lowered lower_graph(const ConcreteGraph& graph, Layout layout, const LowerOption
 
 struct MemoryPlan {
   std::vector<uint64_t> chunk_bytes;
+  uint64_t counter_bytes = 0;
   uint64_t peak_live_bytes = 0;
   uint64_t arena_bytes() const;
 };

@@ -142,6 +142,11 @@ MemoryPlan plan_memory(Lowered& lowered, uint64_t max_chunk_bytes, bool guards) 
     }
   }
   plan.chunk_bytes = place(orders[best], room);
+  for (Storage& storage : lowered.storages) {
+    if (storage.kind != StorageKind::kCounters) continue;
+    storage.offset_bytes = plan.counter_bytes;
+    plan.counter_bytes += aligned(storage.size_bytes);
+  }
   return plan;
 }
 

@@ -64,6 +64,15 @@ Value Printer::call(const Expr* expr, Base hint) {
     return value_of(std::string(shares_buffer ? target_.barrier_all : target_.barrier_local),
                     Base::kVoid);
   }
+  if (name == "device_fence") {
+    want_args(expr, 0);
+    if (!context_.in_kernel) fail(expr->at, "a fence stands in a kernel, not in a function");
+    if (target_.device_fence.empty()) {
+      fail(expr->at, std::string(target_.name) + " orders no memory between work-groups");
+    }
+    uses_fence_ = true;
+    return value_of(std::string(target_.device_fence), Base::kVoid);
+  }
   if (name == "select") {
     want_args(expr, 3);
     return ternary(expr->args[0], expr->args[1], expr->args[2], hint, expr->at);

@@ -51,6 +51,10 @@ static void dlk_store_half4(float4 v, size_t i, __global half* p) {
 #define vstorea_half4_rte(v, i, p) dlk_store_half4(v, i, p)
 )";
 
+constexpr char kFence[] = "#define dlk_device_fence() mem_fence(CLK_GLOBAL_MEM_FENCE)\n";
+constexpr char kPtxFence[] =
+    "#define dlk_device_fence() __asm__ volatile(\"fence.acq_rel.gpu;\" ::: \"memory\")\n";
+
 std::string Printer::opencl_text(const Caps& caps) {
   std::string text;
   if (variant_.interface.needs_fp64 || uses_fp64_) {
@@ -67,6 +71,7 @@ std::string Printer::opencl_text(const Caps& caps) {
   if (caps.inline_ptx && (prints("vloada_half4(") || prints("vstorea_half4_rte("))) {
     text += kHalfVectors;
   }
+  if (uses_fence_) text += caps.inline_ptx ? kPtxFence : kFence;
   text += prelude_;
   const auto& group = variant_.interface.group_size;
   text += "__kernel __attribute__((reqd_work_group_size(" + std::to_string(group[0]) + ", " +
@@ -145,7 +150,8 @@ std::string Printer::glsl_interface(bool params_in_buffer) const {
           : kKinds[k] == kVectorBlock ? with_width(row.vector_type, variant_.vector_width)
           : kKinds[k] == kChunkBlock  ? std::string("uvec4")
                                       : std::string(kBits[dtype_size(buffer.dtype)]);
-      const bool shared_writes = buffer.access == Access::kReadWrite && uses_barrier_;
+      const bool shared_writes =
+          buffer.access == Access::kReadWrite && (uses_barrier_ || uses_fence_);
       const std::string qualifier = buffer.access == Access::kRead ? "readonly "
                                     : shared_writes                ? "coherent "
                                                                    : "";

@@ -220,7 +220,7 @@ class Printer : private ConstNames {
   const Expr* epilogue_expr_ = nullptr;
   bool uses_bf16_vector_ = false;
   std::vector<std::string> epilogue_operands_;  // names inside of the epilogue
-  bool uses_barrier_ = false;
+  bool uses_barrier_ = false, uses_fence_ = false;
   bool returned_ = false;  // a `return` stands before
   size_t call_depth_ = 0;
   bool uses_fp64_ = false, uses_int64_ = false, uses_fp16_ = false;

@@ -64,7 +64,8 @@ struct Target {
   std::string_view local_qualifier, local_alignment;
   std::string_view barrier_local, barrier_all;
   std::string_view infinity, nan;
-  std::string_view atomic_add;  // $T, $e, $v
+  std::string_view device_fence;  // empty: there is none
+  std::string_view atomic_add;    // $T, $e, $v
   std::string_view to_uint_bits, to_float_bits, to_int_bits;
   std::string_view bf16_vector;  // helper that rounds a vector to bf16 bits
 };

@@ -39,6 +39,7 @@ class SliceContext : public LowerContext {
   TensorView workspace(DType dtype, const Shape& shape) override {
     return whole_.workspace(dtype, shape);
   }
+  std::optional<TensorView> counters(int64_t count) override { return whole_.counters(count); }
   TensorView contiguous(const TensorView& view) override { return whole_.contiguous(view); }
   void copy(const TensorView& from, const TensorView& to) override { whole_.copy(from, to); }
   TensorView prepacked(size_t input, const std::string& key, DType dtype, const Shape& shape,

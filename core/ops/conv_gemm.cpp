@@ -74,6 +74,20 @@ void fit_to_training(const Caps& caps, int64_t pixels, int64_t blocks, bool is_w
 
 }  // namespace
 
+std::optional<std::vector<TensorView>> shared_sums(LowerContext& ctx, const SplitTiles& split,
+                                                   size_t operands) {
+  const Caps& caps = ctx.caps();
+  const size_t block = 1;  // of parameters, where these are a buffer
+  if (operands + 2 + block > caps.max_bindings) return std::nullopt;
+  const int64_t groups = split.tiles * split.slices;
+  const int64_t floats = split.slices == 1 ? 1 : groups * (split.elements + 1);
+  if (static_cast<uint64_t>(floats) * sizeof(float) > caps.max_binding_bytes || floats > INT32_MAX)
+    return std::nullopt;
+  const std::optional<TensorView> counters = ctx.counters(split.slices == 1 ? 1 : split.tiles);
+  if (!counters) return std::nullopt;
+  return std::vector<TensorView>{ctx.workspace(DType::kFloat32, {floats}), *counters};
+}
+
 void sum_slices(LowerContext& ctx, const ConvProblem& p, const Window& w, const TensorView& sums) {
   KernelRequest request = request_with_epilogue(ctx, "conv_gemm_sum");
   request.types["TY"] = p.y.dtype;
@@ -106,9 +120,22 @@ void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p) {
   if (is_training) {
     fit_to_training(ctx.caps(), pixels, packed.shape[0], columns == kWideColumns, plan);
   }
+  // Blocks that are bound at a time, and their tiles.
+  const int64_t step = blocks_in_reach(ctx, p.groups, packed.shape, packed.dtype);
+  const int64_t most_tiles = ceil_div(pixels, plan.rows) * std::min<int64_t>(step, packed.shape[0]);
   ConvProblem product = p;
-  KernelRequest request;
+  std::vector<TensorView> shared;
+  int64_t split = plan.split ? 1 : 0;
   if (plan.split) {
+    const auto sums = shared_sums(ctx, {most_tiles, plan.slices, plan.rows * columns},
+                                  operands_of(ctx, p, packed).size());
+    if (sums) {
+      split = 2;
+      shared = *sums;
+    }
+  }
+  KernelRequest request;
+  if (split == 1) {
     product.bias.reset();
     product.y = ctx.workspace(DType::kFloat32, {plan.slices, pixels, s.channels_out});
     request.name = "conv_gemm";
@@ -122,7 +149,7 @@ void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p) {
                                       {"BM", plan.rows},
                                       {"BN", columns},
                                       {"BK", kDepth},
-                                      {"SPLIT", plan.split ? 1 : 0},
+                                      {"SPLIT", split},
                                       {"VECTOR_X", has_channel_vectors(p.x, s.cg) ? 1 : 0}}) {
     request.constants[name] = value;
   }
@@ -134,12 +161,13 @@ void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p) {
   if (plan.split) {
     params["slices"] = plan.slices;
     params["depth"] = plan.depth;
+  }
+  if (split == 1) {
     params["channels"] = s.channels_out;
   } else {
     params["ys"] = expanded_strides(p.y, 2);
   }
   add_window_params(params, w);
-  const int64_t step = blocks_in_reach(ctx, p.groups, packed.shape, packed.dtype);
   for (int64_t first = 0; first < packed.shape[0]; first += step) {
     const int64_t count = std::min(step, packed.shape[0] - first);
     const int64_t total = ceil_div(pixels, plan.rows) * count * plan.slices;
@@ -147,12 +175,15 @@ void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p) {
     params["bound_blocks"] = count;
     params["total"] = total;
     const TensorView weight = slice_view(packed, 0, first, count);
-    const std::vector<TensorView> views = plan.split
-                                              ? std::vector<TensorView>{p.x, weight, product.y}
-                                              : operands_of(ctx, product, weight);
+    std::vector<TensorView> views = shared;
+    if (split == 1) {
+      views = {p.x, weight, product.y};
+    } else {
+      std::ranges::copy(operands_of(ctx, product, weight), std::back_inserter(views));
+    }
     ctx.dispatch(request, views, params, ctx.linear_groups(total));
   }
-  if (plan.split) sum_slices(ctx, p, w, product.y);
+  if (split == 1) sum_slices(ctx, p, w, product.y);
 }
 
 }  // namespace dlk

@@ -39,9 +39,10 @@ struct MmaPlan {
 
 // Microseconds, as measured on an H200. A step waits for memory, less the more steps are under way;
 // it moves its operands through the unit's path to the second-level cache and multiplies. What is
-// asynchronous hides behind each other, the rest adds up. A group waits for its first copies, and a
-// second dispatch for the first.
-constexpr double kLatency = 0.9, kStart = 1.5, kDispatch = 2.6, kBytesPerUs = 3.0e6;
+// asynchronous hides behind each other, the rest adds up. A group waits for its first copies, the
+// last group of a split tile for the counter and the other sums, and a second dispatch for the
+// first.
+constexpr double kLatency = 0.9, kStart = 1.5, kFinish = 1.2, kDispatch = 2.6, kBytesPerUs = 3.0e6;
 constexpr int64_t kLocalBytesPerUnit = 227 << 10;
 
 /// A compute unit, as a lowering reaches it.
@@ -72,22 +73,33 @@ double time_of(const MatrixTile& t, const Unit& unit, int64_t units, int64_t gro
   return static_cast<double>(waves) * (kStart + static_cast<double>(steps) * step);
 }
 
-MmaPlan plan_of(const MatrixTile& tile, const Unit& unit, int64_t units, int64_t pixels,
-                int64_t channels, int64_t blocks, int64_t depth, int64_t forced_slices) {
+struct MmaProblem {
+  int64_t units, pixels, channels, blocks, depth;
+  bool fences;  // the last group of a tile may finish it
+  int64_t forced_slices = 0;
+};
+
+double split_time(const MmaPlan& plan, const Unit& unit, const MmaProblem& p, int64_t tiles) {
+  const MatrixTile& t = plan.tile;
+  if (!p.fences) {
+    return kDispatch + 8.0 * static_cast<double>(plan.slices * p.pixels * p.channels) / kBytesPerUs;
+  }
+  const double sums = 4.0 * static_cast<double>(plan.slices * t.bm * t.bn);
+  return kFinish + static_cast<double>(ceil_div(tiles, p.units)) * sums / unit.bytes;
+}
+
+MmaPlan plan_of(const MatrixTile& tile, const Unit& unit, const MmaProblem& p) {
   constexpr int64_t kLeastSteps = 2;
-  const int64_t steps = ceil_div(depth, tile.bk);
-  const int64_t groups = ceil_div(pixels, tile.bm) * ceil_div(blocks * kColumns, tile.bn);
+  const int64_t steps = ceil_div(p.depth, tile.bk);
+  const int64_t tiles = ceil_div(p.pixels, tile.bm) * ceil_div(p.blocks * kColumns, tile.bn);
   MmaPlan best;
   for (const int64_t wanted : {1, 2, 3, 4, 6, 8, 12, 16}) {
-    if (forced_slices == 0 && wanted > 1 && steps < wanted * kLeastSteps) break;
-    if (forced_slices != 0 && wanted != forced_slices) continue;
+    if (p.forced_slices == 0 && wanted > 1 && steps < wanted * kLeastSteps) break;
+    if (p.forced_slices != 0 && wanted != p.forced_slices) continue;
     MmaPlan plan{tile, 1, ceil_div(steps, wanted), 0};
     plan.slices = ceil_div(steps, plan.depth);
-    plan.microseconds = time_of(tile, unit, units, groups * plan.slices, plan.depth);
-    if (plan.slices > 1) {
-      const double bytes = 8.0 * static_cast<double>(plan.slices * pixels * channels);
-      plan.microseconds += kDispatch + bytes / kBytesPerUs;
-    }
+    plan.microseconds = time_of(tile, unit, p.units, tiles * plan.slices, plan.depth);
+    if (plan.slices > 1) plan.microseconds += split_time(plan, unit, p, tiles);
     if (best.microseconds == 0 || plan.microseconds < best.microseconds) best = plan;
   }
   return best;
@@ -153,8 +165,9 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   std::vector<MmaPlan> plans;
   for (const MatrixTile& tile : tiles) {
     if (tile.bn > kColumns && p.groups != 1) continue;
-    plans.push_back(plan_of(tile, unit, ctx.caps().compute_units, pixels, s.channels_out, blocks,
-                            s.taps * stored, choice.slices));
+    plans.push_back(plan_of(tile, unit,
+                            {ctx.caps().compute_units, pixels, s.channels_out, blocks,
+                             s.taps * stored, ctx.caps().device_fences, choice.slices}));
   }
   std::ranges::stable_sort(plans, {}, &MmaPlan::microseconds);
   const auto plan = std::ranges::find_if(
@@ -170,8 +183,21 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   const TensorView packed = pack_weights(ctx, packing);
   ConvProblem product = p;
   if (!aligned) product.x = padded_image(ctx, p.x, DType::kFloat16);
+  const bool is_split = plan->slices > 1;
+  const int64_t places =
+      ceil_div(pixels, plan->tile.bm) * ceil_div(blocks * kColumns, plan->tile.bn);
+  std::vector<TensorView> shared;
+  int64_t split = is_split ? 1 : 0;
+  if (is_split) {
+    const auto sums = shared_sums(ctx, {places, plan->slices, plan->tile.bm * plan->tile.bn},
+                                  operands_of(ctx, p, packed).size());
+    if (sums) {
+      split = 2;
+      shared = *sums;
+    }
+  }
   KernelRequest request;
-  if (plan->slices > 1) {
+  if (split == 1) {
     product.bias.reset();
     product.y = ctx.workspace(DType::kFloat32, {plan->slices, pixels, s.channels_out});
     request.name = "conv_mma";
@@ -186,10 +212,9 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   const TensorView y = with_spatial_rank(p.y, 2);
   const bool is_image = w.output[0] * w.output[1] > 1;
   request.constants["EVEN_Y"] = is_image && pixel_step(y) == y.strides[3] ? 1 : 0;
-  request.constants["SPLIT"] = plan->slices > 1 ? 1 : 0;
-  request.constants["VECTOR_Y"] = whole && (plan->slices > 1 || vectors_along(p.y, 1, 4)) ? 1 : 0;
-  const int64_t total =
-      ceil_div(pixels, plan->tile.bm) * ceil_div(blocks * kColumns, plan->tile.bn) * plan->slices;
+  request.constants["SPLIT"] = split;
+  request.constants["VECTOR_Y"] = whole && (split == 1 || vectors_along(p.y, 1, 4)) ? 1 : 0;
+  const int64_t total = places * plan->slices;
   Params params{{"pixels", pixels},
                 {"total", total},
                 {"cg", stored},
@@ -198,19 +223,24 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
                 {"bound_blocks", blocks},
                 {"packed_rows", packed.shape[1]},
                 {"xs", expanded_strides(product.x, 2)}};
-  if (plan->slices > 1) {
+  if (is_split) {
     params["slices"] = plan->slices;
     params["depth"] = plan->depth;
+  }
+  if (split == 1) {
     params["channels"] = s.channels_out;
   } else {
     params["ys"] = expanded_strides(p.y, 2);
   }
   add_window_params(params, w);
-  const std::vector<TensorView> views = plan->slices > 1
-                                            ? std::vector<TensorView>{product.x, packed, product.y}
-                                            : operands_of(ctx, product, packed);
+  std::vector<TensorView> views = shared;
+  if (split == 1) {
+    views = {product.x, packed, product.y};
+  } else {
+    std::ranges::copy(operands_of(ctx, product, packed), std::back_inserter(views));
+  }
   ctx.dispatch(request, views, std::move(params), ctx.linear_groups(total));
-  if (plan->slices > 1) sum_slices(ctx, p, w, product.y);
+  if (split == 1) sum_slices(ctx, p, w, product.y);
   return true;
 }
 

@@ -51,6 +51,15 @@ struct WeightGradient {
 /// On gang tiles, for GPUs; false where the problem is not for them.
 bool lower_weight_gradient_tiles(LowerContext& ctx, const WeightGradient& problem);
 
+/// Where groups that share a tile leave their sums, so that the last of them finishes it (SPLIT =
+/// 2): P and N of the kernel. None where they cannot, or where the kernel's further operands leave
+/// no room for two more: then SPLIT is 1, and sum_slices finishes.
+struct SplitTiles {
+  int64_t tiles = 0, slices = 1, elements = 0;  // of a tile
+};
+std::optional<std::vector<TensorView>> shared_sums(LowerContext& ctx, const SplitTiles& split,
+                                                   size_t operands);
+
 /// Adds up what `slices` of a split convolution left in `sums` (slice, pixel, channel).
 void sum_slices(LowerContext& ctx, const ConvProblem& problem, const Window& window,
                 const TensorView& sums);

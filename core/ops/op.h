@@ -143,6 +143,9 @@ class LowerContext : public NodeReader {
 
   /// Scratch that lives until the node's last dispatch.
   virtual TensorView workspace(DType dtype, const Shape& shape) = 0;
+  /// `count` uint32 that are 0 when the node's commands start, and that these leave at 0. None
+  /// where the program has no such memory, or the device no fences between work-groups.
+  virtual std::optional<TensorView> counters(int64_t count) = 0;
   /// The view itself if it is contiguous, else a contiguous copy in a workspace.
   virtual TensorView contiguous(const TensorView& view) = 0;
   /// Copies `from` to `to` (same shape, any strides, converts the dtype). Nothing is done where

@@ -57,6 +57,7 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
   std::vector<Preparation> preparations = run_passes(
       graph, {options.dtype, options.fuse, device->caps().max_bindings}, lowering, host_cache);
   drop_unused_inputs(graph);
+  lowering.counters = true;
   for (const ValueId input : graph.inputs) {
     plan->inputs_.push_back(plan_tensor(graph, input, graph.value(input).name));
   }
@@ -91,7 +92,8 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
   return plan;
 }
 
-CommandList Plan::commands(const std::vector<std::shared_ptr<Buffer>>& chunks) const {
+CommandList Plan::commands(const std::vector<std::shared_ptr<Buffer>>& chunks,
+                           const std::shared_ptr<Buffer>& counters) const {
   CommandList list;
   for (const PlanTensor& tensor : inputs_) list.add_slot(tensor.size_bytes());
   for (const PlanTensor& tensor : outputs_) list.add_slot(tensor.size_bytes());
@@ -100,6 +102,8 @@ CommandList Plan::commands(const std::vector<std::shared_ptr<Buffer>>& chunks) c
     switch (storage.kind) {
       case StorageKind::kArena:
         return arena_view(storage, chunks);
+      case StorageKind::kCounters:
+        return View{counters, storage.offset_bytes, storage.size_bytes};
       case StorageKind::kInput:
         return SlotRef{storage.index, 0, storage.size_bytes};
       case StorageKind::kOutput:

@@ -42,8 +42,10 @@ class Plan {
   const MemoryPlan& memory() const { return program_.memory; }
   const Program& program() const { return program_; }
   const PlanSummary& summary() const { return summary_; }
-  /// The plan's commands over these activation buffers, with a slot for each input and output.
-  CommandList commands(const std::vector<std::shared_ptr<Buffer>>& chunks) const;
+  /// The plan's commands over these activation buffers and counters (memory().counter_bytes of
+  /// zeros, which a run leaves so), with a slot for each input and output.
+  CommandList commands(const std::vector<std::shared_ptr<Buffer>>& chunks,
+                       const std::shared_ptr<Buffer>& counters) const;
 
  private:
   void summarize(const ConcreteGraph& graph, uint64_t weight_bytes);

@@ -52,11 +52,19 @@ std::shared_ptr<Recording> SessionCore::recording_for(ActivationSet& set,
     set.chunks.clear();
     set.chunks = allocate_chunks(*model_->device(), larger);
   }
+  const uint64_t counter_bytes = plan->memory().counter_bytes;
+  if (counter_bytes > (set.counters ? set.counters->size_bytes() : 0)) {
+    set.recordings.clear();
+    set.profiled.clear();
+    set.counters = model_->device()->allocate(counter_bytes, MemoryKind::kDevice);
+    const std::vector<std::byte> zeros(counter_bytes);
+    queue_->write({set.counters, 0, counter_bytes}, zeros);
+  }
   auto& recordings = profile ? set.profiled : set.recordings;
   if (recordings.size() >= kMaxRecordings && !recordings.contains(plan)) recordings.clear();
   auto& recording = recordings[plan];
   if (!recording) {
-    CommandList commands = plan->commands(set.chunks);
+    CommandList commands = plan->commands(set.chunks, set.counters);
     const auto& dropped = model_->options().drop_barrier_for_test;
     if (dropped) commands.drop_barrier_for_test(*dropped);
     recording = model_->device()->record(commands, profile);

@@ -26,6 +26,7 @@ class BufferPool {
 /// Activation memory for one run under way, and the recordings made over it.
 struct ActivationSet {
   std::vector<std::shared_ptr<Buffer>> chunks;
+  std::shared_ptr<Buffer> counters;  // zeros between runs
   std::map<std::shared_ptr<const Plan>, std::shared_ptr<Recording>> recordings;
   std::map<std::shared_ptr<const Plan>, std::shared_ptr<Recording>> profiled;
   std::vector<std::shared_ptr<Buffer>> input_buffers;  // by input index

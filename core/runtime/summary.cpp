@@ -73,7 +73,8 @@ void Plan::summarize(const ConcreteGraph& graph, uint64_t weight_bytes) {
   for (const uint64_t bytes : program_.memory.chunk_bytes) {
     chunks.push_back(std::make_shared<Buffer>(bytes));
   }
-  const CommandList list = commands(chunks);
+  const CommandList list =
+      commands(chunks, std::make_shared<Buffer>(program_.memory.counter_bytes));
   std::map<int32_t, size_t> writer;  // of each storage, so far
   const auto& planned = program_.lowered.commands;
   for (size_t c = 0; c < planned.size(); ++c) {

@@ -107,13 +107,14 @@ TEST_CASE("plans have the barriers they need, and independent branches none") {
     const auto plan =
         Plan::build(graph, device, *KernelLibrary::of(device), options, inputs, weights, cache);
     const auto chunks = allocate_chunks(*device, plan->memory());
-    CommandList list = plan->commands(chunks);
+    const auto counters = std::make_shared<Buffer>(plan->memory().counter_bytes);
+    CommandList list = plan->commands(chunks, counters);
     CHECK(missing_barriers(list) == 0);
     const auto barriers = static_cast<size_t>(
         std::ranges::count_if(list.commands(), [](const Command& c) { return c.barrier_before; }));
     CHECK(barriers == 2);  // after each block of branches
     for (size_t i = 0; i < barriers; ++i) {
-      CommandList broken = plan->commands(chunks);
+      CommandList broken = plan->commands(chunks, counters);
       broken.drop_barrier_for_test(i);
       CHECK(missing_barriers(broken) > 0);
     }
