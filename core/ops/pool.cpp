@@ -1,5 +1,7 @@
 // MaxPool, AveragePool, LpPool and their global forms. A global pool is a pool whose window is the
 // whole image.
+#include <algorithm>
+
 #include "core/ops/batch_slices.h"
 #include "core/ops/conv.h"
 #include "core/ops/gradients.h"
@@ -55,12 +57,44 @@ int64_t common_width(const LowerContext& ctx, const TensorView& x, const TensorV
   return width;
 }
 
+// For CPU drivers that run one work-item to a group; false where the pool is not for them.
+bool lower_rows(LowerContext& ctx, const Window& window, PoolMode mode, bool count_pad) {
+  constexpr int64_t kGroupsPerUnit = 16;
+  const TensorView& x = ctx.input(0);
+  const TensorView& y = ctx.output(0);
+  const Caps& caps = ctx.caps();
+  const int64_t width = common_width(ctx, x, y);
+  if (!caps.is_cpu || caps.subgroup_size != 0 || width < 4) return false;
+  if (window.rank() > 2 || mode == PoolMode::kLp) return false;
+  KernelRequest request = request_with_epilogue(ctx, "pool_rows");
+  request.types["T"] = x.dtype;
+  request.constants["VW"] = width;
+  request.constants["MODE"] = static_cast<int64_t>(mode);
+  const Window w = window.expanded(2);
+  Shape limit = w.input;
+  for (size_t i = 0; i < limit.size(); ++i) limit[i] += w.pad_end[i];
+  const int64_t rows = x.shape[0] * w.output[0];
+  const int64_t each = std::max<int64_t>(1, rows / (caps.compute_units * kGroupsPerUnit));
+  Params params{{"rows", rows},
+                {"each", each},
+                {"channels", x.shape[1]},
+                {"count_pad", count_pad ? 1 : 0},
+                {"xs", expanded_strides(x, 2)},
+                {"ys", expanded_strides(y, 2)},
+                {"limit", limit}};
+  add_window(params, w);
+  ctx.dispatch(request, with_epilogue_views(ctx, {x, y}), std::move(params),
+               ctx.linear_groups(ceil_div(rows, each)));
+  return true;
+}
+
 void lower_float(LowerContext& ctx, const Window& window, PoolMode mode, bool count_pad) {
   const TensorView& x = ctx.input(0);
   const TensorView& y = ctx.output(0);
   require_float_storage(ctx, x.dtype);
   require_32bit(ctx, x);
   require_32bit(ctx, y);
+  if (lower_rows(ctx, window, mode, count_pad)) return;
   const int64_t width = common_width(ctx, x, y);
   KernelRequest request = request_with_epilogue(ctx, "pool");
   request.types["T"] = x.dtype;
