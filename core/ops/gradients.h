@@ -54,10 +54,10 @@ void conv_gradient(GradientContext& ctx);
 void conv_transpose_gradient(GradientContext& ctx);
 void pool_gradient(GradientContext& ctx);
 
-// Recurrence (rnn_gradient.cpp, lstm_gradient.cpp).
+// Recurrence (rnn_gradient.cpp, recurrent_gradient.cpp).
 void rnn_gradient(GradientContext& ctx);
 /// With kernels of its own; false, and nothing done, where the layer has attributes they lack.
-bool lstm_gradient(GradientContext& ctx);
+bool recurrent_gradient(GradientContext& ctx);
 
 // Normalization (normalization_gradient.cpp).
 void batch_norm_gradient(GradientContext& ctx);

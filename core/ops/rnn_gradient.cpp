@@ -1,4 +1,4 @@
-// Gradients of RNN and GRU, and of LSTM where lstm_gradient.cpp has no kernels. The layer is
+// Gradients of RNN, GRU and LSTM where recurrent_gradient.cpp has no kernels. The layer is
 // written out step by step in simpler operators, and those are differentiated: every attribute,
 // both directions and variable lengths come with it. The number of steps must be the same in every
 // run.
@@ -186,7 +186,7 @@ class Unrolled {
 }  // namespace
 
 void rnn_gradient(GradientContext& ctx) {
-  if (lstm_gradient(ctx)) return;
+  if (recurrent_gradient(ctx)) return;
   const std::vector<ValueId> results = Unrolled(ctx).build();
   ctx.differentiate(results);
 }

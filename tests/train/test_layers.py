@@ -100,7 +100,33 @@ def test_lstm_of_one_step(device: Any) -> None:
     _both(nn.LSTM(5, 7), torch.nn.LSTM(5, 7), device, x)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("kind", ["GRU", "RNN"])
+def test_recurrent_layers_with_first_states_and_many_units(device: Any, kind: str) -> None:
+    ours, theirs = KINDS[kind]
+    torch.manual_seed(5)
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((4, 3, 5)).astype(np.float32)
+    h = rng.standard_normal((2, 3, 40)).astype(np.float32)
+    net = (ours(5, 40, bidirectional=True), theirs(5, 40, bidirectional=True))
+    _both(*net, device, x, h=h)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recurrent_layers_run_as_kernels(kind: str) -> None:
+    """The gradient has a fixed number of nodes, however long the sequence is."""
+    counts = []
+    for times in (3, 30):
+        net = KINDS[kind][0](4, 6)
+        net.initialize(0)
+        b = nn.GraphBuilder(trainable=True, training=True)
+        x, lengths = b.input("x", (times, 2, 4)), b.input("lengths", (2,), "int32")
+        y, *_ = net.forward(x, lengths=lengths)
+        b.graph.gradients([nn.arithmetic.reduce_sum(y).id], [x.id])
+        counts.append(len(b.graph.nodes))
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_lengths(device: Any, kind: str) -> None:
     ours, theirs = KINDS[kind]
     torch.manual_seed(7)
@@ -127,7 +153,8 @@ def test_group_and_instance_normalization(device: Any) -> None:
 def test_the_kernels_of_gpus(device_id: str) -> None:
     """A process opens a device once: the tests above again, with the kernels that GPUs get."""
     done = run_python(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "lstm",
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
+        "-k", "lstm or recurrent or lengths",
         timeout=600, DLK_KERNEL_SHAPES="gpu", DLK_TEST_DEVICES=device_id,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]

@@ -116,8 +116,7 @@ class LSTM(_Recurrent):
 
 
 class GRU(_Recurrent):
-    """Gated recurrent unit; gates in PyTorch's order (r, z, n). Where it is trained, the sequence
-    must have a fixed length.
+    """Gated recurrent unit; gates in PyTorch's order (r, z, n).
 
     Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder" (2014).
     """
@@ -129,7 +128,7 @@ class GRU(_Recurrent):
 
 
 class RNN(_Recurrent):
-    """Elman's network with tanh. Where it is trained, the sequence must have a fixed length."""
+    """Elman's network with tanh."""
 
     op, order = "RNN", (0,)
 
