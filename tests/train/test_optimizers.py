@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dlk import _core, nn, optim
+from dlk import _core, nn, optim, train
 from dlk.nn.builder import GraphBuilder
 from dlk.optim.optimizer import STEP_INPUT, Update
 
@@ -151,6 +151,36 @@ def test_clip_by_norm_follows_torch(device: Any) -> None:
         theirs.step()
     for n, tensor in tensors.items():
         assert _error(ours.read(n), tensor.detach().numpy()) < BOUND
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_clip_by_value_follows_torch(device: Any, scaled: bool) -> None:
+    """In a training step, too, where gradients are those of a scaled loss in mixed precision."""
+    rng = np.random.default_rng(4)
+    x, t = (rng.standard_normal((8, 5)).astype(np.float32) for _ in range(2))
+    net = nn.Sequential(nn.Linear(5, 5))
+    net.initialize(2)
+    peer = torch.nn.Linear(5, 5)
+    peer.load_state_dict(
+        {n.removeprefix("0."): torch.tensor(p.value) for n, p in net.named_parameters()}
+    )
+    step = train.TrainStep(
+        net, {"x": ("N", 5)}, {"t": (("N", 5), "float32")}, nn.losses.mse,
+        optim.SGD(0.1, clip_value=0.02, clip_norm=0.05), device=device.caps["id"],
+        dtype="float16" if scaled else "float32",
+    )  # fmt: skip
+    theirs = torch.optim.SGD(peer.parameters(), 0.1)
+    for _ in range(5):
+        step(x, t)
+        theirs.zero_grad()
+        torch.nn.functional.mse_loss(peer(torch.tensor(x)), torch.tensor(t)).backward()
+        torch.nn.utils.clip_grad_value_(peer.parameters(), 0.02)
+        torch.nn.utils.clip_grad_norm_(peer.parameters(), 0.05)
+        theirs.step()
+    state = step.state_dict()
+    for name, tensor in peer.named_parameters():
+        error = _error(state[f"0.{name}"], tensor.detach().numpy())
+        assert error < (2e-3 if scaled else BOUND)
 
 
 def test_updates_work_in_place(device: Any) -> None:

@@ -33,8 +33,9 @@ class Optimizer:
         lr: learning rate, or a schedule (a function of the step).
         weight_decay: L2 penalty (SGD, Adam, RMSProp, Adagrad) or decoupled decay (AdamW, Lion).
         l1: L1 penalty.
-        clip_norm: limit of the norm of all gradients together; None for none.
         clip_value: limit of each number of a gradient; None for none.
+        clip_norm: limit of the norm of all gradients together (those limited by `clip_value`, if it
+            is there); None for none.
     """
 
     kind = ""
@@ -86,13 +87,11 @@ class Optimizer:
         it is not finite, the step changes nothing.
         """
         numbers = builder.input(STEP_INPUT, (5,))
-        gradients = [u.gradient for u in updates]
-        scale = self._scale(builder, gradients, inverse_scale)
-        if self.clip_value is not None:
-            if inverse_scale is not None:
-                raise ValueError("clip_value does not go with a scaled loss; use clip_norm")
-            limit = float(self.clip_value)
-            gradients = [A.maximum(A.minimum(g, limit), -limit) for g in gradients]
+        scale = inverse_scale if inverse_scale is not None else builder.value_of(1.0, "float32")
+        gradients = self.limited([u.gradient for u in updates], scale)
+        if self.clip_norm is not None:
+            norm = A.sqrt(self.squared_norm(gradients)) * scale
+            scale = scale * A.minimum(float(self.clip_norm) / (norm + 1e-6), 1.0)
         tensors = []
         for update, gradient in zip(updates, gradients, strict=True):
             shape = tuple(int(d) for d in update.parameter.shape if isinstance(d, int))
@@ -126,18 +125,21 @@ class Optimizer:
         each = 1 + len(self.state_names)
         return [made[i : i + each] for i in range(0, len(made), each)]
 
-    def _scale(
-        self, builder: GraphBuilder, gradients: Sequence[Value], inverse_scale: Value | None
-    ) -> Value:
-        scale = inverse_scale if inverse_scale is not None else builder.value_of(1.0, "float32")
-        if self.clip_norm is None:
-            return scale
+    def limited(self, gradients: Sequence[Value], scale: Value) -> list[Value]:
+        """Gradients whose numbers, times `scale`, are within `clip_value`."""
+        if self.clip_value is None:
+            return list(gradients)
+        limit = float(self.clip_value) / scale
+        return [A.maximum(A.minimum(g, limit), limit * -1.0) for g in gradients]
+
+    @staticmethod
+    def squared_norm(gradients: Sequence[Value]) -> Value:
+        """The sum of the squares of all numbers."""
         squares = [A.reduce_sum(A.square(g)) for g in gradients]
-        norm = squares[0]
+        total = squares[0]
         for square in squares[1:]:
-            norm = norm + square
-        norm = A.sqrt(norm) * scale
-        return scale * A.minimum(float(self.clip_norm) / (norm + 1e-6), 1.0)
+            total = total + square
+        return total
 
 
 class Custom(Optimizer):

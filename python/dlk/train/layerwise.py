@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dlk import _core
 from dlk.device import Device, as_device
 from dlk.nn.builder import STEP_NUMBER, Dim, GraphBuilder, Value
-from dlk.nn.module import Module
+from dlk.nn.module import Module, Parameter
 from dlk.optim.optimizer import STEP_INPUT, Optimizer
 
 from .providers import WeightProvider, loaded
@@ -20,8 +20,9 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class _Stage:
-    """One part as two models whose weights are inputs: its forward pass, and its backward pass with
-    the update. The backward pass computes the forward pass again."""
+    """One part as models whose weights are inputs: its forward pass, and its backward pass with the
+    update, which computes the forward pass again. Where the norm of all gradients is limited, a
+    third one is the backward pass that only adds up this part's share of it."""
 
     def __init__(self, owner: LayerwiseStep, index: int, module: Module, x: Value) -> None:
         self.module, self.index = module, index
@@ -35,9 +36,17 @@ class _Stage:
         self.result_shape = y.shape
         forward.output(y, "y")
         self.forward = _core.Model(forward.graph, owner.device.handle)
-        backward = GraphBuilder(trainable=True, training=True)
-        self._differentiate(owner, backward)
-        self.backward = _core.Model(backward.graph, owner.device.handle)
+        self.backward = self._backward_model(owner, measures=False)
+        self.measure = (
+            None
+            if owner.optimizer.clip_norm is None
+            else self._backward_model(owner, measures=True)
+        )
+
+    def _backward_model(self, owner: LayerwiseStep, measures: bool) -> Any:
+        builder = GraphBuilder(trainable=True, training=True)
+        self._differentiate(owner, builder, measures)
+        return _core.Model(builder.graph, owner.device.handle)
 
     def _run(self, owner: LayerwiseStep, b: GraphBuilder) -> Value:
         b.seed = owner.seed * 1009 + self.index
@@ -46,7 +55,7 @@ class _Stage:
         y: Value = self.module(b.input("x", self.shape))
         return y
 
-    def _differentiate(self, owner: LayerwiseStep, b: GraphBuilder) -> None:
+    def _differentiate(self, owner: LayerwiseStep, b: GraphBuilder, measures: bool) -> None:
         y = self._run(owner, b)
         if self.last:
             targets = [b.input(n, shape, dtype) for n, (shape, dtype) in owner.targets.items()]
@@ -66,17 +75,36 @@ class _Stage:
             assert found[-1] is not None
             b.graph.add_output(found[-1], "dx")
         b.output(gate, "gate out")
+        tensors = [
+            (Value(b, gradient, value.shape), name, parameter, value)
+            for (name, parameter), value, gradient in zip(trained, values, found, strict=False)
+            if gradient is not None
+        ]
+        limited = owner.optimizer.limited([t[0] for t in tensors], gate)
+        if measures:
+            if limited:
+                b.output(owner.optimizer.squared_norm(limited), "squares")
+            return
+        if owner.optimizer.clip_norm is not None:
+            gate = gate * b.input("clip", (1,))
+        self._update(owner, b, gate, [(g, *t[1:]) for g, t in zip(limited, tensors, strict=True)])
+
+    def _update(
+        self,
+        owner: LayerwiseStep,
+        b: GraphBuilder,
+        gate: Value,
+        gradients: Sequence[tuple[Value, str, Parameter, Value]],
+    ) -> None:
         numbers = b.input(STEP_INPUT, (5,))
         self.states: list[str] = []
         keys, tensors = [], []
-        for (name, parameter), value, gradient in zip(trained, values, found, strict=False):
-            if gradient is None:
-                continue
+        for gradient, name, parameter, value in gradients:
             names = [f"{name}/{s}" for s in owner.optimizer.state_names]
             self.states += names
             keys.append([name, *names])
             states = [b.input(s, parameter.shape) for s in names]
-            tensors.append((Value(b, gradient, value.shape), value, states))
+            tensors.append((gradient, value, states))
         made = owner.optimizer.update_all(b, numbers, gate, tensors) if tensors else []
         for names, results in zip(keys, made, strict=True):
             for key, new in zip(names, results, strict=True):
@@ -92,7 +120,8 @@ class LayerwiseStep:
 
     Each part's weights are loaded from the provider, used, and purged: first forward through all
     parts, then backward, where each part is computed again, updated, and given back. Activations
-    between the parts are in host memory. The results are those of `TrainStep`.
+    between the parts are in host memory. The results are those of `TrainStep`. An optimizer's
+    `clip_norm` takes a second pass backward: the first one finds the norm of all gradients.
 
         weights = train.FolderWeights("weights")
         step = train.LayerwiseStep(parts, ("N", 3, 224, 224), {"labels": (("N",), "int32")},
@@ -106,7 +135,7 @@ class LayerwiseStep:
             have are those of the modules, else drawn from `seed`.
 
     Raises:
-        ValueError: no parts, or an optimizer that clips the norm of all gradients together.
+        ValueError: no parts.
     """
 
     def __init__(
@@ -123,8 +152,6 @@ class LayerwiseStep:
     ) -> None:
         if not stages:
             raise ValueError("a network has at least one part")
-        if optimizer.clip_norm is not None or optimizer.clip_value is not None:
-            raise ValueError("layer by layer, gradients cannot be clipped: no moment has them all")
         self.stages, self.targets, self.loss_function = list(stages), dict(targets), loss
         self.optimizer, self.provider, self.seed = optimizer, provider, seed
         self.device, self.steps = as_device(device), 0
@@ -167,17 +194,37 @@ class LayerwiseStep:
         feeds: Arrays = {"x": values.pop()}
         for (name, (_, dtype)), array in zip(self.targets.items(), targets, strict=True):
             feeds[name] = np.ascontiguousarray(array, dtype)
-        loss = float("nan")
+        if self.optimizer.clip_norm is None:
+            loss = self._backward(feeds, values, None)
+        else:
+            # Nothing is changed before the norm of all gradients is known.
+            squares: list[float] = []
+            loss = self._backward(feeds, list(values), squares)
+            norm = float(np.sqrt(np.sum(squares)))
+            feeds["clip"] = np.array(
+                [min(self.optimizer.clip_norm / (norm + 1e-6), 1.0)], np.float32
+            )
+            self._backward(feeds, values, None)
+        self.steps += 1
+        return loss
+
+    def _backward(self, feeds: Arrays, values: list[Any], squares: list[float] | None) -> float:
+        """The loss, from the last part's feeds and the inputs of the parts before. With `squares`,
+        the parts' shares of the squared norm are appended, and nothing is updated."""
+        loss, clip = float("nan"), feeds.get("clip")
         for part in reversed(self._parts):
-            made = self._use(part, part.backward, feeds)
+            made = self._use(part, part.backward if squares is None else part.measure, feeds)
             if part.last:
                 loss = float(made["loss"])
                 if not np.isfinite(loss):
                     raise FloatingPointError(f"step {self.steps}: the loss is {loss}")
+            if squares is not None and "squares" in made:
+                squares.append(float(made["squares"]))
             if values:
                 gate = made["gate out"].reshape(1)
                 feeds = {"x": values.pop(), "dy": made["dx"], "gate": gate}
-        self.steps += 1
+                if clip is not None:
+                    feeds["clip"] = clip
         return loss
 
     def _use(self, part: _Stage, model: Any, feeds: Arrays) -> Arrays:
