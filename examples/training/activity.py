@@ -46,7 +46,7 @@ def main() -> None:
         step,
         data.DataLoader(scaled(training), 20, shuffle=True, seed=arguments.seed),
         data.DataLoader(scaled(test), 40),
-        folder=arguments.folder, monitor="validation/accuracy", largest=True, target=0.99,
+        folder=arguments.folder, monitor="validation/accuracy", largest=True,
     )  # fmt: skip
     finish(arguments, trainer, "validation/accuracy")
 

@@ -27,21 +27,25 @@ def classification(y: nn.Value, labels: nn.Value) -> Any:
     return nn.losses.cross_entropy(y, labels), {"accuracy": nn.losses.accuracy(y, labels)}
 
 
-def finish(
-    arguments: argparse.Namespace, trainer: train.Trainer, metric: str, largest: bool = True
-) -> None:
-    """Trains, draws the history and prints the best value of a metric."""
+def tell(arguments: argparse.Namespace) -> Any:
+    """A trainer's callback that prints each epoch's numbers."""
 
-    def tell(row: Any) -> None:
+    def print_row(row: Any) -> None:
         if not arguments.json:
             print(", ".join(f"{k} {v:.4g}" for k, v in sorted(row.items())), flush=True)
 
-    trainer.callback = tell
+    return print_row
+
+
+def finish(arguments: argparse.Namespace, trainer: train.Trainer, metric: str) -> None:
+    """Trains, draws the history and prints the last epoch's value of a metric: no epoch is chosen
+    by the data that it is measured on."""
+    trainer.callback = tell(arguments)
     started = time.perf_counter()
     history = trainer.fit(arguments.epochs)
     seconds = time.perf_counter() - started
     draw(history, arguments.folder / "history.png")
-    report(arguments, metric, history.best(metric, largest), seconds)
+    report(arguments, metric, history.epochs[-1][metric], seconds)
 
 
 def report(arguments: argparse.Namespace, metric: str, value: float, seconds: float) -> None:

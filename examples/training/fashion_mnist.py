@@ -29,7 +29,7 @@ def main() -> None:
     )  # fmt: skip
     trainer = train.Trainer(
         step, loader, data.DataLoader(test, 500),
-        folder=arguments.folder, monitor="validation/accuracy", largest=True, target=0.915,
+        folder=arguments.folder, monitor="validation/accuracy", largest=True,
     )  # fmt: skip
     finish(arguments, trainer, "validation/accuracy")
 

@@ -54,7 +54,7 @@ def main() -> None:
         data.DataLoader(training, 20, shuffle=True, seed=arguments.seed,
                         transform=data.Compose(data.random_flip(), numbers)),
         data.DataLoader(test, 20, transform=numbers),
-        folder=arguments.folder, monitor="validation/accuracy", largest=True, target=0.98,
+        folder=arguments.folder, monitor="validation/accuracy", largest=True,
     )  # fmt: skip
     finish(arguments, trainer, "validation/accuracy")
     for kind in ("dlk", "onnx"):

@@ -48,7 +48,7 @@ def read(folder: Path | None, work: Path) -> tuple[data.Arrays, data.Arrays]:
 
 
 def main() -> None:
-    parser = options("nin", 5, __doc__)
+    parser = options("nin", 3, __doc__)
     parser.add_argument("--width", type=float, default=0.5, help="1 for the paper's channels")
     parser.add_argument("--data", type=Path, help="a folder in CIFAR-10's binary format")
     arguments = parser.parse_args()
@@ -68,7 +68,7 @@ def main() -> None:
     )  # fmt: skip
     trainer = train.Trainer(
         step, loader, unchanged, folder=arguments.folder, monitor="validation/accuracy",
-        largest=True, target=0.97,
+        largest=True,
     )  # fmt: skip
     finish(arguments, trainer, "validation/accuracy")
 
