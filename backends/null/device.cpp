@@ -1,6 +1,7 @@
 #include "backends/null/device.h"
 
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "backends/null/buffer.h"
@@ -34,6 +35,35 @@ bool NullBackend::hidden() const {
   return !enabled || std::string_view(enabled) != "1";
 }
 
+namespace {
+
+/// What plans depend on, as these devices report it.
+void imitate(Caps& caps, std::string_view profile) {
+  caps.is_cpu = false;
+  caps.fp64 = caps.host_import = false;
+  caps.vector_width = 4;
+  caps.subgroup_arithmetic = caps.native_recordings = true;
+  caps.max_push_bytes = 256;
+  if (profile == "nvidia") {  // an H200 through Vulkan, tensor cores as cooperative matrices
+    caps.unified_memory = false;
+    caps.compute_units = 132, caps.subgroup_size = 32, caps.local_memory_bytes = 49152;
+    caps.cooperative_matrix = true;
+    caps.memory_bytes = uint64_t{140} << 30;
+  } else if (profile == "apple") {
+    caps.compute_units = 10, caps.subgroup_size = 32;
+  } else if (profile == "mali") {
+    caps.compute_units = 10, caps.subgroup_size = 16;
+    caps.max_group_size = {384, 384, 384}, caps.max_group_invocations = 384;
+    caps.max_push_bytes = 128;
+  } else {
+    throw Error(ErrorCode::kInvalidArgument, "DLK_NULL_PROFILE=" + std::string(profile) +
+                                                 ": use nvidia, apple or mali, or leave it out");
+  }
+  caps.name += ", planned for as " + std::string(profile);
+}
+
+}  // namespace
+
 std::vector<Caps> NullBackend::enumerate() {
   Caps caps;
   caps.id = "null:0";
@@ -53,6 +83,8 @@ std::vector<Caps> NullBackend::enumerate() {
   caps.fp16_storage = caps.fp16_arithmetic = caps.fp64 = caps.int64 = true;
   caps.int8_storage = caps.int16_storage = true;
   caps.host_import = caps.timestamps = true;
+  const char* profile = std::getenv("DLK_NULL_PROFILE");
+  if (profile != nullptr && *profile != '\0') imitate(caps, profile);
   return {caps};
 }
 

@@ -10,6 +10,7 @@
 
 #include "core/base/dtype.h"
 #include "core/base/log.h"
+#include "core/device/registry.h"
 
 namespace dlk {
 
@@ -159,6 +160,8 @@ bool MatrixUnits::fits(const MatrixTile& tile) const {
 
 bool MatrixUnits::works(const MatrixTile& tile, bool turned) {
   if (lowering_.empty() || !fits(tile)) return false;
+  const Backend* backend = find_backend(device_.lock()->caps().backend);
+  if (backend != nullptr && backend->kernel_format() == KernelFormat::kNone) return true;
   const std::lock_guard lock(mutex_);
   const auto found = tried_.find({tile, turned});
   if (found != tried_.end()) return found->second;

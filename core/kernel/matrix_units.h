@@ -37,7 +37,8 @@ class MatrixUnits {
   /// The lowering of gang tiles: "ptx", "coopmat", "plain"; empty where there are no units. The
   /// first call may try a tile: PTX under Vulkan needs an OpenCL driver, or a warm cache.
   const std::string& lowering();
-  /// Thread-safe; the first call for a tile compiles and runs. `turned`: in products whose left
+  /// Thread-safe; the first call for a tile compiles and runs (a backend whose kernels do nothing
+  /// has nothing to try). `turned`: in products whose left
   /// side is turned (kernels/conv_weight_tile.k).
   bool works(const MatrixTile& tile, bool turned = false);
 
