@@ -59,6 +59,11 @@ def _case(
 
 
 def _gemm(m: int, n: int, k: int, *, dtype: str) -> OpCase:
+    if dtype == "int8":  # small, so that PyTorch's float16 holds the sums
+        return _case(
+            "gemm", (m, n, k), "MatMulInteger", _normals(m, k, scale=4.0),
+            {"w": _normals(k, n, scale=4.0, seed=1)}, 2.0 * m * n * k, m * n, {}, dtype,
+        )  # fmt: skip
     weights = {"w": _normals(k, n, scale=k**-0.5, seed=1)}
     return _case(
         "gemm", (m, n, k), "MatMul", _normals(m, k), weights, 2.0 * m * n * k, m * n, {}, dtype
@@ -110,7 +115,8 @@ CASES: dict[str, tuple[Callable[..., OpCase], tuple[str, ...], tuple[int, ...]]]
 def op_case(spec: str, dtype: str = "float32") -> OpCase:
     """The case of ``"gemm"``, ``"gemm:512"`` (all sizes) or ``"conv:1,64,56,64,3,1"``.
 
-    Inputs and weights are of `dtype`, ``"float32"`` or ``"float16"``.
+    Inputs and weights are of `dtype`, ``"float32"`` or ``"float16"``; of a product also ``"int8"``,
+    whose result is int32.
 
     Raises:
         ValueError: an unknown name, or sizes that do not fit; the message says what would.

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from dlk import _core
 from dlk._atomic import write_text
+
+if TYPE_CHECKING:
+    from dlk.roofline import Peaks
 
 __all__ = ["Profile"]
 
@@ -35,16 +39,41 @@ class Profile:
             times[step.op] = times.get(step.op, 0.0) + ns / 1e6
         return dict(sorted(times.items(), key=lambda item: -item[1]))
 
-    def table(self, limit: int = 30) -> str:
-        """The longest commands as text: time, share, GFLOP/s, operation, kernel."""
+    def roofline(self, most: Peaks | None = None) -> list[dict[str, Any]]:
+        """Each operation with its rates and its fraction of what the device does at most.
+
+        Args:
+            most: the device's peaks; None: they are measured, or taken from the cache folder.
+
+        Returns:
+            Rows of `dlk.roofline.rows`, in the order of the plan.
+        """
+        from dlk import roofline
+
+        return roofline.rows(self.steps, most or roofline.peaks(self.device_id))
+
+    def table(self, limit: int = 30, most: Peaks | None = None) -> str:
+        """The longest commands as text: time, share, GFLOP/s, operation, kernel; with `most` also
+        the percentage of the roofline that the operation reaches."""
         total = max(self.total_ms, 1e-9)
-        ordered = sorted(self.steps, key=lambda item: -item[1])
-        lines = [f"{'us':>10} {'%':>5} {'GFLOP/s':>9}  {'op':<18} {'node':<32} kernel"]
-        for step, ns in ordered[:limit]:
+        reached = [""] * len(self.steps)
+        if most is not None:
+            from dlk.roofline import groups
+
+            reached = [
+                f" {100 * row['fraction']:6.1f}"
+                for group, row in zip(groups(self.steps), self.roofline(most), strict=True)
+                for _ in group
+            ]
+        ordered = sorted(zip(self.steps, reached, strict=True), key=lambda item: -item[0][1])
+        roof = f" {'% roof':>6}" if most is not None else ""
+        lines = [f"{'us':>10} {'%':>5} {'GFLOP/s':>9}{roof}  {'op':<18} {'node':<32} kernel"]
+        for (step, ns), part in ordered[:limit]:
             rate = f"{step.flops / ns:9.1f}" if ns > 0 and step.flops else " " * 9
             share = ns / 1e4 / total
             lines.append(
-                f"{ns / 1e3:10.1f} {share:5.1f} {rate}  {step.op:<18} {step.node:<32} {step.kernel}"
+                f"{ns / 1e3:10.1f} {share:5.1f} {rate}{part}  {step.op:<18} {step.node:<32} "
+                f"{step.kernel}"
             )
         if len(ordered) > limit:
             lines.append(f"... and {len(ordered) - limit} more")

@@ -3,6 +3,7 @@
 #include "core/base/cache_folder.h"
 #include "core/kernel/dialect.h"
 #include "core/kernel/library.h"
+#include "core/kernel/peaks.h"
 
 namespace dlk::python {
 
@@ -164,6 +165,20 @@ void bind_kernels(py::module_& m) {
       "built_kernels",
       [](const std::shared_ptr<Device>& device) { return KernelLibrary::of(device)->built(); },
       py::arg("device"), "The variants that were built or loaded on a device, in order.");
+  m.def(
+      "measure_peaks",
+      [](const std::shared_ptr<Device>& device) {
+        DevicePeaks peaks;
+        {
+          py::gil_scoped_release release;
+          peaks = measure_peaks(device);
+        }
+        return std::map<std::string, double>{{"copy_bytes", peaks.copy_bytes},
+                                             {"fp32_flops", peaks.fp32_flops},
+                                             {"fp16_flops", peaks.fp16_flops}};
+      },
+      py::arg("device"),
+      "What a device does at most, a second: copy_bytes, fp32_flops, fp16_flops (0: it cannot).");
 }
 
 }  // namespace dlk::python

@@ -89,10 +89,33 @@ def test_bench(call: Any, files: Path, device_id: str) -> None:
     answer = call("bench", files / "dense.dlk", "--batch", 3, "--runs", 3, "--device", device_id,
                   "--json").json()  # fmt: skip
     assert set(answer) == {
-        "device", "dtype", "batch", "median_ms", "device_ms", "pipelined_ms", "min_ms", "p95_ms",
-        "runs",
+        "target", "device", "dtype", "batch", "median_ms", "device_ms", "pipelined_ms", "min_ms",
+        "p95_ms", "runs",
     }  # fmt: skip
     assert (answer["device"], answer["batch"], answer["runs"]) == (device_id, 3, 3)
+
+
+def test_bench_against_the_roof(call: Any, tmp_path: Path, device_id: str) -> None:
+    output = tmp_path / "bench.json"
+    words = ("--runs", 2, "--device", device_id, "--roofline")
+    answer = call("bench", "op:gemm:64", *words, "--json", "--output", output).json()
+    assert json.loads(output.read_text()) == answer
+    assert answer["roofline"]["peaks"]["copy_bytes"] > 0
+    assert [row["op"] for row in answer["roofline"]["by_op"]] == ["MatMul"]
+    assert answer["roofline"]["by_op"][0]["fraction"] > 0
+    text = call("bench", "op:gemm:64", *words).out
+    assert "% of the roof" in text
+    answer = call("profile", "lenet", "--device", device_id, "--roofline", "--json").json()
+    assert all(row["fraction"] > 0 for row in answer["roofline"]["steps"])
+
+
+def test_bench_of_one_parity_case_and_of_integers(call: Any, device_id: str) -> None:
+    words = ("--runs", 2, "--device", device_id, "--json")
+    assert call("bench", "op:case:relu", *words).json()["median_ms"] > 0
+    fails(call("bench", "op:case:relu_of_nothing"), "no such case")
+    answer = call("bench", "op:gemm:32", "--dtype", "int8", *words).json()
+    assert (answer["dtype"], answer["target"]) == ("int8", "op:gemm:32")
+    fails(call("bench", "op:conv", "--dtype", "int8"), "float16")
 
 
 def test_bench_of_an_operator_and_a_zoo_network(call: Any, device_id: str) -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import dlk
 from dlk import _progress
-from dlk.cli.common import DeviceOption, DtypeOption, JsonOption, check_dtype, print_json
+from dlk._atomic import write_text
+from dlk.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    check_dtype,
+    json_text,
+    print_json,
+    print_table,
+)
+from dlk.roofline import by_op, peaks
 from dlk.sources import load_graph
 
 __all__ = ["bench"]
@@ -16,7 +27,8 @@ __all__ = ["bench"]
 
 def bench(
     target: Annotated[
-        str, typer.Argument(metavar="MODEL|zoo:NAME|op:NAME", help="What to measure.")
+        str,
+        typer.Argument(metavar="MODEL|zoo:NAME|op:NAME|op:case:NAME", help="What to measure."),
     ],
     weights: Annotated[
         str, typer.Option("--weights", metavar="random", help="A zoo network without its weights.")
@@ -36,6 +48,12 @@ def bench(
     amp: Annotated[
         bool, typer.Option("--amp", help="Train in mixed precision, with a loss scale.")
     ] = False,
+    roofline: Annotated[
+        bool, typer.Option("--roofline", help="Compare with what the device does at most.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="B.json", help="Also write the JSON there.")
+    ] = None,
     device: DeviceOption = "",
     dtype: DtypeOption = "float32",
     json: JsonOption = False,
@@ -45,7 +63,9 @@ def bench(
     median_ms: host in to host out, waited for. device_ms: one resident run, waited for.
     pipelined_ms: 30 queued runs and one wait, per run. op:gemm, op:conv and op:lstm take sizes
     (op:gemm:512, op:conv:1,64,56,64,3,1, op:lstm:32,20,64,200) and show their rates; other
-    operators run their largest parity case.
+    operators run their largest parity case, op:case:NAME runs one of them by its name. --roofline
+    adds how near each operation comes to the device's bandwidth or arithmetic, measured by a short
+    probe that is kept in the cache folder.
     """
     from dlk.bench import measure
     from dlk.opcases import CASES, op_case
@@ -60,30 +80,38 @@ def bench(
         _bench_training(target, weights, batch, runs, device, amp, json)
         return
     case = None
-    dtype, where = check_dtype(dtype), dlk.Device(device)
+    if not (dtype == "int8" and target.startswith("op:gemm")):
+        dtype = check_dtype(dtype)
+    where = dlk.Device(device)
     with _progress.shown():
         if target.startswith("op:") and target.split(":")[1] in CASES:
             case = op_case(target.removeprefix("op:"), dtype)
             graph, feeds = case.graph, dict(case.feeds)
         elif target.startswith("op:"):
-            graph, feeds = _operator(target.removeprefix("op:"))
+            graph, feeds = _operator(target.removeprefix("op:"), dtype)
         else:
             graph, feeds = _network(target, weights), {}
-        model = dlk.Model(graph, where, dtype)
+        model = dlk.Model(graph, where, "float32" if dtype == "int8" else dtype)
         if not feeds:
             feeds = batched_inputs(model, batch)
         model.plan(feeds)
+        most = peaks(where) if roofline else None
     result = measure(model, feeds, batch=batch, runs=runs or None)
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"dtype": dtype}
     if case is not None:
         seconds = result.pipelined_ms / 1e3
-        more = {"gflops": case.flops / seconds / 1e9, "gbytes": case.bytes / seconds / 1e9}
+        more |= {"gflops": case.flops / seconds / 1e9, "gbytes": case.bytes / seconds / 1e9}
     if against:
         more["torch"] = _torch(target, case, model, feeds, dtype)
+    if most is not None:
+        more["roofline"] = _roofline(model.profile(feeds), most)
+    facts = {"target": target, **result.to_dict(), **more}
+    if output is not None:
+        write_text(output, json_text(facts) + "\n")
     if json:
-        print_json({**result.to_dict(), **more})
+        print_json(facts)
         return
-    print(f"{target} on {result.device} ({where.name}), {result.dtype}, batch {result.batch}")
+    print(f"{target} on {result.device} ({where.name}), {dtype}, batch {result.batch}")
     for key in ("median_ms", "device_ms", "pipelined_ms", "min_ms", "p95_ms"):
         print(f"  {key:<13} {getattr(result, key):10.3f}")
     print(f"  {'runs':<13} {result.runs:10d}")
@@ -97,6 +125,31 @@ def bench(
             ratio = getattr(result, key) / peer[key]
             print(f"  {key:<13} {peer[key]:10.3f}   dlk / torch {ratio:.2f}")
         print(f"  relative error of dlk {peer['relative_error']:.1e}")
+    if most is not None:
+        _print_roofline(more["roofline"])
+
+
+def _roofline(measured: dlk.Profile, most: Any) -> dict[str, Any]:
+    """The device's peaks, and what the operations of a run reach of them."""
+    steps = measured.roofline(most)
+    return {"peaks": most.to_dict(), "by_op": by_op(steps), "steps": steps}
+
+
+def _print_roofline(found: dict[str, Any]) -> None:
+    most = {key: value / 1e9 for key, value in found["peaks"].items()}
+    print(
+        f"peaks: {most['copy_bytes']:.0f} GB/s, {most['fp32_flops']:.0f} GFLOP/s in float32, "
+        f"{most['fp16_flops']:.0f} in float16, {most['matrix_flops']:.0f} by matrix units"
+    )
+    print_table(
+        ("operation", "count", "ms", "GFLOP/s", "GB/s", "% of the roof"),
+        [
+            (row["op"], row["count"], f"{row['ms']:.3f}", f"{row['gflops']:.1f}",
+             f"{row['gbytes']:.1f}", f"{100 * row['fraction']:.1f}")
+            for row in found["by_op"]
+        ],
+        "lrrrrr",
+    )  # fmt: skip
 
 
 def _bench_training(
@@ -184,24 +237,30 @@ def batched_inputs(model: dlk.Model, batch: int) -> dict[str, Any]:
     return model.example_inputs(dims, seed=0)
 
 
-def _operator(name: str) -> tuple[Any, dict[str, Any]]:
-    """The largest parity case of an operator."""
+def _operator(name: str, dtype: str) -> tuple[Any, dict[str, Any]]:
+    """A parity case: the largest of an operator in float32, or with "case:" the one of that name,
+    in `dtype` where it has that, else in its first."""
     from dlk.cli.parity import suite
 
     harness = suite("harness")
-    cases = [c for c in harness.load_cases().values() if c.op == name]
-    if not cases:
-        known = sorted({c.op for c in harness.load_cases().values()})
-        raise ValueError(f"op:{name}: no such operator; there are {', '.join(known)}")
+    named = name.removeprefix("case:") if name.startswith("case:") else ""
+    cases = list(harness.load_cases().values())
+    chosen = [c for c in cases if (c.name == named if named else c.op == name)]
+    if not chosen:
+        kind = f"{named}: no such case" if named else f"op:{name}: no such operator"
+        near = [c.name for c in cases if named.lower() in c.name.lower()] if named else []
+        known = sorted(near[:20] or {c.op for c in cases})
+        raise ValueError(f"{kind}; there are {', '.join(known)}")
+    variants = [v for v in harness.variants(iter(chosen)) if v.layout == "contiguous"]
+    wanted = [v for v in variants if v.dtype == (dtype if named else "float32")]
+    if not wanted and not (named and variants):
+        raise ValueError(f"op:{name}: has no case in float32")
     best, size = None, -1
-    for variant in harness.variants(iter(cases)):
-        if variant.dtype != "float32" or variant.layout != "contiguous":
-            continue
+    for variant in wanted or variants[:1]:
         inputs = harness.make_inputs(variant)
         elements = sum(a.size for a in inputs.values() if a is not None)
         if elements > size:
             best, size = (variant, inputs), elements
-    if best is None:
-        raise ValueError(f"op:{name}: has no case in float32")
+    assert best is not None
     graph, feeds = harness.build_graph(*best)
     return graph, feeds

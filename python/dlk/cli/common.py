@@ -16,6 +16,7 @@ __all__ = [
     "JsonOption",
     "WeightsOption",
     "check_dtype",
+    "json_text",
     "load_model",
     "print_json",
     "print_table",
@@ -65,7 +66,12 @@ def load_model(source: str, device: str, dtype: str, weights: str = "") -> Any:
 
 def print_json(value: Any) -> None:
     """Exactly one JSON value on stdout; NaN and infinity become null."""
-    print(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False))
+    print(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A JSON value as `print_json` prints it."""
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

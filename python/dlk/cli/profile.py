@@ -35,6 +35,9 @@ def profile(
         Path | None,
         typer.Option("--plot", metavar="P.png", help="Write a bar chart (needs matplotlib)."),
     ] = None,
+    roofline: Annotated[
+        bool, typer.Option("--roofline", help="Compare with what the device does at most.")
+    ] = False,
     device: DeviceOption = "",
     dtype: DtypeOption = "float32",
     json: JsonOption = False,
@@ -45,6 +48,7 @@ def profile(
     is fetched.
     """
     import dlk
+    from dlk.roofline import peaks
     from dlk.sources import load_structure
 
     dtype, where = check_dtype(dtype), dlk.Device(device)
@@ -52,6 +56,7 @@ def profile(
     with _progress.shown():
         network = dlk.Model(load_structure(model), where, dtype)
         measured = network.profile(batched_inputs(network, batch) if feeds is None else feeds)
+        most = peaks(where) if roofline else None
     if trace is not None:
         measured.chrome_trace(trace)
     if plot is not None:
@@ -61,8 +66,11 @@ def profile(
             {"node": s.node, "op": s.op, "kernel": s.kernel, "ms": ns / 1e6, "flops": s.flops}
             for s, ns in measured.steps
         ]
-        print_json({"device": where.id, "total_ms": measured.total_ms, "by_op": measured.by_op(),
-                    "steps": steps})  # fmt: skip
+        facts = {"device": where.id, "total_ms": measured.total_ms, "by_op": measured.by_op(),
+                 "steps": steps}  # fmt: skip
+        if most is not None:
+            facts["roofline"] = {"peaks": most.to_dict(), "steps": measured.roofline(most)}
+        print_json(facts)
         return
-    print(measured.table(limit))
+    print(measured.table(limit, most))
     print("by operation: " + ", ".join(f"{op} {ms:.2f} ms" for op, ms in measured.by_op().items()))
