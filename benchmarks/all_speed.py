@@ -4,7 +4,8 @@
 
 Each part is a process of its own with a time limit, so that one that fails or hangs costs no other.
 Files are named as scripts/acceptance_rows/speed.py looks for them: DATE-LABEL-speed-batch1.json,
--speed-batch64.json, -tiles.json, -ops.json and -start.json.
+-speed-batch64.json, both also with -fp32, -tiles.json, -tiles-fp32.json, -ops.json and -start.json.
+--tiny does very little of each, to try it out.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).resolve().parent
 NETWORKS = "squeezenet1_1,mobilenet_v2,resnet50,inception_v3,vgg16,nin_imagenet"
 OPS = (
     ("op:gemm:4096", "float16"),
     ("op:gemm:4096", "float32"),
+    ("op:gemm:4096", "int8"),
     ("op:lstm:32,20,64,200", "float32"),
     ("op:lstm:32,20,64,200", "float16"),
 )
-SECONDS = {"batch1": 150, "batch64": 150, "tiles": 120, "ops": 120, "start": 90}
+TINY_OPS = (("op:gemm:64", "float32"), ("op:gemm:64", "int8"), ("op:lstm:2,3,8,8", "float32"))
+SECONDS = {
+    "batch1": 150, "batch64": 150, "tiles": 120, "ops": 120, "start": 90,
+    "batch1-fp32": 150, "batch64-fp32": 150, "tiles-fp32": 120,
+}  # fmt: skip
 
 START = """
 import json, sys, time
@@ -59,35 +64,44 @@ def run(command: list[str], seconds: float, environment: dict[str, str] | None =
     return done.stdout
 
 
-def networks(output: Path, devices: str, batch: int, seconds: float, peers: str) -> None:
+def networks(output: Path, part: str, chosen: argparse.Namespace) -> None:
+    batch, _, suffix = part.removeprefix("batch").partition("-")
+    dtype, peers = ("float32", chosen.peers_fp32) if suffix else ("float16", chosen.peers)
+    names, long = ("squeezenet1_1", "0.01") if chosen.tiny else (NETWORKS, "1")
+    if chosen.tiny:
+        batch = str(min(int(batch), 2))
     run(
-        [sys.executable, str(HERE / "networks.py"), "--networks", NETWORKS, "--devices", devices,
-         "--dtype", "float16", "--batch", str(batch), "--peers", peers, "--seconds", "1",
+        [sys.executable, str(HERE / "networks.py"), "--networks", names, "--devices",
+         chosen.devices, "--dtype", dtype, "--batch", batch, "--peers", peers, "--seconds", long,
          "--output", str(output)],
-        seconds,
+        SECONDS[part],
     )  # fmt: skip
+    if output.exists():
+        summary(output)
 
 
-def tiles(output: Path, devices: str, seconds: float) -> None:
+def tiles(output: Path, part: str, chosen: argparse.Namespace) -> None:
+    seconds = SECONDS[part]
     print(run(
-        [sys.executable, str(HERE / "conv_tiles.py"), "--devices", devices, "--set", "twelve",
-         "--seconds", "0.02", "--budget", str(seconds - 10), "--output", str(output)],
-        seconds,
+        [sys.executable, str(HERE / "conv_tiles.py"), "--devices", chosen.devices, "--set",
+         "twelve", "--seconds", "0.02", "--budget", "5" if chosen.tiny else str(seconds - 10),
+         "--output", str(output)],
+        seconds, {"DLK_TILES_DTYPE": "float32" if part.endswith("fp32") else "float16"},
     ))  # fmt: skip
 
 
-def ops(output: Path, devices: str, seconds: float, against: str) -> None:
+def ops(output: Path, devices: str, seconds: float, against: str, tiny: bool) -> None:
     rows = []
     for device in devices.split(","):
-        for target, dtype in OPS:
+        for target, dtype in TINY_OPS if tiny else OPS:
             command = [sys.executable, "-m", "dlk", "bench", target, "--device", device,
-                       "--dtype", dtype, "--json"]  # fmt: skip
+                       "--dtype", dtype, "--json", *(["--runs", "30"] if tiny else [])]  # fmt: skip
             if against:
                 command += ["--against", against]
             text = run(command, seconds / 4)
             if not text:
                 continue
-            rows.append({"target": target, "command": " ".join(command[1:]), **json.loads(text)})
+            rows.append({"command": " ".join(command[1:]), **json.loads(text)})
             peer = rows[-1].get("torch", {}).get("pipelined_ms")
             print(target, dtype, device, rows[-1]["pipelined_ms"], "torch", peer, flush=True)
             output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
@@ -123,24 +137,27 @@ def main() -> int:
     parser.add_argument("--label", default="h200")
     parser.add_argument("--devices", default="vulkan,opencl")
     parser.add_argument("--parts", default=",".join(SECONDS))
-    parser.add_argument("--peers", default="torch-fp16", help="of the networks")
+    parser.add_argument("--peers", default="torch-fp16", help="of the networks in float16")
+    parser.add_argument("--peers-fp32", default="torch-fp32", help="of those in float32")
     parser.add_argument("--against", default="torch", help="of the operators")
+    parser.add_argument("--tiny", action="store_true", help="little work, to try it out")
     chosen = parser.parse_args()
     chosen.output.mkdir(parents=True, exist_ok=True)
     stem = str(chosen.output / f"{datetime.date.today().isoformat()}-{chosen.label}")
-    parts: dict[str, Any] = {
-        "batch1": lambda path, s: networks(path, chosen.devices, 1, s, chosen.peers),
-        "batch64": lambda path, s: networks(path, chosen.devices, 64, s, chosen.peers),
-        "tiles": lambda path, s: tiles(path, chosen.devices, s),
-        "ops": lambda path, s: ops(path, chosen.devices, s, chosen.against),
-        "start": lambda path, s: start(path, chosen.devices, s),
-    }
+    for part in chosen.parts.split(","):
+        if part not in SECONDS:
+            parser.error(f"no part {part}; there are {', '.join(SECONDS)}")
     for part in chosen.parts.split(","):
         name = f"speed-{part}" if part.startswith("batch") else part
         path = Path(f"{stem}-{name}.json")
-        parts[part](path, SECONDS[part])
-        if part.startswith("batch") and path.exists():
-            summary(path)
+        if part.startswith("batch"):
+            networks(path, part, chosen)
+        elif part.startswith("tiles"):
+            tiles(path, part, chosen)
+        elif part == "ops":
+            ops(path, chosen.devices, SECONDS[part], chosen.against, chosen.tiny)
+        else:
+            start(path, chosen.devices, SECONDS[part])
     return 0
 
 

@@ -178,6 +178,13 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write(result: dict[str, Any], output: Path) -> None:
+    """JSON, and the table beside it."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+    output.with_suffix(".md").write_text(markdown(result))
+
+
 def main() -> int:
     def words(text: str) -> list[str]:
         return [word for word in text.split(",") if word]
@@ -201,9 +208,7 @@ def main() -> int:
     for name in chosen.networks:
         result["rows"] += run_network(name, chosen)
         if chosen.output:  # kept up to date, so that an interrupted run loses nothing
-            chosen.output.parent.mkdir(parents=True, exist_ok=True)
-            chosen.output.write_text(json.dumps(result, indent=1) + "\n")
-            chosen.output.with_suffix(".md").write_text(markdown(result))
+            write(result, chosen.output)
     print(markdown(result))
     return 1 if any("error" in row for row in result["rows"]) else 0
 

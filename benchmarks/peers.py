@@ -20,16 +20,30 @@ Array = NDArray[Any]
 OPSET = 21
 
 
-def to_onnx(graph: Any) -> bytes:
-    """The graph as an ONNX model (float networks without subgraphs, as the zoo has them)."""
+def to_onnx(graph: Any, dtype: str = "float32", shape: tuple[int, ...] | None = None) -> bytes:
+    """The graph as an ONNX model (float networks without subgraphs, as the zoo has them).
+
+    With `dtype` "float16" weights and all between the input and the output are in float16; with
+    `shape` the input has that shape, without symbols.
+    """
     import onnx
     from onnx import helper, numpy_helper
 
+    half = dtype == "float16"
     names = {v.id: v.name for v in graph.values}
+    ends = {v.name for v in (*graph.inputs, *graph.outputs)} if half else set()
+    names = {key: f"{name}:half" if name in ends else name for key, name in names.items()}
     kinds = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
 
     def info(value: Any, name: str) -> Any:
-        return helper.make_tensor_value_info(name, kinds[value.dtype], value.shape)
+        return helper.make_tensor_value_info(name, kinds[value.dtype], shape or value.shape)
+
+    def weights(value: Any) -> Array:
+        data = np.array(value.data)
+        return data.astype(np.float16) if half and data.dtype == np.float32 else data
+
+    def cast(source: str, target: str, kind: int) -> Any:
+        return helper.make_node("Cast", [source], [target], to=kind)
 
     nodes = [
         helper.make_node(
@@ -42,8 +56,14 @@ def to_onnx(graph: Any) -> bytes:
         )
         for n in (graph.nodes[i] for i in graph.topological_order())
     ]
+    if half:
+        nodes = [
+            *(cast(v.name, f"{v.name}:half", onnx.TensorProto.FLOAT16) for v in graph.inputs),
+            *nodes,
+            *(cast(f"{v.name}:half", v.name, onnx.TensorProto.FLOAT) for v in graph.outputs),
+        ]
     constants = [
-        numpy_helper.from_array(np.array(v.data), v.name)
+        numpy_helper.from_array(weights(v), names[v.id])
         for v in graph.values
         if v.kind == "constant"
     ]
@@ -64,6 +84,23 @@ def onnxruntime_cpu(model: bytes, batch: Array, threads: int) -> Callable[[], Ar
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: batch}
     return lambda: np.asarray(session.run(None, feed)[0])
+
+
+def torch_cpu(name: str, graph: Any, batch: Array, threads: int) -> Callable[[], Array]:
+    """The network in eager PyTorch on the CPU, float32."""
+    import torch
+
+    torch.set_num_threads(threads)
+    module = _torchvision(name)
+    load_weights(module, graph)
+    module = module.eval().to(memory_format=torch.channels_last)
+
+    def run() -> Array:
+        with torch.inference_mode():
+            x = torch.from_numpy(batch).to(memory_format=torch.channels_last)
+            return np.asarray(module(x))
+
+    return run
 
 
 class TorchGpu:
@@ -148,9 +185,11 @@ def _load_twins() -> dict[str, Any]:
 
 def _torchvision(name: str) -> Any:
     """The network of torchvision, or where it has none the twin that the tests compare with."""
-    import torchvision
-
-    if not hasattr(torchvision.models, name):
+    try:
+        from torchvision import models
+    except ImportError:
+        models = None
+    if not hasattr(models, name):
         twins = _load_twins()
         if name not in twins:
             raise ValueError(f"neither torchvision nor tests/models/twins.py has {name}")
@@ -158,7 +197,7 @@ def _torchvision(name: str) -> Any:
     options: dict[str, Any] = {"weights": None}
     if name == "inception_v3":
         options.update(aux_logits=False, init_weights=False, transform_input=False)
-    return getattr(torchvision.models, name)(**options)
+    return getattr(models, name)(**options)
 
 
 def load_weights(module: Any, graph: Any) -> None:

@@ -43,11 +43,18 @@ build() {
   ln -s "$source/python/dlk" "$site/dlk"
 }
 
+unpack_engines() {
+  mkdir -p "$here/engines"
+  python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter="fully_trusted")' \
+    "$1" "$here/engines"
+}
+
 command="${1:-}"; shift || true
 case "$command" in
   build) build "$@" ;;
   test) environment; cd "$source"; exec python3 -m pytest tests/parity -q "$@" ;;
   dlk) environment; exec python3 -m dlk "$@" ;;
   exec) environment; exec "$@" ;;
-  *) sed -n 's/^# //p' "$0" | head -n 2; echo "usage: $0 build|test|dlk|exec"; exit 2 ;;
+  engines) unpack_engines "$@" ;;
+  *) sed -n 's/^# //p' "$0" | head -n 2; echo "usage: $0 build|test|dlk|exec|engines"; exit 2 ;;
 esac

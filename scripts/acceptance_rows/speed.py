@@ -141,18 +141,21 @@ def fastest_by_a_fifth(family: str) -> Row:
 
 
 def peer_ratio(engine: str) -> Row:
-    """The least ratio of another engine's median_ms to dlk's, over the networks it runs."""
-    rows = newest("h200-engines")["rows"]
-    peers = {
-        r["network"]: r["median_ms"] for r in rows if r["engine"] == engine and "error" not in r
-    }
-    mine = {
-        network: min(
-            r["median_ms"] for r in rows if r["network"] == network and "dlk" in r["engine"]
-        )
-        for network in peers
-    }
-    least = min(peers[network] / mine[network] for network in peers)
+    """The least ratio of another engine's best median_ms to dlk's, over the networks it runs."""
+    best: dict[tuple[str, bool], float] = {}
+    for row in newest("h200-engines")["rows"]:
+        mine = row["engine"].startswith("dlk ")
+        if "error" not in row and (mine or row["engine"] == engine):
+            key = (row["network"], mine)
+            best[key] = min(best.get(key, float("inf")), row["median_ms"])
+    ratios = [
+        ms / best[network, True]
+        for (network, mine), ms in best.items()
+        if not mine and (network, True) in best
+    ]
+    if not ratios:
+        raise LookupError(f"h200-engines: {engine} ran no network that dlk ran")
+    least = min(ratios)
     return round(least, 2), ">= 10", least >= 10
 
 
