@@ -51,6 +51,8 @@ class Specializer {
   Bounds add_operator(const Node& node, const Bounds& inputs,
                       const std::vector<std::string>& names);
   Bounds cut_dynamic_outputs(const ConcreteNode& node, const Bounds& full);
+
+  // What is known of values (specialize_values.cpp).
   void infer(size_t n);
   /// Runs host_eval if all that it needs is known; true if the outputs are known then.
   bool evaluate(size_t n);
@@ -128,6 +130,10 @@ class Specializer {
   std::map<ValueId, size_t> rest_outputs_;      // value of the rest -> its output
   std::map<ValueId, std::pair<HostTensor, bool>> variables_;  // initial value, trainable
 };
+
+/// What is beyond any device in a shape, and the limit; "" where nothing is. Refused where it comes
+/// up, before anything is made of it.
+std::string excess_of(const Shape& shape);
 
 /// Thrown where a node cannot be planned before a value has been read back.
 struct MustWait {};
