@@ -16,86 +16,63 @@ TYPE_CHECKING = False  # as type checkers know it; `typing` itself takes a while
 if TYPE_CHECKING:
     from typing import Any
 
-    from dlk import bench, data, images, importers, nn, optim, plot, precision, train, zoo
-    from dlk._core import CompileError, DeviceLostError, Error, Graph, __version__
-    from dlk.device import Device, devices
-    from dlk.gradients import grad
-    from dlk.model import Model, Profile, Run, load
-    from dlk.tensor import Tensor, from_dlpack
+    from dlk import bench as bench
+    from dlk import data as data
+    from dlk import images as images
+    from dlk import importers as importers
+    from dlk import nn as nn
+    from dlk import optim as optim
+    from dlk import plot as plot
+    from dlk import precision as precision
+    from dlk import roofline as roofline
+    from dlk import train as train
+    from dlk import zoo as zoo
+    from dlk._core import CompileError as CompileError
+    from dlk._core import DeviceLostError as DeviceLostError
+    from dlk._core import Error as Error
+    from dlk._core import Graph as Graph
+    from dlk._core import __version__ as __version__
+    from dlk.device import Device as Device
+    from dlk.device import devices as devices
+    from dlk.gradients import grad as grad
+    from dlk.model import Model as Model
+    from dlk.model import Profile as Profile
+    from dlk.model import Run as Run
+    from dlk.model import load as load
+    from dlk.tensor import Tensor as Tensor
+    from dlk.tensor import from_dlpack as from_dlpack
 
-__all__ = [
-    "CompileError",
-    "Device",
-    "DeviceLostError",
-    "Error",
-    "Graph",
-    "Model",
-    "Profile",
-    "Run",
-    "Tensor",
-    "__version__",
-    "bench",
-    "data",
-    "devices",
-    "from_dlpack",
-    "grad",
-    "images",
-    "importers",
-    "load",
-    "nn",
-    "optim",
-    "plot",
-    "precision",
-    "train",
-    "zoo",
-]
-
-# Loaded when they are first used: `import dlk` itself loads neither the engine nor NumPy.
+# Where each public name is. Loaded when first used: `import dlk` itself loads neither the engine
+# nor NumPy. Type checkers read the imports above; a test holds both together.
 _HOMES = {
-    "CompileError": "dlk._core",
-    "Device": "dlk.device",
-    "DeviceLostError": "dlk._core",
-    "devices": "dlk.device",
-    "Error": "dlk._core",
-    "Graph": "dlk._core",
-    "Model": "dlk.model",
-    "Profile": "dlk.model",
-    "Run": "dlk.model",
-    "load": "dlk.model",
+    **dict.fromkeys(
+        ("bench", "data", "images", "importers", "nn", "optim", "plot", "precision", "roofline",
+         "train", "zoo"),
+        "dlk",
+    ),
+    **dict.fromkeys(
+        ("CompileError", "DeviceLostError", "Error", "Graph", "__version__"), "dlk._core"
+    ),
+    **dict.fromkeys(("Device", "devices"), "dlk.device"),
     "grad": "dlk.gradients",
-    "Tensor": "dlk.tensor",
-    "__version__": "dlk._core",
-    "from_dlpack": "dlk.tensor",
-}
-_SUBMODULES = frozenset(
-    {
-        "_core",
-        "bench",
-        "data",
-        "images",
-        "importers",
-        "nn",
-        "optim",
-        "plot",
-        "precision",
-        "train",
-        "zoo",
-    }
-)
+    **dict.fromkeys(("Model", "Profile", "Run", "load"), "dlk.model"),
+    **dict.fromkeys(("Tensor", "from_dlpack"), "dlk.tensor"),
+}  # fmt: skip
+
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-    elif name in _SUBMODULES:
-        value = importlib.import_module(f"dlk.{name}")
-    else:
+    home = _HOMES.get(name, "dlk" if name == "_core" else "")
+    if not home:
         raise AttributeError(f"module 'dlk' has no attribute {name!r}")
+    module = importlib.import_module(f"dlk.{name}" if home == "dlk" else home)
+    value = module if home == "dlk" else getattr(module, name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+    return sorted({*globals(), *__all__})

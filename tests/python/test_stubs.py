@@ -84,3 +84,15 @@ def test_package_lists_what_it_has() -> None:
         assert getattr(dlk, name) is not None, name
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = dlk.nonsense  # type: ignore[attr-defined]
+
+
+def test_type_checkers_see_every_public_name() -> None:
+    tree = ast.parse(Path(dlk.__file__).read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: statement.module
+        for statement in block.body
+        if isinstance(statement, ast.ImportFrom) and statement.module != "typing"
+        for alias in statement.names
+    }
+    assert seen == dlk._HOMES
