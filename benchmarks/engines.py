@@ -39,7 +39,7 @@ DTYPES = {"ort-webgpu": ("float32", "float16"), "tinygrad": ("float32", "float16
 
 
 def prepare(network: str, folder: Path) -> None:
-    """Writes what the processes share: the ONNX files and the input."""
+    """Writes what the processes share: the network, as dlk's file and as ONNX, and the input."""
     import dlk
     import peers
 
@@ -47,13 +47,20 @@ def prepare(network: str, folder: Path) -> None:
     shape = (1, *graph.inputs[0].shape[1:])
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     np.save(folder / "input.npy", x)
+    dlk._core.save_dlk(graph, str(folder / "network.dlk"))
     for dtype in ("float32", "float16"):
         (folder / f"{dtype}.onnx").write_bytes(peers.to_onnx(graph, dtype, x.shape))
 
 
+def load(folder: Path) -> Any:
+    """The network's graph."""
+    from dlk import _core
+
+    return _core.load_dlk(str(folder / "network.dlk"))
+
+
 def runner(engine: str, dtype: str, network: str, folder: Path, threads: int) -> Any:
     """A function that runs an engine once and gives its result."""
-    import dlk
     import peers
     import portable_peers
 
@@ -68,7 +75,7 @@ def runner(engine: str, dtype: str, network: str, folder: Path, threads: int) ->
     if engine == "tinygrad":
         return portable_peers.tinygrad(model, x)
     if engine == "torch-cpu":
-        return peers.torch_cpu(network, dlk.zoo.build(network, weights="random"), x, threads)
+        return peers.torch_cpu(network, load(folder), x, threads)
     raise ValueError(f"there is no engine {engine!r}")
 
 
@@ -81,7 +88,7 @@ def run_one(engine: str, dtype: str, network: str, folder: Path, chosen: argpars
 
     if engine.startswith("dlk "):
         x = np.load(folder / "input.npy")
-        graph = dlk.zoo.build(network, weights="random")
+        graph = load(folder)
         model = dlk.Model(graph, dlk.Device(engine.removeprefix("dlk ")), dtype)
         feeds = {next(iter(model.inputs)): x}
         figures = measure(model, feeds, seconds=chosen.seconds).to_dict()
@@ -89,7 +96,7 @@ def run_one(engine: str, dtype: str, network: str, folder: Path, chosen: argpars
         result = next(iter(model.run(feeds).values()))
     elif engine.startswith("torch-") and engine != "torch-cpu":
         x = np.load(folder / "input.npy")
-        graph = dlk.zoo.build(network, weights="random")
+        graph = load(folder)
         torch = peers.TorchGpu(network, graph, x, engine.removeprefix("torch-"))
         result = torch.result()
         row = {"median_ms": torch.median_ms(), "pipelined_ms": torch.pipelined_ms()}

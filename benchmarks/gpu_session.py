@@ -29,6 +29,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TINY_NETWORKS = "squeezenet1_1"
+ENGINE_NETWORKS = "squeezenet1_1,mobilenet_v2,resnet50,nin_imagenet,inception_v3,vgg16"
 TRAINED = "lenet,nin_imagenet,resnet50,inception_v3"
 
 
@@ -79,13 +80,18 @@ def _speed(part: str) -> Callable[[Session], list[Command]]:
     return commands
 
 
-def _engines(session: Session) -> list[Command]:
-    command = _program("engines.py", "--devices", session.devices, "--output",
-                       session.file("engines"), "--engines", "ncnn,ort-webgpu,onnxruntime,tinygrad",
-                       "--seconds", "1", "--limit", "45")  # fmt: skip
-    if session.packages is not None:
-        command += ["--packages", str(session.packages)]
-    return [[*command, "--networks", TINY_NETWORKS] if session.tiny else command]
+def _engines(engines: str, networks: str, limit: str) -> Callable[[Session], list[Command]]:
+    def commands(session: Session) -> list[Command]:
+        name = "engines" if "," in engines else f"engines-{engines}"
+        chosen = TINY_NETWORKS if session.tiny else networks
+        command = _program("engines.py", "--devices", session.devices, "--output",
+                           session.file(name), "--engines", engines, "--networks", chosen,
+                           "--seconds", "0.5", "--limit", limit)  # fmt: skip
+        if session.packages is not None:
+            command += ["--packages", str(session.packages)]
+        return [command]
+
+    return commands
 
 
 def _training(session: Session) -> list[Command]:
@@ -133,12 +139,18 @@ PARTS: dict[str, Part] = {
     "batch1-fp32": Part(100, "networks, batch 1, float32", _speed("batch1-fp32")),
     "tiles": Part(150, "twelve convolution shapes, every algorithm, float16", _speed("tiles")),
     "tiles-fp32": Part(120, "the same in float32", _speed("tiles-fp32")),
-    "engines": Part(400, "other portable engines, batch 1", _engines),
+    "engines": Part(
+        400, "ncnn and onnxruntime's WebGPU provider, batch 1",
+        _engines("ncnn,ort-webgpu", ENGINE_NETWORKS, "45"),
+    ),
     "training": Part(240, "training steps against PyTorch", _training),
     "activity": Part(60, "a training step of the activity classifier", _activity),
     "training-memory": Part(120, "memory of training steps against PyTorch", _memory),
     "roofline": Part(60, "what share of the device's peaks each operation reaches", _roofline),
-}
+    "tinygrad": Part(
+        240, "tinygrad, batch 1", _engines("tinygrad", "squeezenet1_1,resnet50", "90")
+    ),
+}  # fmt: skip
 """In the order of a session without --parts; the most wanted come first."""
 
 
