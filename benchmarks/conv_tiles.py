@@ -1,13 +1,13 @@
 """Every way to compute a convolution, on one device in one run: which is right, which is fast.
 
-    python benchmarks/conv_tiles.py --devices opencl,vulkan --set resnet50 --output tiles.json
+    python benchmarks/conv_tiles.py --set twelve --dtypes float32,float16 --output tiles.json
 
-Each shape is a graph of one convolution in float16 with bias and ReLU. A variant is a value of
+Each shape is a graph of one convolution with bias and ReLU. A variant is a value of
 ``DLK_CONV_ALGO`` (an algorithm, or a tile of the matrix units with its slices); its result is
-compared with NumPy's float32 product of the same float16 operands, and its time is the device's
-own, the sum over the commands of a run, median of many. ``DLK_TILES_DTYPE=float32`` compares in
-float32; ``--gemm N`` adds square products. JSON holds all rows; the table shows the default choice
-beside the best.
+compared with NumPy's float32 product of the same operands, and its time is the device's own, the
+sum over the commands of a run, median of many. ``--gemm N`` adds square products. JSON holds all
+rows, each with its dtype; the table shows the default choice beside the best. With
+``DLK_TUNING=/dev/null`` the default is the cost model's, without the records that ship with dlk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import dlk
 import numpy as np
 from dlk import _core
-from dlk.tune import TILES, Problem, algorithms, tile_family
+from dlk.tune import TILES, TOLERANCE, Problem, algorithms, tile_family
 
 # name: batch, channels in, height and width, channels out, window, stride, padding
 SETS = {
@@ -68,13 +68,9 @@ SETS = {
 }  # fmt: skip
 
 
-def problem_of(shape: tuple[int, ...]) -> Problem:
+def problem_of(shape: tuple[int, ...], dtype: str) -> Problem:
     n, c, h, k, window, stride, pad = shape
-    return Problem(n, c, h, h, k, (window, window), (stride, stride), (pad, pad), 1, chosen_dtype())
-
-
-def chosen_dtype() -> str:
-    return os.environ.get("DLK_TILES_DTYPE", "float16")
+    return Problem(n, c, h, h, k, (window, window), (stride, stride), (pad, pad), 1, dtype)
 
 
 def gemm_graph(size: int, seed: int) -> tuple[Any, Any, Any]:
@@ -104,16 +100,16 @@ def time_of(model: Any, feed: dict[str, Any], seconds: float) -> tuple[float, li
 
 
 def run_variant(
-    case: tuple[Any, Any, Any], device: Any, algorithm: str, seconds: float
+    case: tuple[Any, Any, Any], device: Any, algorithm: str, dtype: str, seconds: float
 ) -> dict[str, Any]:
     graph, feed, want = case
     os.environ["DLK_CONV_ALGO"] = algorithm
     try:
-        model = _core.Model(graph, device, dtype=chosen_dtype())
+        model = _core.Model(graph, device, dtype=dtype)
         got = model.create_session().run(feed)["y"].astype(np.float32)
         got = got[: len(want)]
         error = float(np.linalg.norm(got - want) / max(float(np.linalg.norm(want)), 1e-30))
-        if not error < 5e-3:
+        if not error < TOLERANCE[dtype]:
             return {"algorithm": algorithm, "error": f"wrong: relative error {error:.1e}"}
         us, steps = time_of(model, feed, seconds)
         return {"algorithm": algorithm, "us": us, "relative_error": error, "steps": steps}
@@ -121,11 +117,11 @@ def run_variant(
         return {"algorithm": algorithm, "error": f"{type(error).__name__}: {error}"[:300]}
 
 
-def variants(device: Any, shape: tuple[int, ...] | None) -> list[str]:
+def variants(device: Any, shape: tuple[int, ...] | None, dtype: str) -> list[str]:
     """Algorithms for a shape; for a product the tiles alone, unsplit."""
     caps = device.caps
     if shape is not None:
-        return algorithms(problem_of(shape), tile_family(caps), caps["is_cpu"])
+        return algorithms(problem_of(shape, dtype), tile_family(caps), caps["is_cpu"])
     return ["", "gemm", *(f"mma:{tile}:1" for tile in TILES.get(tile_family(caps), ()))]
 
 
@@ -135,6 +131,7 @@ def main() -> int:
     )
     parser.add_argument("--devices", default="opencl,vulkan")
     parser.add_argument("--set", default="resnet50", help=", ".join(SETS))
+    parser.add_argument("--dtypes", default="float16", help="float16, float32, or both")
     parser.add_argument("--gemm", type=int, nargs="*", default=[])
     parser.add_argument("--seconds", type=float, default=0.05, help="for each variant")
     parser.add_argument("--budget", type=float, default=200, help="seconds in all")
@@ -144,25 +141,26 @@ def main() -> int:
     begin = time.perf_counter()
     rows: list[dict[str, Any]] = []
     cases = [
-        (f"{name}: {label}", shape)
+        (f"{name}: {label}", shape, dtype)
+        for dtype in chosen.dtypes.split(",")
         for name in chosen.set.split(",") if name
         for label, shape in SETS[name].items()
     ]  # fmt: skip
-    cases += [(f"gemm {size}", None) for size in chosen.gemm]
+    cases += [(f"gemm {size}", None, "float16") for size in chosen.gemm]
     devices = {name: _core.open_device(name) for name in chosen.devices.split(",")}
-    for label, shape in cases:
-        case = problem_of(shape).graph() if shape else gemm_graph(int(label.split()[1]), 1)
+    for label, shape, dtype in cases:
+        case = problem_of(shape, dtype).graph() if shape else gemm_graph(int(label.split()[1]), 1)
         for name, device in devices.items():
-            todo = [""] if chosen.only_default else variants(device, shape)
+            todo = [""] if chosen.only_default else variants(device, shape, dtype)
             found = []
             for algorithm in todo:
                 if time.perf_counter() - begin > chosen.budget:
                     break
-                result = run_variant(case, device, algorithm, chosen.seconds)
-                row = {"shape": label, "device": name, **result}
+                result = run_variant(case, device, algorithm, dtype, chosen.seconds)
+                row = {"shape": label, "dtype": dtype, "device": name, **result}
                 rows.append(row)
                 found.append(row)
-            report(label, name, found)
+            report(f"{label} {dtype}", name, found)
             if chosen.output:
                 chosen.output.write_text(json.dumps({"dlk": dlk.__version__, "rows": rows}) + "\n")
     return 1 if any(str(row.get("error", "")).startswith("wrong") for row in rows) else 0

@@ -2,17 +2,17 @@
 
 #include <algorithm>
 
+#include "core/ops/forwarding.h"
 #include "core/ops/op_util.h"
 
 namespace dlk {
 
 namespace {
 
-class SliceContext : public LowerContext {
+class SliceContext : public ForwardingContext {
  public:
   SliceContext(LowerContext& whole, int64_t first, int64_t count)
-      : LowerContext(whole.node()),
-        whole_(whole),
+      : ForwardingContext(whole),
         input_(slice_view(whole.input(0), 0, first, count)),
         output_(slice_view(whole.output(0), 0, first, count)),
         views_(whole.epilogue_views()) {
@@ -26,33 +26,15 @@ class SliceContext : public LowerContext {
     }
   }
 
-  const Caps& caps() const override { return whole_.caps(); }
-  const TensorView& input(size_t i) const override { return i == 0 ? input_ : whole_.input(i); }
-  const TensorView& output(size_t i) const override { return i == 0 ? output_ : whole_.output(i); }
-  std::optional<HostTensor> constant(size_t i) const override { return whole_.constant(i); }
-  bool is_weight(size_t i) const override { return whole_.is_weight(i); }
-  bool accumulate_fp16() const override { return whole_.accumulate_fp16(); }
-  MatrixUnits* matrix_units() const override { return whole_.matrix_units(); }
-  const Epilogue& epilogue() const override { return whole_.epilogue(); }
+  const TensorView& input(size_t i) const override {
+    return i == 0 ? input_ : ForwardingContext::input(i);
+  }
+  const TensorView& output(size_t i) const override {
+    return i == 0 ? output_ : ForwardingContext::output(i);
+  }
   const std::vector<TensorView>& epilogue_views() const override { return views_; }
-  const PointwiseProgram* program() const override { return whole_.program(); }
-  TensorView workspace(DType dtype, const Shape& shape) override {
-    return whole_.workspace(dtype, shape);
-  }
-  std::optional<TensorView> counters(int64_t count) override { return whole_.counters(count); }
-  TensorView contiguous(const TensorView& view) override { return whole_.contiguous(view); }
-  void copy(const TensorView& from, const TensorView& to) override { whole_.copy(from, to); }
-  TensorView prepacked(size_t input, const std::string& key, DType dtype, const Shape& shape,
-                       const std::function<void(LowerContext&, const TensorView&)>& make) override {
-    return whole_.prepacked(input, key, dtype, shape, make);
-  }
-  void dispatch(const KernelRequest& request, const std::vector<TensorView>& operands,
-                Params params, std::array<int64_t, 3> groups) override {
-    whole_.dispatch(request, operands, std::move(params), groups);
-  }
 
  private:
-  LowerContext& whole_;
   TensorView input_, output_;
   std::vector<TensorView> views_;
 };
@@ -70,6 +52,13 @@ Span span_of(const TensorView& view) {
 }
 
 }  // namespace
+
+void lower_batch_slice(LowerContext& ctx, int64_t first, int64_t count,
+                       const std::function<void(LowerContext&)>& lower) {
+  if (first == 0 && count == ctx.output(0).shape[0]) return lower(ctx);
+  SliceContext slice(ctx, first, count);
+  lower(slice);
+}
 
 void lower_in_batch_slices(LowerContext& ctx, const std::function<void(LowerContext&)>& lower) {
   const TensorView &x = ctx.input(0), &y = ctx.output(0);
@@ -90,8 +79,7 @@ void lower_in_batch_slices(LowerContext& ctx, const std::function<void(LowerCont
   }
   if (most >= batch) return lower(ctx);
   for (int64_t first = 0; first < batch; first += most) {
-    SliceContext slice(ctx, first, std::min(most, batch - first));
-    lower(slice);
+    lower_batch_slice(ctx, first, std::min(most, batch - first), lower);
   }
 }
 

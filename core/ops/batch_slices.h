@@ -13,4 +13,8 @@ namespace dlk {
 /// full epilogue operands are slices. Unsupported, with the numbers, where one image is too large.
 void lower_in_batch_slices(LowerContext& ctx, const std::function<void(LowerContext&)>& lower);
 
+/// Calls `lower` with a context for images `first` to `first + count - 1` alone.
+void lower_batch_slice(LowerContext& ctx, int64_t first, int64_t count,
+                       const std::function<void(LowerContext&)>& lower);
+
 }  // namespace dlk

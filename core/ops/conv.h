@@ -12,6 +12,8 @@
 
 namespace dlk {
 
+struct WeightPacking;
+
 /// A convolution over views: x (N, C, spatial...), y (N, K, spatial...), weight (K, C/g,
 /// kernel...).
 struct ConvProblem {
@@ -26,6 +28,8 @@ struct ConvProblem {
   Window window;
   int64_t groups = 1;
   int64_t shuffle = 1;  // kChannelShuffle
+  /// Makes the packed weights, where they are not those of the node's input.
+  std::function<TensorView(LowerContext&, const WeightPacking&)> pack = {};
 };
 
 /// Chooses a kernel for the problem and dispatches it with the node's epilogue.

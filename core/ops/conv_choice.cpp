@@ -19,8 +19,8 @@ namespace dlk {
 
 namespace {
 
-constexpr std::array<std::string_view, 7> kAlgorithms = {"direct", "depthwise", "block",    "gemm",
-                                                         "mma",    "winograd2", "winograd4"};
+constexpr std::array<std::string_view, 8> kAlgorithms = {"direct", "depthwise", "block",     "gemm",
+                                                         "mma",    "winograd2", "winograd4", "fft"};
 
 [[noreturn]] void refuse(const std::string& source, const std::string& text) {
   std::string known;

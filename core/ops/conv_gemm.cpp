@@ -107,16 +107,47 @@ void sum_slices(LowerContext& ctx, const ConvProblem& p, const Window& w, const 
                   sums.shape[1] * sums.shape[2]);
 }
 
-void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p) {
+double share_of_h200(const Caps& caps) {
+  constexpr double kUnits = 132;
+  return std::max(1.0, static_cast<double>(caps.compute_units)) / kUnits;
+}
+
+double tiles_microseconds(const Caps& caps, int64_t groups, int64_t rows, int64_t depth) {
+  constexpr double kStart = 4.0, kFlopsPerUnit = 2.05e5;  // a microsecond, as measured on an H200
+  const int64_t waves = ceil_div(groups, std::max<int64_t>(1, caps.compute_units));
+  const double flops = 2.0 * static_cast<double>(rows * kColumns * depth);
+  return kStart + static_cast<double>(waves) * flops / kFlopsPerUnit;
+}
+
+double gemm_microseconds(const LowerContext& ctx, const ConvProblem& p) {
+  constexpr double kWindow = 2.0, kSum = 6.0, kSharedSum = 2.0, kBytesPerUs = 3.0e6;
+  const ConvSizes s = sizes_of(p);
+  const Window w = p.window.expanded(2);
+  const int64_t pixels = s.batch * w.output[0] * w.output[1];
+  const int64_t blocks = p.groups * ceil_div(s.kg, kColumns);
+  const GemmPlan plan = plan_of(ctx.caps(), s, pixels, blocks, false);
+  const int64_t tiles = ceil_div(pixels, plan.rows) * blocks;
+  const int64_t depth = plan.split ? plan.depth * kDepth : s.taps * s.cg;
+  double sum = 0;
+  if (plan.split) {
+    const auto bytes = static_cast<double>(4 * plan.slices * pixels * s.channels_out);
+    sum = (ctx.caps().device_fences ? kSharedSum : kSum) +
+          2 * bytes / (kBytesPerUs * share_of_h200(ctx.caps()));
+  }
+  return kWindow + tiles_microseconds(ctx.caps(), tiles * plan.slices, plan.rows, depth) + sum;
+}
+
+void lower_conv_gemm(LowerContext& ctx, const ConvProblem& p, bool may_split) {
   const ConvSizes s = sizes_of(p);
   const bool is_training = !ctx.is_weight(p.weight_input);
   const int64_t columns = columns_for(s.kg, is_training);
   WeightPacking packing = packing_of(p, p.groups, columns);
   packing.row_multiple = kDepth;
-  const TensorView packed = pack_weights(ctx, packing);
+  const TensorView packed = packed_weights(ctx, p, packing);
   const Window w = p.window.expanded(2);
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
   GemmPlan plan = plan_of(ctx.caps(), s, pixels, packed.shape[0], is_training);
+  if (!may_split) plan = GemmPlan{plan.rows, false};
   if (is_training) {
     fit_to_training(ctx.caps(), pixels, packed.shape[0], columns == kWideColumns, plan);
   }

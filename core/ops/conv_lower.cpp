@@ -3,6 +3,7 @@
 //   conv_depthwise  one channel a group, channels innermost
 //   conv_block      CPU drivers: register blocks, no local memory
 //   winograd        windows of 3 where multiplications rule
+//   fft             large windows
 //   conv_mma        matrix units, float16
 //   conv_gemm       GPUs: implicit matrix product on gang tiles
 //   conv_direct     everything else (3-D, a few channels a group)
@@ -185,6 +186,35 @@ bool winograd_pays(const ConvProblem& p) {
          p.weight.dtype == DType::kFloat32;
 }
 
+// By the cost models: "" where the implicit product, or the depthwise kernel, is as good. Filters
+// are transformed once, so that only constant ones count. What must gain is the models' doubt.
+std::string gpu_choice(const LowerContext& ctx, const ConvProblem& p, bool is_depthwise) {
+  constexpr int64_t kLeastTaps = 9, kManyTaps = 121;
+  constexpr double kGain = 0.9, kGainOfUnits = 0.7, kDepthwiseFlopsPerUs = 8.0e6;
+  if (!ctx.is_weight(p.weight_input) || p.window.taps() < kLeastTaps) return "";
+  if (is_depthwise) {
+    if (p.window.taps() < kManyTaps) return "";
+    const auto flops = static_cast<double>(2 * p.window.taps() * p.y.elements());
+    const double fft = fft_microseconds(ctx, p);
+    const double direct = 4 + flops / (kDepthwiseFlopsPerUs * share_of_h200(ctx.caps()));
+    return fft != 0 && fft < kGainOfUnits * direct ? "fft" : "";
+  }
+  const double units = mma_microseconds(ctx, p);
+  double best = units != 0 ? kGainOfUnits * units : kGain * gemm_microseconds(ctx, p);
+  std::string name;
+  const auto offer = [&](const std::string& algorithm, double microseconds) {
+    if (microseconds == 0 || microseconds >= best) return;
+    best = microseconds;
+    name = algorithm;
+  };
+  if (units == 0) {
+    offer("winograd2", winograd_microseconds(ctx, p, 2));
+    offer("winograd4", winograd_microseconds(ctx, p, 4));
+  }
+  offer("fft", fft_microseconds(ctx, p));
+  return name;
+}
+
 }  // namespace
 
 ConvSizes sizes_of(const ConvProblem& p) {
@@ -265,6 +295,10 @@ int64_t blocks_in_reach(const LowerContext& ctx, int64_t groups, const Shape& pa
   return std::max<int64_t>(1, reach / bytes);
 }
 
+TensorView packed_weights(LowerContext& ctx, const ConvProblem& p, const WeightPacking& packing) {
+  return p.pack ? p.pack(ctx, packing) : pack_weights(ctx, packing);
+}
+
 TensorView pack_weights(LowerContext& ctx, const WeightPacking& packing) {
   const TensorView now = packing.view(ctx.input(packing.input));
   const int64_t groups = now.shape[0], kg = now.shape[1], cg = now.shape[2], bn = packing.bn;
@@ -327,25 +361,28 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
   const ConvSizes s = sizes_of(p);
   const bool planar = p.window.rank() <= 2 && p.x.dtype != DType::kFloat64;
   const ConvChoice choice = convolution_choice(ctx.caps(), problem_key(p));
-  const std::string& forced = choice.algorithm;
   if (p.shuffle > 1) return lower_shuffled(ctx, p);
-  if (forced == "direct") return lower_direct(ctx, p);
-  if (forced.empty() && lower_conv_group(ctx, p)) return;
-  if (planar && s.cg == 1 && s.kg == 1) {
-    const int64_t width = depthwise_width(ctx, p);
-    if (width > 1) return lower_depthwise(ctx, p, width);
-  }
-  // Blocks and tiles waste the lanes that a narrow group does not fill.
   const bool is_cpu = ctx.caps().is_cpu;
+  const int64_t width = planar && s.cg == 1 && s.kg == 1 ? depthwise_width(ctx, p) : 1;
+  // Blocks and tiles waste the lanes that a narrow group does not fill.
   const int64_t fewest = is_cpu ? ctx.caps().vector_width / 2 : 16;
-  if (!planar || (p.groups != 1 && s.kg < fewest)) return lower_direct(ctx, p);
-  if (forced == "winograd2" && lower_conv_winograd(ctx, p, 2)) return;
-  if (forced == "winograd4" && lower_conv_winograd(ctx, p, 4)) return;
-  if (forced == "block") return lower_block(ctx, p);
-  if (forced.empty() && is_cpu && ctx.is_weight(p.weight_input) && winograd_pays(p) &&
+  const bool is_wide = planar && (p.groups == 1 || s.kg >= fewest);
+  std::string algorithm = choice.algorithm;
+  if (algorithm.empty() && !is_cpu && (width > 1 || is_wide)) {
+    algorithm = gpu_choice(ctx, p, width > 1);
+  }
+  if (algorithm == "direct") return lower_direct(ctx, p);
+  if (algorithm.empty() && lower_conv_group(ctx, p)) return;
+  if (algorithm == "fft" && lower_conv_fft(ctx, p)) return;
+  if (width > 1) return lower_depthwise(ctx, p, width);
+  if (!is_wide) return lower_direct(ctx, p);
+  if (algorithm == "winograd2" && lower_conv_winograd(ctx, p, 2)) return;
+  if (algorithm == "winograd4" && lower_conv_winograd(ctx, p, 4)) return;
+  if (algorithm == "block") return lower_block(ctx, p);
+  if (algorithm.empty() && is_cpu && ctx.is_weight(p.weight_input) && winograd_pays(p) &&
       lower_conv_winograd(ctx, p, 4))
     return;
-  if (forced == "gemm") return lower_conv_gemm(ctx, p);
+  if (algorithm == "gemm") return lower_conv_gemm(ctx, p);
   if (lower_conv_mma(ctx, p, choice)) return;
   is_cpu ? lower_block(ctx, p) : lower_conv_gemm(ctx, p);
 }

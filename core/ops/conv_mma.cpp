@@ -110,6 +110,43 @@ bool is_point(const Window& w) {
          w.pad_end[1] == 0;
 }
 
+// The channels of each group can be copied as they are.
+bool is_aligned(const ConvProblem& p) {
+  return p.x.dtype == DType::kFloat16 && sizes_of(p).cg % kChunk == 0 &&
+         vectors_along(p.x, 1, kChunk);
+}
+
+/// The fastest of the tiles that work on the device; none where the problem is not for them.
+std::optional<MmaPlan> chosen_plan(const LowerContext& ctx, const ConvProblem& p,
+                                   const ConvChoice& choice) {
+  MatrixUnits* units = ctx.matrix_units();
+  const ConvSizes s = sizes_of(p);
+  // Training keeps the weights in float32 and what they make in float16.
+  const bool halves = p.weight.dtype == DType::kFloat16 ||
+                      (p.weight.dtype == DType::kFloat32 && p.y.dtype == DType::kFloat16);
+  if (units == nullptr || !halves || (!is_aligned(p) && p.groups != 1)) return std::nullopt;
+  const Window w = p.window.expanded(2);
+  const int64_t pixels = s.batch * w.output[0] * w.output[1];
+  const int64_t stored = ceil_div(s.cg, kChunk) * kChunk;
+  const int64_t blocks = p.groups * ceil_div(s.kg, kColumns);
+  const std::span<const MatrixTile> known = tiles_of(units->lowering());
+  std::vector<MatrixTile> tiles(known.begin(), known.end());
+  // A record of other units than the device offers now leaves the choice to the model.
+  if (choice.tile && (choice.forced || units->works(*choice.tile))) tiles = {*choice.tile};
+  const Unit unit = unit_of(units->lowering());
+  std::vector<MmaPlan> plans;
+  for (const MatrixTile& tile : tiles) {
+    if (tile.bn > kColumns && p.groups != 1) continue;
+    plans.push_back(plan_of(tile, unit,
+                            {ctx.caps().compute_units, pixels, s.channels_out, blocks,
+                             s.taps * stored, ctx.caps().device_fences, choice.slices}));
+  }
+  std::ranges::stable_sort(plans, {}, &MmaPlan::microseconds);
+  const auto plan = std::ranges::find_if(
+      plans, [&](const MmaPlan& candidate) { return units->works(candidate.tile); });
+  return plan == plans.end() ? std::nullopt : std::optional(*plan);
+}
+
 }  // namespace
 
 TensorView padded_image(LowerContext& ctx, const TensorView& x, DType dtype) {
@@ -143,44 +180,28 @@ int64_t pixel_step(const TensorView& view) {
   return step == 0 ? view.shape[1] : step;
 }
 
+double mma_microseconds(const LowerContext& ctx, const ConvProblem& p) {
+  const std::optional<MmaPlan> plan = chosen_plan(ctx, p, {});
+  return plan ? plan->microseconds : 0;
+}
+
 bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& choice) {
+  const std::optional<MmaPlan> plan = chosen_plan(ctx, p, choice);
+  if (!plan) return false;
   MatrixUnits* units = ctx.matrix_units();
   const ConvSizes s = sizes_of(p);
-  // Training keeps the weights in float32 and what they make in float16.
-  const bool halves = p.weight.dtype == DType::kFloat16 ||
-                      (p.weight.dtype == DType::kFloat32 && p.y.dtype == DType::kFloat16);
-  if (units == nullptr || !halves) return false;
-  const bool aligned =
-      p.x.dtype == DType::kFloat16 && s.cg % kChunk == 0 && vectors_along(p.x, 1, kChunk);
-  if (!aligned && p.groups != 1) return false;
+  const bool aligned = is_aligned(p);
   const Window w = p.window.expanded(2);
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
   const int64_t stored = ceil_div(s.cg, kChunk) * kChunk;
   const int64_t blocks = p.groups * ceil_div(s.kg, kColumns);
-  const std::span<const MatrixTile> known = tiles_of(units->lowering());
-  std::vector<MatrixTile> tiles(known.begin(), known.end());
-  // A record of other units than the device offers now leaves the choice to the model.
-  if (choice.tile && (choice.forced || units->works(*choice.tile))) tiles = {*choice.tile};
-  const Unit unit = unit_of(units->lowering());
-  std::vector<MmaPlan> plans;
-  for (const MatrixTile& tile : tiles) {
-    if (tile.bn > kColumns && p.groups != 1) continue;
-    plans.push_back(plan_of(tile, unit,
-                            {ctx.caps().compute_units, pixels, s.channels_out, blocks,
-                             s.taps * stored, ctx.caps().device_fences, choice.slices}));
-  }
-  std::ranges::stable_sort(plans, {}, &MmaPlan::microseconds);
-  const auto plan = std::ranges::find_if(
-      plans, [&](const MmaPlan& candidate) { return units->works(candidate.tile); });
-  if (plan == plans.end()) return false;
-
   WeightPacking packing = packing_of(p, p.groups, kColumns);
   packing.row_multiple = kRows;
   packing.channel_multiple = kChunk;
   packing.dtype = DType::kFloat16;
   const Shape packed_shape{blocks, ceil_div(s.taps * stored, kRows) * kRows, kColumns};
   if (blocks_in_reach(ctx, p.groups, packed_shape, DType::kFloat16) < blocks) return false;
-  const TensorView packed = pack_weights(ctx, packing);
+  const TensorView packed = packed_weights(ctx, p, packing);
   ConvProblem product = p;
   if (!aligned) product.x = padded_image(ctx, p.x, DType::kFloat16);
   const bool is_split = plan->slices > 1;

@@ -22,14 +22,38 @@ std::vector<TensorView> operands_of(const LowerContext& ctx, const ConvProblem& 
                                     const TensorView& weight);
 WeightPacking packing_of(const ConvProblem& problem, int64_t groups, int64_t bn);
 
+/// The problem's packed weights.
+TensorView packed_weights(LowerContext& ctx, const ConvProblem& problem,
+                          const WeightPacking& packing);
+
 /// The implicit matrix product of conv_gemm.k, for GPUs.
-void lower_conv_gemm(LowerContext& ctx, const ConvProblem& problem);
+void lower_conv_gemm(LowerContext& ctx, const ConvProblem& problem, bool may_split = true);
+
+/// What that takes by the cost model.
+double gemm_microseconds(const LowerContext& ctx, const ConvProblem& problem);
 
 /// The same on matrix units (conv_mma.k); false where the device or the problem is not for them.
 bool lower_conv_mma(LowerContext& ctx, const ConvProblem& problem, const ConvChoice& choice);
 
+/// What that takes by the cost model; 0 where it cannot be.
+double mma_microseconds(const LowerContext& ctx, const ConvProblem& problem);
+
 /// Winograd's F(m x m, 3 x 3); false for other windows, strides, groups, and what is too large.
 bool lower_conv_winograd(LowerContext& ctx, const ConvProblem& problem, int64_t m);
+/// What that takes on a GPU by the cost model, in float32; 0 where it cannot be.
+double winograd_microseconds(const LowerContext& ctx, const ConvProblem& problem, int64_t m);
+
+/// Microseconds of a plain product by gang tiles of conv_gemm.k: `groups` of `rows` x 64 results,
+/// `depth` deep.
+double tiles_microseconds(const Caps& caps, int64_t groups, int64_t rows, int64_t depth);
+/// Parts of an H200 that a device has: what its cost models' rates are multiplied with.
+double share_of_h200(const Caps& caps);
+
+/// By Fourier transforms of tiles, with the spectra of the filters kept; false for what spans more
+/// than a tile of 64, for volumes, and for what is too large.
+bool lower_conv_fft(LowerContext& ctx, const ConvProblem& problem);
+/// What that takes by the cost model; 0 where it is not for the problem.
+double fft_microseconds(const LowerContext& ctx, const ConvProblem& problem);
 
 /// Grouped convolution with a window of 1 on CPU drivers (conv_group.k), which also shuffles
 /// channels; false where the device or the problem is not for it.

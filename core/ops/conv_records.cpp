@@ -1,6 +1,6 @@
 // What `dlk tune` found on devices that were measured: lines of device, problem and algorithm. The
-// lines of a file of records come first. Made on 2026-11-21 with float16, one image,
-// on OpenCL; Vulkan launches the same PTX.
+// lines of a file of records come first. Made on 2026-11-21 with float16, one image, on OpenCL,
+// whose PTX Vulkan launches; where both differ, each as benchmarks/conv_tiles.py found it.
 #include "core/ops/conv_choice.h"
 
 namespace dlk {
@@ -54,7 +54,7 @@ opencl NVIDIA H200	1,2048,8,8,448,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,16,32:8
 opencl NVIDIA H200	1,24,56,56,144,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,16,32:1
 opencl NVIDIA H200	1,256,13,13,48,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
 opencl NVIDIA H200	1,256,14,14,1024,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,32,16:1
-opencl NVIDIA H200	1,256,14,14,256,3,3,1,1,1,1,1,float16	mma:64,64,64,3,2,32,32:8
+opencl NVIDIA H200	1,256,14,14,256,3,3,1,1,1,1,1,float16	mma:64,64,64,4,2,16,64:8
 opencl NVIDIA H200	1,256,27,27,256,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,32,16:1
 opencl NVIDIA H200	1,256,27,27,32,1,1,1,1,0,0,1,float16	mma:16,64,64,4,3,16,16:1
 opencl NVIDIA H200	1,256,28,28,256,3,3,2,2,1,1,1,float16	mma:64,64,64,3,2,32,32:8
@@ -95,7 +95,7 @@ opencl NVIDIA H200	1,512,14,14,512,3,3,1,1,1,1,1,float16	mma:64,64,64,3,2,32,32:
 opencl NVIDIA H200	1,512,28,28,1024,1,1,2,2,0,0,1,float16	mma:32,64,64,4,3,32,16:1
 opencl NVIDIA H200	1,512,28,28,128,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
 opencl NVIDIA H200	1,512,28,28,256,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,32,16:1
-opencl NVIDIA H200	1,512,28,28,512,3,3,1,1,1,1,1,float16	mma:128,128,32,3,2,64,64:8
+opencl NVIDIA H200	1,512,28,28,512,3,3,1,1,1,1,1,float16	mma:128,128,64,4,2,16,128:4
 opencl NVIDIA H200	1,512,7,7,2048,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
 opencl NVIDIA H200	1,512,7,7,512,3,3,1,1,1,1,1,float16	mma:32,64,128,2,1,16,32:8
 opencl NVIDIA H200	1,576,14,14,96,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
@@ -109,6 +109,7 @@ opencl NVIDIA H200	1,64,55,55,16,1,1,1,1,0,0,1,float16	mma:16,64,64,4,3,16,16:1
 opencl NVIDIA H200	1,64,56,56,256,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,16,32:1
 opencl NVIDIA H200	1,64,56,56,64,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,32,16:1
 opencl NVIDIA H200	1,64,56,56,64,3,3,1,1,1,1,1,float16	mma:32,64,128,2,1,16,32:1
+opencl NVIDIA H200	1,64,64,64,64,5,5,1,1,2,2,1,float16	mma:32,64,128,2,1,16,32:1
 opencl NVIDIA H200	1,64,73,73,80,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,16,32:1
 opencl NVIDIA H200	1,768,17,17,128,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
 opencl NVIDIA H200	1,768,17,17,160,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
@@ -210,7 +211,7 @@ vulkan NVIDIA H200	1,512,14,14,512,3,3,1,1,1,1,1,float16	mma:64,64,64,3,2,32,32:
 vulkan NVIDIA H200	1,512,28,28,1024,1,1,2,2,0,0,1,float16	mma:32,64,64,4,3,32,16:1
 vulkan NVIDIA H200	1,512,28,28,128,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
 vulkan NVIDIA H200	1,512,28,28,256,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,32,16:1
-vulkan NVIDIA H200	1,512,28,28,512,3,3,1,1,1,1,1,float16	mma:128,128,32,3,2,64,64:8
+vulkan NVIDIA H200	1,512,28,28,512,3,3,1,1,1,1,1,float16	mma:64,128,64,2,1,16,128:4
 vulkan NVIDIA H200	1,512,7,7,2048,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
 vulkan NVIDIA H200	1,512,7,7,512,3,3,1,1,1,1,1,float16	mma:32,64,128,2,1,16,32:8
 vulkan NVIDIA H200	1,576,14,14,96,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
@@ -224,6 +225,7 @@ vulkan NVIDIA H200	1,64,55,55,16,1,1,1,1,0,0,1,float16	mma:16,64,64,4,3,16,16:1
 vulkan NVIDIA H200	1,64,56,56,256,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,16,32:1
 vulkan NVIDIA H200	1,64,56,56,64,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,32,16:1
 vulkan NVIDIA H200	1,64,56,56,64,3,3,1,1,1,1,1,float16	mma:32,64,128,2,1,16,32:1
+vulkan NVIDIA H200	1,64,64,64,64,5,5,1,1,2,2,1,float16	mma:16,64,128,2,1,16,16:1
 vulkan NVIDIA H200	1,64,73,73,80,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,16,32:1
 vulkan NVIDIA H200	1,768,17,17,128,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
 vulkan NVIDIA H200	1,768,17,17,160,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1

@@ -1,8 +1,13 @@
 // Convolution by Winograd's minimal filtering (kernels/winograd.k): two transforms around A * A
 // matrix products with fewer multiplications than the window has.
+//
+// On GPUs the products are one convolution with a window of 1 and A * A groups, whose channels are
+// those of the transformed tiles: it gets the tiles of conv_gemm, or of the matrix units.
 #include <algorithm>
 
+#include "core/ops/batch_slices.h"
 #include "core/ops/conv_parts.h"
+#include "core/ops/forwarding.h"
 
 namespace dlk {
 
@@ -10,57 +15,76 @@ namespace {
 
 struct Tiling {
   int64_t m = 0, a = 0;  // results and inputs along a side of a tile
-  int64_t high = 0, wide = 0, count = 0;
+  int64_t high = 0, wide = 0;
+  int64_t image = 0, count = 0;  // tiles of one image, and of all
+
+  int64_t squares() const { return a * a; }
 };
 
 Tiling tiling_of(const Window& w, int64_t batch, int64_t m) {
-  Tiling t{m, m + 2, ceil_div(w.output[0], m), ceil_div(w.output[1], m), 0};
-  t.count = batch * t.high * t.wide;
+  Tiling t{m, m + 2, ceil_div(w.output[0], m), ceil_div(w.output[1], m), 0, 0};
+  t.image = t.high * t.wide;
+  t.count = batch * t.image;
   return t;
 }
 
-int64_t common_width(const LowerContext& ctx, const TensorView& view) {
+// Channels of an item. On GPUs, which hide waiting behind many items, fewer where items are few;
+// a tile of 36 vectors of 4 would not stay in registers.
+int64_t width_of(const LowerContext& ctx, const TensorView& view, const Tiling& t) {
+  constexpr int64_t kManyItems = 1 << 17;
   int64_t width = ctx.caps().vector_width;
+  if (!ctx.caps().is_cpu) {
+    width = t.m == 2 ? 4 : 2;
+    while (width > 1 && t.image * view.shape[1] / width < kManyItems) width /= 2;
+  }
   while (width > 1 && !vectors_along(view, 1, width)) width /= 2;
   return width;
 }
 
-TensorView transformed_filters(LowerContext& ctx, const ConvProblem& p, const Tiling& t) {
-  const ConvSizes s = sizes_of(p);
-  const auto make = [&, m = t.m](LowerContext& to, const TensorView& destination) {
-    const TensorView filters =
-        p.reshape_weight ? p.reshape_weight(to.input(p.weight_input)) : to.input(p.weight_input);
+/// Transformed filters: `rows` for the channels of a block of `columns` filters.
+struct FilterLayout {
+  int64_t rows = 0, columns = 0, blocks = 1;
+  DType dtype = DType::kFloat32;
+};
+
+TensorView transformed_filters(LowerContext& ctx, const ConvProblem& p, const Tiling& t,
+                               const FilterLayout& layout) {
+  const auto make = [layout, m = t.m, input = p.weight_input, reshape = p.reshape_weight](
+                        LowerContext& to, const TensorView& destination) {
+    const TensorView filters = reshape ? reshape(to.input(input)) : to.input(input);
     KernelRequest request;
     request.name = "winograd_filter";
-    request.types["TX"] = filters.dtype;
+    request.types = {{"TX", filters.dtype}, {"TU", destination.dtype}};
     request.constants["M"] = m;
     dispatch_linear(to, std::move(request), {filters, destination},
-                    {{"channels", filters.shape[0]}, {"xs", filters.strides}},
-                    filters.shape[0] * filters.shape[1]);
+                    {{"filters", filters.shape[0]},
+                     {"channels", filters.shape[1]},
+                     {"rows", layout.rows},
+                     {"columns", layout.columns},
+                     {"xs", filters.strides}},
+                    layout.blocks * layout.rows * layout.columns);
   };
-  return ctx.prepacked(p.weight_input, p.weight_key + ":winograd:" + std::to_string(t.m),
-                       DType::kFloat32, {t.a * t.a, s.channels_in, s.channels_out}, make);
+  std::string key = p.weight_key + ":winograd";
+  for (const int64_t part : {t.m, layout.rows, layout.columns}) key += ":" + std::to_string(part);
+  return ctx.prepacked(p.weight_input, key + std::string(dtype_name(layout.dtype)), layout.dtype,
+                       {t.squares() * layout.blocks, layout.rows, layout.columns}, make);
 }
 
-// products[i] = images[i] * filters[i], all of them dense.
-void multiply(LowerContext& ctx, const TensorView& images, const TensorView& filters,
-              const TensorView& products) {
+// products[i] = images[i] * filters[i], all of them dense: for CPU drivers.
+void multiply_dense(LowerContext& ctx, const TensorView& images, const TensorView& filters,
+                    const TensorView& products) {
   const int64_t batches = images.shape[0], m = images.shape[1], k = images.shape[2];
   const int64_t n = filters.shape[2];
-  const bool is_cpu = ctx.caps().is_cpu;
-  const int64_t width = is_cpu ? ctx.caps().vector_width : 4;
-  const int64_t rows = is_cpu ? 8 : 64, columns = is_cpu ? width * (width >= 16 ? 1 : 2) : 64;
+  const int64_t width = ctx.caps().vector_width;
+  const int64_t rows = 8, columns = width * (width >= 16 ? 1 : 2);
   KernelRequest request;
-  request.name = is_cpu ? "gemm_simple" : "gemm_tile";
-  request.constants = {{"VW", width}, {"B_VECTORS", n % width == 0 ? 1 : 0}};
-  if (is_cpu) {
-    request.constants["TM"] = rows;
-    request.constants["NV"] = columns / width;
-    request.constants["C_VECTORS"] = n % width == 0 ? 1 : 0;
-  } else {
-    request.constants["A_VECTORS"] = k % width == 0 ? 1 : 0;
-    request.constants["STAGES"] = 2;
-  }
+  request.name = "gemm_simple";
+  const int64_t whole = n % width == 0 ? 1 : 0;
+  request.constants = {{"VW", width},
+                       {"B_VECTORS", whole},
+                       {"C_VECTORS", whole},
+                       {"TM", rows},
+                       {"NV", columns / width}};
   ctx.dispatch(request, {images, filters, products},
                {{"m", m},
                 {"n", n},
@@ -78,16 +102,57 @@ void multiply(LowerContext& ctx, const TensorView& images, const TensorView& fil
                {ceil_div(n, columns), ceil_div(m, rows), batches});
 }
 
-void transform_images(LowerContext& ctx, const ConvProblem& p, const Window& w, const Tiling& t,
+// Images and products [tile][square][channel] as pixels with squares * channels channels.
+TensorView as_pixels(const TensorView& view, const Tiling& t) {
+  const int64_t channels = view.shape[1] * view.shape[2], batch = view.shape[0] / t.image;
+  TensorView pixels = view;
+  pixels.shape = {batch, channels, 1, t.image};
+  pixels.strides = {t.image * channels, 1, t.image * channels, channels};
+  return pixels;
+}
+
+void multiply_groups(LowerContext& ctx, const ConvProblem& p, const Tiling& t,
+                     const TensorView& images, const TensorView& products) {
+  const ConvSizes s = sizes_of(p);
+  ConvProblem q;
+  q.x = as_pixels(images, t);
+  q.y = as_pixels(products, t);
+  q.weight_input = p.weight_input;
+  q.weight = p.weight;
+  q.weight.dtype = images.dtype;
+  q.groups = t.squares();
+  q.window.input = q.window.output = {1, t.image};
+  q.window.kernel = q.window.stride = q.window.dilation = {1, 1};
+  q.window.pad_begin = q.window.pad_end = {0, 0};
+  q.pack = [&](LowerContext& to, const WeightPacking& packing) {
+    const FilterLayout layout{ceil_div(s.channels_in, packing.row_multiple) * packing.row_multiple,
+                              packing.bn, ceil_div(s.channels_out, packing.bn), images.dtype};
+    return transformed_filters(to, p, t, layout);
+  };
+  BareContext bare(ctx);
+  ConvChoice choice;
+  choice.slices = 1;
+  if (images.dtype == DType::kFloat16 && lower_conv_mma(bare, q, choice)) return;
+  lower_conv_gemm(bare, q, false);
+}
+
+/// Elements from tile to tile and from square to square.
+struct Steps {
+  int64_t tile = 0, square = 0;
+};
+
+void transform_images(LowerContext& ctx, const ConvProblem& p, const Tiling& t, const Steps& steps,
                       const TensorView& images) {
-  const int64_t width = common_width(ctx, p.x);
+  const Window& w = p.window;
+  const int64_t width = width_of(ctx, p.x, t);
   KernelRequest request;
   request.name = "winograd_input";
-  request.types["TX"] = p.x.dtype;
+  request.types = {{"TX", p.x.dtype}, {"TV", images.dtype}};
   request.constants = {{"VW", width}, {"M", t.m}};
   dispatch_linear(ctx, std::move(request), {p.x, images},
                   {{"channels", p.x.shape[1]},
-                   {"tiles", t.count},
+                   {"tile_step", steps.tile},
+                   {"square_step", steps.square},
                    {"tiles_h", t.high},
                    {"tiles_w", t.wide},
                    {"in_h", w.input[0]},
@@ -98,11 +163,12 @@ void transform_images(LowerContext& ctx, const ConvProblem& p, const Window& w, 
                   t.count * (p.x.shape[1] / width));
 }
 
-void transform_products(LowerContext& ctx, const ConvProblem& p, const Window& w, const Tiling& t,
-                        const TensorView& products) {
-  const int64_t channels = p.y.shape[1], width = common_width(ctx, p.y);
+void transform_products(LowerContext& ctx, const ConvProblem& p, const Tiling& t,
+                        const Steps& steps, const TensorView& products) {
+  const Window& w = p.window;
+  const int64_t channels = p.y.shape[1], width = width_of(ctx, p.y, t);
   KernelRequest request = request_with_epilogue(ctx, "winograd_output");
-  request.types["TY"] = p.y.dtype;
+  request.types = {{"TP", products.dtype}, {"TY", p.y.dtype}};
   request.constants = {{"VW", width}, {"M", t.m}, {"HAS_BIAS", p.bias ? 1 : 0}};
   std::vector<TensorView> views{products};
   if (p.bias) {
@@ -112,7 +178,8 @@ void transform_products(LowerContext& ctx, const ConvProblem& p, const Window& w
   views.push_back(p.y);
   dispatch_linear(ctx, std::move(request), with_epilogue_views(ctx, std::move(views)),
                   {{"channels", channels},
-                   {"tiles", t.count},
+                   {"tile_step", steps.tile},
+                   {"square_step", steps.square},
                    {"tiles_h", t.high},
                    {"tiles_w", t.wide},
                    {"out_h", w.output[0]},
@@ -121,30 +188,106 @@ void transform_products(LowerContext& ctx, const ConvProblem& p, const Window& w
                   t.count * (channels / width));
 }
 
-}  // namespace
+void lower_for_cpu(LowerContext& ctx, const ConvProblem& p, const Tiling& t) {
+  const ConvSizes s = sizes_of(p);
+  const TensorView filters =
+      transformed_filters(ctx, p, t, {s.channels_in, s.channels_out, 1, DType::kFloat32});
+  const TensorView images = ctx.workspace(DType::kFloat32, {t.squares(), t.count, s.channels_in});
+  const TensorView products =
+      ctx.workspace(DType::kFloat32, {t.squares(), t.count, s.channels_out});
+  transform_images(ctx, p, t, {s.channels_in, t.count * s.channels_in}, images);
+  multiply_dense(ctx, images, filters, products);
+  transform_products(ctx, p, t, {s.channels_out, t.count * s.channels_out}, products);
+}
 
-bool lower_conv_winograd(LowerContext& ctx, const ConvProblem& p, int64_t m) {
-  if (p.window.rank() != 2 || p.groups != 1) return false;
+// The operands of matrix units are float16.
+DType operand_type(const LowerContext& ctx, const ConvProblem& p) {
+  const bool halves = p.x.dtype == DType::kFloat16 && p.weight.dtype == DType::kFloat16 &&
+                      ctx.matrix_units() != nullptr && p.x.shape[1] % 8 == 0;
+  return halves ? DType::kFloat16 : DType::kFloat32;
+}
+
+void lower_for_gpu(LowerContext& ctx, const ConvProblem& p, const Tiling& t, int64_t images) {
+  const ConvSizes s = sizes_of(p);
+  const TensorView transformed =
+      ctx.workspace(operand_type(ctx, p), {images * t.image, t.squares(), s.channels_in});
+  const TensorView products =
+      ctx.workspace(DType::kFloat32, {images * t.image, t.squares(), s.channels_out});
+  for (int64_t first = 0; first < s.batch; first += images) {
+    const int64_t count = std::min(images, s.batch - first);
+    lower_batch_slice(ctx, first, count, [&](LowerContext& to) {
+      ConvProblem part = p;
+      part.x = slice_view(p.x, 0, first, count);
+      part.y = slice_view(p.y, 0, first, count);
+      const Tiling own = tiling_of(p.window, count, t.m);
+      const TensorView from = slice_view(transformed, 0, 0, own.count);
+      const TensorView into = slice_view(products, 0, 0, own.count);
+      transform_images(to, part, own, {t.squares() * s.channels_in, s.channels_in}, from);
+      multiply_groups(to, part, own, from, into);
+      transform_products(to, part, own, {t.squares() * s.channels_out, s.channels_out}, into);
+    });
+  }
+}
+
+bool is_winograd(const ConvProblem& p) {
   const Window& w = p.window;
+  if (w.rank() != 2 || p.groups != 1) return false;
   for (size_t i = 0; i < 2; ++i) {
     if (w.kernel[i] != 3 || w.stride[i] != 1 || w.dilation[i] != 1) return false;
   }
+  return true;
+}
+
+}  // namespace
+
+double winograd_microseconds(const LowerContext& ctx, const ConvProblem& p, int64_t m) {
+  if (!is_winograd(p)) return 0;
+  constexpr double kTransform = 3.5, kBytesPerUs = 2.2e6, kFilterBytesPerUs = 3.0e6;
+  constexpr int64_t kLargeImage = 2048, kColumns = 64;  // of conv_gemm
+  const ConvSizes s = sizes_of(p);
+  const Tiling t = tiling_of(p.window, s.batch, m);
+  const double share = share_of_h200(ctx.caps());
+  const auto transform = [&](const TensorView& view, int64_t channels) {
+    const int64_t bytes = view.elements() * dtype_size(view.dtype);
+    const int64_t moved = bytes + 4 * t.count * t.squares() * channels;
+    return kTransform + static_cast<double>(moved) / (kBytesPerUs * share);
+  };
+  const int64_t rows = t.image >= kLargeImage ? 128 : 64;
+  const int64_t groups = t.squares() * ceil_div(t.count, rows) * ceil_div(s.channels_out, kColumns);
+  const auto filters = static_cast<double>(4 * t.squares() * s.channels_in * s.channels_out);
+  const double product = tiles_microseconds(ctx.caps(), groups, rows, s.channels_in);
+  return transform(p.x, s.channels_in) + transform(p.y, s.channels_out) +
+         std::max(product, kTransform + filters / (kFilterBytesPerUs * share));
+}
+
+bool lower_conv_winograd(LowerContext& ctx, const ConvProblem& p, int64_t m) {
+  if (!is_winograd(p)) return false;
+  const Window& w = p.window;
   const ConvSizes s = sizes_of(p);
   const Tiling t = tiling_of(w, s.batch, m);
-  const int64_t squares = t.a * t.a;
-  const auto reach = static_cast<int64_t>(ctx.caps().max_binding_bytes) / 4;
-  const int64_t most =
-      std::max({t.count * s.channels_in, t.count * s.channels_out, s.channels_in * s.channels_out});
+  const auto reach =
+      std::min<int64_t>(static_cast<int64_t>(ctx.caps().max_binding_bytes) / 4, INT32_MAX) /
+      t.squares();
   constexpr int64_t kMostGroups = 65535;
-  if (most * squares > std::min<int64_t>(reach, INT32_MAX) || t.count > kMostGroups * 8) {
-    return false;
+  if (ctx.caps().is_cpu) {
+    const int64_t most = std::max(
+        {t.count * s.channels_in, t.count * s.channels_out, s.channels_in * s.channels_out});
+    if (most > reach || t.count > kMostGroups * 8) return false;
+    lower_for_cpu(ctx, p, t);
+    return true;
   }
-  const TensorView filters = transformed_filters(ctx, p, t);
-  const TensorView images = ctx.workspace(DType::kFloat32, {squares, t.count, s.channels_in});
-  const TensorView products = ctx.workspace(DType::kFloat32, {squares, t.count, s.channels_out});
-  transform_images(ctx, p, w, t, images);
-  multiply(ctx, images, filters, products);
-  transform_products(ctx, p, w, t, products);
+  // Filters are padded to whole tiles. Images go in parts that leave memory for the rest.
+  constexpr int64_t kRows = 128, kColumns = 192, kMostElements = 1 << 27;
+  const int64_t padded =
+      ceil_div(s.channels_in, kRows) * kRows * (ceil_div(s.channels_out, kColumns) * kColumns);
+  const int64_t an_image = t.image * std::max(s.channels_in, s.channels_out);
+  const int64_t images = std::min(reach, kMostElements / t.squares()) / an_image;
+  const bool whole = images >= s.batch;
+  const auto is_batch = [&](const TensorView& view) { return view.shape[0] == s.batch; };
+  if (padded > reach || images < 1) return false;
+  if (!whole && !(is_batch(ctx.input(0)) && is_batch(ctx.output(0)))) return false;
+  const int64_t parts = ceil_div(s.batch, images);
+  lower_for_gpu(ctx, p, t, ceil_div(s.batch, parts));
   return true;
 }
 

@@ -61,6 +61,8 @@ TILES = {
 SLICES = (1, 2, 4, 8, 16)
 FEW, MANY = 24, 1056
 """Groups of a tile, with its slices, that are worth a try."""
+LEAST_TAPS, MOST_SPAN = 9, 64
+"""Windows for which Fourier transforms are worth a try."""
 GAIN = 0.97
 """A record is kept for what takes at most this share of the default's time."""
 TOLERANCE = {"float32": 1e-4, "float16": 5e-3}
@@ -186,6 +188,9 @@ def problems_of(model: Model, inputs: dict[str, Any]) -> list[Problem]:
 def algorithms(problem: Problem, family: str, is_cpu: bool) -> list[str]:
     """What may compute a problem, the default ("") first."""
     result = [""]
+    taps = problem.kernel[0] * problem.kernel[1]
+    if not is_cpu and taps >= LEAST_TAPS and max(problem.kernel) <= MOST_SPAN:
+        result.append("fft")
     if problem.groups == problem.channels == problem.filters:
         return result
     if problem.groups == 1 and problem.kernel == (3, 3) and problem.stride == (1, 1):
@@ -196,7 +201,7 @@ def algorithms(problem: Problem, family: str, is_cpu: bool) -> list[str]:
     if problem.dtype == "float16":
         tiles = TILES.get(family, ())
         pixels = problem.batch * problem.output[0] * problem.output[1]
-        depth = problem.channels // problem.groups * problem.kernel[0] * problem.kernel[1]
+        depth = problem.channels // problem.groups * taps
         for tile in tiles:
             rows, columns, step = (int(size) for size in tile.split(",")[:3])
             groups = -(-pixels // rows) * -(-problem.filters // columns)

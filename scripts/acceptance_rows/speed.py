@@ -126,15 +126,16 @@ def first_answer(device: str, cache: str, limit_ms: float) -> Row:
 
 def fastest_by_a_fifth(family: str) -> Row:
     """On how many of the twelve shapes a family of algorithms beats all others by 1.2 times."""
-    best: dict[tuple[str, str], dict[bool, float]] = {}
+    best: dict[tuple[str, str, str], dict[bool, float]] = {}
     for row in newest("h200-tiles")["rows"]:
         if "us" in row and row["algorithm"]:
-            times = best.setdefault((row["device"], row["shape"]), {})
+            dtype = row.get("dtype", "float16")
+            times = best.setdefault((row["device"], row["shape"], dtype), {})
             mine = row["algorithm"].startswith(family)
             times[mine] = min(times.get(mine, float("inf")), row["us"])
     wins = [
-        f"{shape} on {device}"
-        for (device, shape), times in best.items()
+        f"{shape} {dtype} on {device}"
+        for (device, shape, dtype), times in best.items()
         if len(times) == 2 and times[False] >= 1.2 * times[True]
     ]
     return wins or "none", ">= 1 shape", bool(wins)
@@ -160,11 +161,12 @@ def peer_ratio(engine: str) -> Row:
 
 
 def choice(device: str) -> Row:
-    """The worst ratio of the default's time to the best variant's, over the twelve shapes."""
-    shapes: dict[str, list[dict[str, Any]]] = {}
+    """The worst ratio of the default's time to the best variant's, over the twelve shapes in each
+    dtype that was measured."""
+    shapes: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in newest("h200-tiles")["rows"]:
         if row["device"].startswith(device) and row["shape"].startswith("twelve") and "us" in row:
-            shapes.setdefault(row["shape"], []).append(row)
+            shapes.setdefault((row["shape"], row.get("dtype", "float16")), []).append(row)
     ratios = [
         next(r["us"] for r in rows if not r["algorithm"]) / min(r["us"] for r in rows)
         for rows in shapes.values()
@@ -198,7 +200,7 @@ def algorithms_agree(device_id: str) -> Row:
             for i in range(3)
             for j in range(3)
         )
-        for algorithm in ("direct", "block", "gemm", "winograd2", "winograd4"):
+        for algorithm in ("direct", "block", "gemm", "winograd2", "winograd4", "fft"):
             os.environ["DLK_CONV_ALGO"] = algorithm
             got = _core.Model(graph, device).create_session().run({"x": x})["y"]
             worst = max(worst, float(np.abs(got - want).max() / np.abs(want).max()))

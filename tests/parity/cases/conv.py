@@ -104,6 +104,11 @@ _conv("no_batch", (0, 8, 9, 7), (16, 8, 3, 3), layouts=("contiguous",))
 _conv("signal", (2, 16, 33), (24, 16, 5), strides=[2], pads=[(2, 1)])
 _conv("signal_dilated", (1, 7, 40), (11, 7, 3), dilations=[4], pads=[(8, 0)])
 _conv("signal_depthwise", (1, 32, 21), (32, 1, 3), groups=32, pads=[(1, 1)])
+_conv("k11", (2, 5, 20, 33), (6, 5, 11, 11), pads=[(5, 5), (5, 5)])
+_conv("k13_groups", (1, 8, 19, 17), (12, 4, 13, 5), groups=2, pads=[(6, 3), (0, 2)])
+_conv("k31_depthwise", (1, 5, 40, 36), (5, 1, 31, 31), groups=5, pads=[(15, 15), (15, 15)])
+_conv("k9_stride2_dilated", (1, 4, 37, 30), (6, 4, 9, 7), strides=[2, 3], dilations=[2, 1],
+      pads=[(8, 8), (3, 3)])  # fmt: skip
 _conv("volume", (1, 4, 5, 6, 7), (6, 4, 3, 3, 3), pads=[(1, 1), (1, 1), (1, 1)])
 _conv("volume_strided", (2, 4, 7, 6, 9), (6, 2, 2, 3, 3), groups=2, strides=[2, 1, 2],
       dilations=[1, 2, 1], pads=[(0, 1), (2, 1), (1, 0)])  # fmt: skip
