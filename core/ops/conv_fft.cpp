@@ -29,7 +29,16 @@ int64_t block_of(int64_t count) {
   if (count <= 4) return count == 3 ? 3 : count >= 4 ? 4 : count;
   return ceil_div(count, 4) * 4 <= ceil_div(count, 3) * 3 ? 4 : 3;
 }
-int64_t filter_block(const ConvSizes& s) { return s.kg >= 4 ? 4 : s.kg >= 2 ? 2 : 1; }
+
+// Fewer filters where items are few: they wait for their loads side by side.
+int64_t filter_block(const ConvProblem& p, const FftPlan& plan) {
+  constexpr int64_t kFewItems = 1 << 15;
+  const ConvSizes s = sizes_of(p);
+  const int64_t tiles = ceil_div(plan.image_tiles(), block_of(plan.image_tiles()));
+  int64_t block = s.kg >= 4 ? 4 : s.kg >= 2 ? 2 : 1;
+  while (block > 1 && plan.frequencies() * tiles * s.channels_out / block < kFewItems) block /= 2;
+  return block;
+}
 
 // Microseconds, with what an H200 does: each of three dispatches waits for the one before. Tiles
 // wait in a group's local memory, which a compute unit has for a few; the product streams spectra
@@ -181,7 +190,7 @@ void multiply(LowerContext& ctx, const ConvProblem& p, const FftPlan& plan, cons
               const TensorView& filters, const TensorView& y) {
   constexpr int64_t kLanes = 32, kRows = 8;
   const ConvSizes s = sizes_of(p);
-  const int64_t tiles = block_of(plan.image_tiles()), block = filter_block(s);
+  const int64_t tiles = block_of(plan.image_tiles()), block = filter_block(p, plan);
   const int64_t blocks = ceil_div(s.kg, block);
   KernelRequest request;
   request.name = "fft_product";
@@ -190,7 +199,9 @@ void multiply(LowerContext& ctx, const ConvProblem& p, const FftPlan& plan, cons
                        {"TK", block},
                        {"LANES", kLanes},
                        {"ROWS", kRows},
-                       {"DEPTH", s.cg > 1 ? 2 : 1}};
+                       {"DEPTH", s.cg == 1   ? 1
+                                 : block > 1 ? 2
+                                             : 4}};
   ctx.dispatch(request, {x, filters, y},
                {{"frequencies", plan.frequencies()},
                 {"tiles", x.shape[0]},

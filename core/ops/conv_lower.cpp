@@ -189,18 +189,21 @@ bool winograd_pays(const ConvProblem& p) {
 // By the cost models: "" where the implicit product, or the depthwise kernel, is as good. Filters
 // are transformed once, so that only constant ones count. What must gain is the models' doubt.
 std::string gpu_choice(const LowerContext& ctx, const ConvProblem& p, bool is_depthwise) {
-  constexpr int64_t kLeastTaps = 9, kManyTaps = 121;
-  constexpr double kGain = 0.9, kGainOfUnits = 0.7, kDepthwiseFlopsPerUs = 8.0e6;
-  if (!ctx.is_weight(p.weight_input) || p.window.taps() < kLeastTaps) return "";
+  constexpr int64_t kLeastTaps = 9, kFftTaps = 25, kManyTaps = 121;
+  constexpr double kGain = 0.9, kGainOfUnits = 0.75, kDepthwiseFlopsPerUs = 8.0e6;
+  const int64_t taps = p.window.taps();
+  if (!ctx.is_weight(p.weight_input) || taps < kLeastTaps) return "";
+  const double fft = taps >= kFftTaps ? fft_microseconds(ctx, p) : 0;
   if (is_depthwise) {
-    if (p.window.taps() < kManyTaps) return "";
-    const auto flops = static_cast<double>(2 * p.window.taps() * p.y.elements());
-    const double fft = fft_microseconds(ctx, p);
+    const auto flops = static_cast<double>(2 * taps * p.y.elements());
     const double direct = 4 + flops / (kDepthwiseFlopsPerUs * share_of_h200(ctx.caps()));
-    return fft != 0 && fft < kGainOfUnits * direct ? "fft" : "";
+    return taps >= kManyTaps && fft != 0 && fft < kGainOfUnits * direct ? "fft" : "";
   }
+  // The model of the units ranks their tiles; what they take on an H200 is more.
+  constexpr double kUnitsStart = 3.0, kUnitsFactor = 1.4;
   const double units = mma_microseconds(ctx, p);
-  double best = units != 0 ? kGainOfUnits * units : kGain * gemm_microseconds(ctx, p);
+  double best = units != 0 ? kGainOfUnits * (kUnitsStart + kUnitsFactor * units)
+                           : kGain * gemm_microseconds(ctx, p);
   std::string name;
   const auto offer = [&](const std::string& algorithm, double microseconds) {
     if (microseconds == 0 || microseconds >= best) return;
@@ -211,7 +214,7 @@ std::string gpu_choice(const LowerContext& ctx, const ConvProblem& p, bool is_de
     offer("winograd2", winograd_microseconds(ctx, p, 2));
     offer("winograd4", winograd_microseconds(ctx, p, 4));
   }
-  offer("fft", fft_microseconds(ctx, p));
+  offer("fft", fft);
   return name;
 }
 

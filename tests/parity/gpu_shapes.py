@@ -40,7 +40,22 @@ def for_matrix_units() -> list[Variant]:
     return [v for v in every if v.case.op in products and v.dtype == "float16" and not v.case.slow]
 
 
+SLACK = {"winograd2": 4.0, "winograd4": 30.0, "fft": 4.0}
+"""Of the tolerance, where DLK_CONV_ALGO forces one of these: test_conv_algorithms.py says why. In
+float16 the transformed operands are rounded once more than the convolution's own."""
+
+
+def for_one_algorithm() -> list[Variant]:
+    every = variants(iter(load_cases().values()))
+    return [
+        v for v in every
+        if v.case.op == "Conv" and v.dtype in ("float16", "float32") and not v.case.slow
+    ]  # fmt: skip
+
+
 def chosen() -> list[Variant]:
+    if os.environ.get("DLK_CONV_ALGO"):
+        return for_one_algorithm()
     if os.environ.get("DLK_MATRIX_UNITS") == "plain":
         return for_matrix_units()
     result, seen, wide = [], set(), set()
@@ -65,6 +80,7 @@ def main(device_id: str, part: int, parts: int) -> None:
     device = _core.open_device(device_id)
     assert not device.caps["is_cpu"], "DLK_KERNEL_SHAPES=gpu is not set"
     todo = chosen()[part::parts]
+    slack = SLACK.get(os.environ.get("DLK_CONV_ALGO", ""), 1.0)
     for variant in todo:
         try:
             outcome = run_variant(variant, device)
@@ -74,7 +90,7 @@ def main(device_id: str, part: int, parts: int) -> None:
             print(f"WRONG {variant.id}: {error!r}")
             continue
         bound = variant.case.tolerance_for(variant.dtype)
-        if outcome.problem or outcome.relative > bound.bound:
+        if outcome.problem or outcome.relative > slack * bound.bound:
             print(f"WRONG {variant.id}: {outcome.problem or outcome.relative}")
     print(f"{len(todo)} variants")
 

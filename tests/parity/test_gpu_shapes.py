@@ -9,6 +9,8 @@ import pytest
 
 from tests.subprocesses import run_python
 
+from .gpu_shapes import SLACK
+
 PARTS = 4
 
 
@@ -22,10 +24,17 @@ def test_matrix_units(device_id: str) -> None:
     run(device_id, 0, 1, "plain", 80)
 
 
-def run(device_id: str, part: int, parts: int, units: str, least: int) -> None:
+@pytest.mark.parametrize("algorithm", SLACK)
+def test_convolution(device_id: str, algorithm: str) -> None:
+    """Winograd's products and Fourier transforms in the form that GPUs get."""
+    run(device_id, 0, 1, "plain", 120, DLK_CONV_ALGO=algorithm)
+
+
+def run(device_id: str, part: int, parts: int, units: str, least: int, **settings: str) -> None:
     done = run_python(
         "-m", "tests.parity.gpu_shapes", device_id, str(part), str(parts),
         timeout=900, DLK_KERNEL_SHAPES="gpu", DLK_MATRIX_UNITS=units,
+        **settings,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     assert "WRONG" not in done.stdout, done.stdout[-6000:]
