@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/ops/elementwise.h"
+#include "core/ops/fourier.h"
 #include "core/ops/op_util.h"
 
 namespace dlk {
@@ -52,110 +53,6 @@ void infer_dft(InferContext& context) {
   shape[static_cast<size_t>(t.axis)] = t.bins;
   shape.back() = 2;
   context.set_output(0, context.dtype(0), shape);
-}
-
-/// x and y: rows, then the transformed axis, then the parts.
-struct DftViews {
-  TensorView x, y;
-  std::optional<TensorView> window;
-  int64_t n = 0;
-  bool inverse = false;
-};
-
-constexpr int64_t kDirect = 64;    // up to this length one sum a bin is as quick
-constexpr int64_t kMaxRadix = 16;  // of a step, unless a prime factor is larger
-
-/// Factors of n, none beyond kMaxRadix that could be split.
-std::vector<int64_t> radices(int64_t n) {
-  std::vector<int64_t> primes, steps;
-  for (int64_t p = 2; p * p <= n; ++p) {
-    for (; n % p == 0; n /= p) primes.push_back(p);
-  }
-  if (n > 1) primes.push_back(n);
-  for (auto p = primes.rbegin(); p != primes.rend(); ++p) {
-    const auto room = std::ranges::find_if(steps, [&](int64_t s) { return s * *p <= kMaxRadix; });
-    if (room == steps.end()) {
-      steps.push_back(*p);
-    } else {
-      *room *= *p;
-    }
-  }
-  return steps;
-}
-
-/// The transform in one step for each factor of its length.
-void dispatch_fft(LowerContext& context, const DftViews& v, const KernelRequest& like,
-                  const std::vector<int64_t>& steps, const LoopNest& nest, const TensorView& roots,
-                  const Params& params) {
-  const int64_t rows = nest.size();
-  TensorView from = v.x;
-  TensorView work[2];
-  int64_t l = 1;
-  for (size_t i = 0; i < steps.size(); ++i) {
-    const bool first = i == 0, last = i + 1 == steps.size();
-    TensorView& next = work[i % 2];
-    if (!last && next.storage < 0) next = context.workspace(roots.dtype, {rows, v.n, 2});
-    const TensorView to = last ? v.y : next;
-    KernelRequest request = like;
-    request.name = "fft_step";
-    request.constants["FIRST"] = first ? 1 : 0;
-    request.constants["LAST"] = last ? 1 : 0;
-    if (!first) request.constants["COMPLEX"] = request.constants["HAS_WINDOW"] = 0;
-    std::vector<TensorView> views{from, roots};
-    if (first && v.window) views.push_back(*v.window);
-    views.push_back(to);
-    Params own = params;
-    const int64_t bins = last ? std::get<int64_t>(params.at("bins")) : v.n;
-    own["radix"] = steps[i];
-    own["l"] = l;
-    l *= steps[i];
-    own["pieces"] = v.n / l;
-    own["bins"] = bins;
-    if (!last) own["scale"] = 1.0;
-    dispatch_linear(context, request, views, std::move(own), rows * bins);
-    from = to;
-  }
-}
-
-void dispatch_dft(LowerContext& context, const DftViews& v) {
-  require_compute(context, v.x.dtype);
-  const size_t rows = v.x.shape.size() - 2;
-  const bool complex = v.x.shape.back() == 2;
-  const DType compute = v.x.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-  const TensorView roots = context.workspace(compute, {v.n, 2});
-  KernelRequest table;
-  table.name = "dft_roots";
-  table.types = {{"T", compute}};
-  dispatch_linear(context, table, {roots}, {{"sign", v.inverse ? 1.0 : -1.0}}, v.n);
-  const auto leading = [&](const Shape& s) {
-    return Shape(s.begin(), s.begin() + static_cast<std::ptrdiff_t>(rows));
-  };
-  const LoopNest nest = collapse(leading(v.y.shape), {leading(v.x.strides), leading(v.y.strides)});
-  KernelRequest request;
-  request.name = "dft";
-  request.types = {{"T", compute}};
-  request.constants = {
-      {"ND", nest.rank()}, {"COMPLEX", complex ? 1 : 0}, {"HAS_WINDOW", v.window ? 1 : 0}};
-  std::vector<TensorView> views{v.x, roots};
-  if (v.window) views.push_back(*v.window);
-  views.push_back(v.y);
-  const int64_t bins = v.y.shape[rows];
-  Params params{{"n", v.n},
-                {"length", std::min(v.n, v.x.shape[rows])},
-                {"bins", bins},
-                {"x_step", v.x.strides[rows]},
-                {"x_part", v.x.strides.back()},
-                {"y_step", v.y.strides[rows]},
-                {"y_part", v.y.strides.back()},
-                {"dims", nest.dims},
-                {"xs", nest.strides[0]},
-                {"ys", nest.strides[1]},
-                {"scale", v.inverse ? 1.0 / static_cast<double>(v.n) : 1.0}};
-  const std::vector<int64_t> steps = radices(v.n);
-  if (v.n > kDirect && steps.size() > 1) {
-    return dispatch_fft(context, v, request, steps, nest, roots, params);
-  }
-  dispatch_linear(context, request, views, std::move(params), nest.size() * bins);
 }
 
 /// The view as the type that transforms are computed in.

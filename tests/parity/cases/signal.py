@@ -30,7 +30,10 @@ def dft(x: Array, length: int, axis: int, inverse: bool, onesided: bool) -> Arra
 
 
 for (axis, length), kind, inverse, onesided in itertools.product(
-    ((1, 12), (2, 9), (1, 17), (-2, 60), (1, 96), (1, 2 * 67), (1, 1024)), (1, 2), (0, 1), (0, 1)
+    ((1, 12), (2, 9), (1, 17), (-2, 60), (1, 96), (1, 2 * 67), (1, 1024), (1, 509)),
+    (1, 2),
+    (0, 1),
+    (0, 1),
 ):
     case(
         Case(
@@ -78,6 +81,26 @@ for kind, weighted, onesided in itertools.product((1, 2), (False, True), (0, 1))
             tolerance=TOLERANCE,
         )
     )
+
+
+# A prime length: frames through Bluestein's algorithm, with what lies between them.
+case(
+    Case(
+        op="STFT",
+        name="window_prime",
+        inputs=lambda rng: {
+            "x": normal(rng, 2, 900, 1),
+            "step": np.array(150),
+            "window": np.hanning(467),
+            "length": np.array(467),
+        },
+        attributes={"onesided": 1},
+        constants=("step", "length"),
+        oracle=lambda x, s, w, n: stft(x, int(s), w, int(n), True),
+        layouts=LAYOUTS,
+        tolerance=TOLERANCE,
+    )
+)
 
 
 def mel(bands: int, length: int, rate: int, low: float, high: float) -> Array:
