@@ -85,8 +85,8 @@ def tiles(output: Path, part: str, chosen: argparse.Namespace) -> None:
     print(run(
         [sys.executable, str(HERE / "conv_tiles.py"), "--devices", chosen.devices, "--set",
          "twelve", "--seconds", "0.02", "--budget", "5" if chosen.tiny else str(seconds - 10),
-         "--output", str(output)],
-        seconds, {"DLK_TILES_DTYPE": "float32" if part.endswith("fp32") else "float16"},
+         "--dtypes", "float32" if part.endswith("fp32") else "float16", "--output", str(output)],
+        seconds,
     ))  # fmt: skip
 
 
