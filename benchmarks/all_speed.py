@@ -147,6 +147,7 @@ def main() -> int:
     for part in chosen.parts.split(","):
         if part not in SECONDS:
             parser.error(f"no part {part}; there are {', '.join(SECONDS)}")
+    missing = []
     for part in chosen.parts.split(","):
         name = f"speed-{part}" if part.startswith("batch") else part
         path = Path(f"{stem}-{name}.json")
@@ -158,7 +159,11 @@ def main() -> int:
             ops(path, chosen.devices, SECONDS[part], chosen.against, chosen.tiny)
         else:
             start(path, chosen.devices, SECONDS[part])
-    return 0
+        if not path.exists() or not json.loads(path.read_text())["rows"]:
+            missing.append(part)
+    if missing:
+        print("no results of " + ", ".join(missing), file=sys.stderr)
+    return 1 if missing else 0
 
 
 if __name__ == "__main__":

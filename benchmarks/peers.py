@@ -112,6 +112,8 @@ class TorchGpu:
     def __init__(self, name: str, graph: Any, batch: Array, mode: str) -> None:
         import torch
 
+        if not torch.cuda.is_available():
+            raise RuntimeError("PyTorch has no CUDA device")
         self.torch = torch
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = mode != "fp32"
