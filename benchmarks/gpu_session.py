@@ -227,7 +227,8 @@ def main() -> int:
         parser.error("--output is missing")
     names = chosen_parts(chosen.parts)
     chosen.output.mkdir(parents=True, exist_ok=True)
-    session = Session(chosen.output.resolve(), chosen.label, chosen.devices, chosen.packages,
+    packages = chosen.packages.resolve() if chosen.packages else None
+    session = Session(chosen.output.resolve(), chosen.label, chosen.devices, packages,
                       chosen.tiny, chosen.workers)  # fmt: skip
     begin, done, left = time.monotonic(), [], []
     for name in names:

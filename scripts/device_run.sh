@@ -7,6 +7,12 @@ library="$prefix/usr/lib/x86_64-linux-gnu"
 
 find_driver() { find /usr/local/nvidia /usr/lib /usr/lib64 /opt -name "$1" 2>/dev/null | head -n 1; }
 
+# ARCHIVE FOLDER; the machine may have no xz, Python has.
+unpack() {
+  mkdir -p "$2"
+  python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter="fully_trusted")' "$@"
+}
+
 environment() {
   export PYTHONPATH="$site:$source" DLK_CACHE_DIR="${DLK_CACHE_DIR:-$here/cache}"
   export DLK_OPENCL_LIBRARY="${DLK_OPENCL_LIBRARY:-$library/libOpenCL.so.1}"
@@ -30,7 +36,7 @@ build() {
   mkdir -p "$prefix" "$site" "$source"
   tar -xzf "$here/source.tar.gz" -C "$source"
   for package in "$here"/debs/*.deb; do dpkg -x "$package" "$prefix"; done
-  python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target "$site" "$here"/wheels/*.whl
+  unpack "$here/site.tar.xz" "$site"
   # A compiler that brings only a static C++ runtime would clash with the shared one of glslang.
   mkdir -p "$prefix/link"
   ln -sf "$(ldconfig -p | sed -n 's/.*libstdc++.so.6 .*x86-64.*=> //p' | head -n 1)" "$prefix/link/libstdc++.so"
@@ -43,18 +49,12 @@ build() {
   ln -s "$source/python/dlk" "$site/dlk"
 }
 
-unpack_engines() {
-  mkdir -p "$here/engines"
-  python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter="fully_trusted")' \
-    "$1" "$here/engines"
-}
-
 command="${1:-}"; shift || true
 case "$command" in
   build) build "$@" ;;
   test) environment; cd "$source"; exec python3 -m pytest tests/parity -q "$@" ;;
   dlk) environment; exec python3 -m dlk "$@" ;;
   exec) environment; exec "$@" ;;
-  engines) unpack_engines "$@" ;;
+  engines) unpack "$here/engines.tar.xz" "$here/engines" ;;
   *) sed -n 's/^# //p' "$0" | head -n 2; echo "usage: $0 build|test|dlk|exec|engines"; exit 2 ;;
 esac
