@@ -46,7 +46,8 @@ class Session:
 
     def file(self, name: str) -> str:
         """The path of a result, named as scripts/acceptance_rows looks for it."""
-        return str(self.output / f"{datetime.date.today().isoformat()}-{self.label}-{name}.json")
+        stem = f"{name}-{self.label}" if name.startswith("training") else f"{self.label}-{name}"
+        return str(self.output / f"{datetime.date.today().isoformat()}-{stem}.json")
 
 
 Command = list[str]
@@ -114,7 +115,7 @@ def _memory(session: Session) -> list[Command]:
     networks, batch = ("squeezenet1_1", "2") if session.tiny else ("resnet50,inception_v3", "32")
     device = session.devices.split(",")[0]
     return [_program("training_memory.py", "--networks", networks, "--batch", batch, "--device",
-                     device, "--output", session.file("training-memory"))]  # fmt: skip
+                     device, "--output", session.file("training-memory-torch"))]  # fmt: skip
 
 
 def _roofline(session: Session) -> list[Command]:

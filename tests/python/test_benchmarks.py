@@ -108,6 +108,10 @@ def test_parts_of_a_session(benchmarks: Any, tmp_path: Path) -> None:
         assert commands, name
         for command in commands:
             assert command[1] == "-m" or Path(command[1]).is_file(), command
+    assert Path(made.file("engines")).match(
+        "*-h200-engines.json"
+    )  # as acceptance.py looks for them
+    assert Path(made.file("training")).match("*-training-h200.json")
     assert session.chosen_parts("") == list(session.PARTS)
     assert session.chosen_parts("tiles,ops") == ["tiles", "ops"]
     with pytest.raises(ValueError, match="no part sleep"):
