@@ -7,6 +7,7 @@
 #include "core/ops/batch_slices.h"
 #include "core/ops/conv_parts.h"
 #include "core/ops/gradients.h"
+#include "core/ops/matmul.h"
 
 namespace dlk {
 
@@ -219,6 +220,61 @@ bool has_phases(const LowerContext& ctx, const Window& forward, int64_t cg, int6
          (ctx.attr_int("group", 1) == 1 || std::min(cg, kg) >= kFewest);
 }
 
+/// Windows side by side, without padding: each pixel is of one window at most.
+bool has_patches(const LowerContext& ctx, const Window& forward) {
+  const auto all = [](const Shape& values, int64_t value) {
+    return std::all_of(values.begin(), values.end(), [=](int64_t v) { return v == value; });
+  };
+  return ctx.attr_int("group", 1) == 1 && forward.taps() > 1 && forward.kernel == forward.stride &&
+         all(forward.dilation, 1) && all(forward.pad_begin, 0);
+}
+
+/// The data's gradient of such windows: one matrix product, whose rows are the pixels of `dy` and
+/// whose columns are (channel, tap), and a copy that puts the windows in their places.
+void lower_patches(LowerContext& ctx, const TensorView& dx, const Window& forward) {
+  const TensorView& dy = ctx.input(0);
+  const int64_t channels = dx.shape[1], columns = channels * forward.taps();
+  const int64_t rows = dy.shape[0] * product(forward.output), inner = dy.shape[1];
+  const size_t axes = forward.rank();
+  Shape last{0}, sides{dy.shape[0]};
+  for (size_t i = 0; i < axes; ++i) {
+    last.push_back(static_cast<int64_t>(i) + 2);
+    sides.push_back(forward.output[i]);
+  }
+  last.push_back(1);
+  const TensorView turned = permute_view(dy, last);
+  const std::optional<TensorView> flat = turned.reshaped({rows, inner});
+  MatrixProblem problem;
+  problem.a = flat ? *flat : *ctx.contiguous(turned).reshaped({rows, inner});
+  TensorView weights = ctx.contiguous(ctx.input(kWeight));
+  if (weights.dtype != dy.dtype) {  // training keeps them in float32
+    weights = ctx.workspace(dy.dtype, weights.shape);
+    ctx.copy(ctx.input(kWeight), weights);
+  }
+  problem.b = *weights.reshaped({inner, columns});
+  problem.b_input = 0;  // the weights have another shape than the product's
+  problem.y = ctx.workspace(dx.dtype, {rows, columns});
+  require_32bit(ctx, problem.y);
+  lower_matrix_product(ctx, problem);
+
+  // (N, outputs..., C, taps...) on both sides.
+  TensorView to = dx;
+  bool is_covered = true;
+  Shape from_shape = sides, strides{dx.strides[0]}, tap_strides{dx.strides[1]};
+  from_shape.push_back(channels);
+  for (size_t i = 0; i < axes; ++i) {
+    is_covered = is_covered && forward.input[i] == forward.output[i] * forward.kernel[i];
+    from_shape.push_back(forward.kernel[i]);
+    strides.push_back(dx.strides[i + 2] * forward.kernel[i]);
+    tap_strides.push_back(dx.strides[i + 2]);
+  }
+  strides.insert(strides.end(), tap_strides.begin(), tap_strides.end());
+  to.shape = from_shape;
+  to.strides = strides;
+  if (!is_covered) clear(ctx, dx);
+  ctx.copy(*problem.y.reshaped(from_shape), to);
+}
+
 void lower_input_gradient(LowerContext& ctx) {
   const TensorView& dy = ctx.input(0);
   const TensorView& dx = ctx.output(0);
@@ -231,6 +287,7 @@ void lower_input_gradient(LowerContext& ctx) {
   std::swap(window.input, window.output);
   if (!dense) {
     const int64_t kg = dy.shape[1] / groups;
+    if (has_patches(ctx, forward)) return lower_patches(ctx, dx, forward);
     if (has_phases(ctx, forward, w.shape[1], kg)) return lower_phases(ctx, dx, forward);
     return lower_transposed_convolution(ctx,
                                         {dy, dx, std::nullopt, window, groups, kg, w.shape[1]});
@@ -288,7 +345,7 @@ void lower_weight_gradient(LowerContext& ctx) {
   p.cg = p.dw.shape[1];
   p.kg = p.dw.shape[0] / p.groups;
   p.rows = p.cg * p.window.taps();
-  if (lower_weight_gradient_tiles(ctx, p)) return;
+  if (lower_weight_gradient_depthwise(ctx, p) || lower_weight_gradient_tiles(ctx, p)) return;
   const Split s = split_of(ctx, p);
   const TensorView sums = ctx.workspace(DType::kFloat32, {s.slices, p.groups, p.rows, p.kg});
   require_32bit(ctx, sums);
@@ -319,18 +376,7 @@ void lower_weight_gradient(LowerContext& ctx) {
                 {"dil", p.window.dilation},
                 {"pad", p.window.pad_begin}},
                ctx.linear_groups(ceil_div(total, group)));
-  KernelRequest sum;
-  sum.name = "conv_weight_sum";
-  sum.types = {{"TW", p.dw.dtype}};
-  dispatch_linear(ctx, std::move(sum), {sums, p.dw},
-                  {{"slices", s.slices},
-                   {"rows", p.rows},
-                   {"cg", p.cg},
-                   {"kg", p.kg},
-                   {"k_h", p.window.kernel[1]},
-                   {"k_w", p.window.kernel[2]},
-                   {"ws", p.dw.strides}},
-                  p.dw.elements());
+  add_weight_sums(ctx, p, sums);
 }
 
 }  // namespace

@@ -72,6 +72,17 @@ struct WeightGradient {
   int64_t groups, cg, kg, rows;  // rows: taps times channels of a group
 };
 
+/// Of one input channel a group; false where the problem is not of that kind.
+bool lower_weight_gradient_depthwise(LowerContext& ctx, const WeightGradient& problem);
+
+/// Adds up sums (slice, group, row, output channel), whose rows are (tap, channel of `stored`), by
+/// groups that share the slices; for GPUs.
+void fold_weight_sums(LowerContext& ctx, const WeightGradient& problem, const TensorView& sums,
+                      int64_t stored);
+
+/// The same in one item each, for rows of (tap, channel) and few slices.
+void add_weight_sums(LowerContext& ctx, const WeightGradient& problem, const TensorView& sums);
+
 /// On gang tiles, for GPUs; false where the problem is not for them.
 bool lower_weight_gradient_tiles(LowerContext& ctx, const WeightGradient& problem);
 

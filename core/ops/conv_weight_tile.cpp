@@ -120,7 +120,10 @@ bool has_few_channels(const WeightGradient& p) {
          p.dy.shape[0] * product(p.window.output) * depth <= kMostElements;
 }
 
-void fold(LowerContext& ctx, const WeightGradient& p, const TensorView& sums, int64_t stored) {
+}  // namespace
+
+void fold_weight_sums(LowerContext& ctx, const WeightGradient& p, const TensorView& sums,
+                      int64_t stored) {
   constexpr int64_t kItems = 32;
   const int64_t parts = sums.shape[0] >= 16 ? 8 : sums.shape[0] >= 4 ? 4 : 1;
   KernelRequest request;
@@ -141,8 +144,6 @@ void fold(LowerContext& ctx, const WeightGradient& p, const TensorView& sums, in
                 {"ws", p.dw.strides}},
                ctx.linear_groups(ceil_div(items, kItems)));
 }
-
-}  // namespace
 
 bool lower_weight_gradient_tiles(LowerContext& ctx, const WeightGradient& p) {
   const Caps& caps = ctx.caps();
@@ -218,7 +219,7 @@ bool lower_weight_gradient_tiles(LowerContext& ctx, const WeightGradient& p) {
     params.erase("k_h");
   }
   ctx.dispatch(request, {x, dy, sums}, std::move(params), ctx.linear_groups(total));
-  fold(ctx, p, sums, patches ? p.cg : stored);
+  fold_weight_sums(ctx, p, sums, patches ? p.cg : stored);
   return true;
 }
 

@@ -95,15 +95,16 @@ class _Recurrent(Module):
                 gates = np.split(p.value, count)
                 parts += [gates[i] for i in self.order]
             return b.constant(np.concatenate(parts)[None], f"{parameters[0].name} reordered")
-        values: list[Value] = []
-        for p in parameters:
-            shape = (self.hidden_size, *p.shape[1:])
-            split = b.ops("Split", [b.parameter(p)], [shape] * count, {"axis": 0})
-            values += [split[i] for i in self.order]
-        rows = sum(p.shape[0] for p in parameters)
-        whole = (rows, *parameters[0].shape[1:])
-        joined = values[0] if len(values) == 1 else b.op("Concat", values, whole, {"axis": 0})
-        return b.op("Unsqueeze", [joined, b.ints([0], "axes")], (1, *whole))
+        values = [b.parameter(p) for p in parameters]
+        rows, rest = sum(p.shape[0] for p in parameters), parameters[0].shape[1:]
+        joined = values[0] if len(values) == 1 else b.op("Concat", values, (rows,), {"axis": 0})
+        order = [count * i + gate for i in range(len(parameters)) for gate in self.order]
+        if order != sorted(order):
+            shape = (len(order), self.hidden_size, *rest)
+            apart = b.op("Reshape", [joined, b.ints(shape, "gates")], shape)
+            joined = b.op("Gather", [apart, b.ints(order, "order")], shape, {"axis": 0})
+        whole = (1, rows, *rest)
+        return b.op("Reshape", [joined, b.ints(whole, "rows")], whole)
 
 
 class LSTM(_Recurrent):
