@@ -16,7 +16,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -30,23 +29,10 @@ OPS = (
 )
 TINY_OPS = (("op:gemm:64", "float32"), ("op:gemm:64", "int8"), ("op:lstm:2,3,8,8", "float32"))
 SECONDS = {
-    "batch1": 150, "batch64": 150, "tiles": 120, "ops": 120, "start": 90,
+    "batch1": 150, "batch64": 150, "tiles": 120, "ops": 120, "start": 180,
     "batch1-fp32": 150, "batch64-fp32": 150, "tiles-fp32": 120,
 }  # fmt: skip
 
-START = """
-import json, sys, time
-import numpy as np, dlk
-graph = dlk.zoo.build("resnet50", weights="random")
-x = np.random.default_rng(1).standard_normal((1, 3, 224, 224)).astype(np.float32)
-begin = time.perf_counter()
-model = dlk.Model(graph, dlk.Device(sys.argv[1]), "float16")
-made = time.perf_counter()
-model.run({next(iter(model.inputs)): x})
-end = time.perf_counter()
-print(json.dumps({"model_ms": (made - begin) * 1e3, "first_answer_ms": (end - begin) * 1e3}))
-"""
-"""Times device, plan, pipelines, weights and the first answer; the graph is there before."""
 
 
 def run(command: list[str], seconds: float, environment: dict[str, str] | None = None) -> str:
@@ -108,20 +94,12 @@ def ops(output: Path, devices: str, seconds: float, against: str, tiny: bool) ->
 
 
 def start(output: Path, devices: str, seconds: float) -> None:
-    """First answers with an empty cache and with dlk's own warm cache; drivers keep none."""
-    rows = []
-    for device in devices.split(","):
-        with tempfile.TemporaryDirectory() as folder:
-            for cache in ("empty", "warm", "warm", "warm"):
-                text = run(
-                    [sys.executable, "-c", START, device], seconds / 4,
-                    {"DLK_CACHE_DIR": folder, "CUDA_CACHE_DISABLE": "1",
-                     "__GL_SHADER_DISK_CACHE": "0"},
-                )  # fmt: skip
-                if text:
-                    rows.append({"device": device, "cache": cache, **json.loads(text)})
-                    print(rows[-1], flush=True)
-    output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    """First answers from an empty cache, dlk's warm cache and a bundle; drivers keep none."""
+    print(run(
+        [sys.executable, str(HERE / "start.py"), "--devices", devices, "--output", str(output),
+         "--seconds", str(seconds / 4)],
+        seconds,
+    ))  # fmt: skip
 
 
 def summary(output: Path) -> None:

@@ -22,14 +22,15 @@ OpenClKernel::~OpenClKernel() { context_->cl->clReleaseProgram(program_); }
 void OpenClKernel::build() {
   const Api& cl = *context_->cl;
   const std::string who = "kernel '" + code_.name + "' on " + context_->caps.id;
-  const bool is_ptx = code_.format == KernelFormat::kPtx && context_->caps.inline_ptx;
-  if (code_.format != KernelFormat::kOpenCLC && !is_ptx) {
+  const bool is_binary = code_.format == KernelFormat::kBinary ||
+                         (code_.format == KernelFormat::kPtx && context_->caps.inline_ptx);
+  if (code_.format != KernelFormat::kOpenCLC && !is_binary) {
     throw_invalid(who + ": its code is not OpenCL C");
   }
   const char* text = code_.code.data();
   const size_t length = code_.code.size();
   cl_int code = CL_SUCCESS;
-  if (is_ptx) {
+  if (is_binary) {
     const auto* bytes = reinterpret_cast<const unsigned char*>(text);
     cl_int status = CL_SUCCESS;
     program_ = cl.clCreateProgramWithBinary(context_->context, 1, &context_->device, &length,

@@ -5,6 +5,7 @@
 #include "backends/vulkan/kernel.h"
 #include "backends/vulkan/queue.h"
 #include "backends/vulkan/recording.h"
+#include "backends/vulkan/result.h"
 
 namespace dlk {
 namespace vulkan {
@@ -28,6 +29,25 @@ std::shared_ptr<Recording> VulkanDevice::record(const CommandList& commands, boo
 
 std::unique_ptr<Queue> VulkanDevice::create_queue() {
   return std::make_unique<VulkanQueue>(context_);
+}
+
+std::string VulkanDevice::driver_cache_of(std::span<const KernelCode> codes) {
+  const DeviceApi& api = context_->api();
+  VkPipelineCacheCreateInfo info{};
+  info.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO;
+  VkPipelineCache cache = VK_NULL_HANDLE;
+  check(api.vkCreatePipelineCache(context_->device(), &info, nullptr, &cache),
+        "vkCreatePipelineCache");
+  const std::shared_ptr<void> owner(
+      nullptr, [&](void*) { api.vkDestroyPipelineCache(context_->device(), cache, nullptr); });
+  for (const KernelCode& code : codes) {
+    if (code.format == KernelFormat::kSpirv) VulkanKernel(context_, code, cache);
+  }
+  return pipeline_cache_data(api, context_->device(), cache);
+}
+
+void VulkanDevice::add_driver_cache(std::string_view cache) {
+  if (!cache.empty()) context_->pipelines().add(cache);
 }
 
 }  // namespace vulkan

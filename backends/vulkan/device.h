@@ -18,6 +18,8 @@ class VulkanDevice final : public Device {
   std::shared_ptr<Kernel> compile(KernelCode code) override;
   std::shared_ptr<Recording> record(const CommandList& commands, bool profile) override;
   std::unique_ptr<Queue> create_queue() override;
+  std::string driver_cache_of(std::span<const KernelCode> codes) override;
+  void add_driver_cache(std::string_view cache) override;
 
  private:
   std::shared_ptr<Context> context_;

@@ -48,25 +48,26 @@ std::string spirv_entry_point(const std::string& code, const std::string& label)
   return entry;
 }
 
-VulkanKernel::VulkanKernel(std::shared_ptr<Context> context, KernelCode code)
+VulkanKernel::VulkanKernel(std::shared_ptr<Context> context, KernelCode code, VkPipelineCache cache)
     : Kernel(std::move(code)), context_(std::move(context)) {
-  if (code_.format == KernelFormat::kPtx) {
-    build_ptx();
+  if (code_.format == KernelFormat::kPtx || code_.format == KernelFormat::kBinary) {
+    build_module();
   } else {
-    build_spirv();
+    build_spirv(cache);
   }
   code_.code.clear();
   code_.code.shrink_to_fit();
 }
 
-void VulkanKernel::build_ptx() {
+void VulkanKernel::build_module() {
   const DeviceApi& api = context_->api();
   if (!context_->caps().binary_import || !api.vkCreateCuModuleNVX || !api.vkCmdCuLaunchKernelNVX) {
     throw_compile(code_.name, context_->caps().name + " runs no PTX (VK_NVX_binary_import)");
   }
   VkCuModuleCreateInfoNVX info{};
   info.sType = VK_STRUCTURE_TYPE_CU_MODULE_CREATE_INFO_NVX;
-  info.dataSize = code_.code.size() + 1;  // with the zero that ends the text
+  // A text with the zero that ends it, machine code as it is.
+  info.dataSize = code_.code.size() + (code_.format == KernelFormat::kPtx ? 1 : 0);
   info.pData = code_.code.c_str();
   VkResult result = api.vkCreateCuModuleNVX(context_->device(), &info, nullptr, &module_);
   if (result != VK_SUCCESS || !module_) {
@@ -82,7 +83,7 @@ void VulkanKernel::build_ptx() {
   throw_compile(code_.name, "vkCreateCuFunctionNVX: " + result_name(result));
 }
 
-void VulkanKernel::build_spirv() {
+void VulkanKernel::build_spirv(VkPipelineCache cache) {
   if (code_.format != KernelFormat::kSpirv) throw_compile(code_.name, "the code is not SPIR-V");
   const std::string entry = spirv_entry_point(code_.code, code_.name);
   if (!code_.params_in_buffer && block_bytes() > context_->caps().max_push_bytes) {
@@ -93,7 +94,7 @@ void VulkanKernel::build_spirv() {
   layout_ = context_->layout(descriptor_count(), code_.params_in_buffer ? 0 : block_bytes());
   const VkShaderModule module = make_module();
   try {
-    make_pipeline(module, entry);
+    make_pipeline(module, entry, cache);
   } catch (...) {
     context_->api().vkDestroyShaderModule(context_->device(), module, nullptr);
     throw;
@@ -132,7 +133,8 @@ VkShaderModule VulkanKernel::make_module() {
   return module;
 }
 
-void VulkanKernel::make_pipeline(VkShaderModule module, const std::string& entry) {
+void VulkanKernel::make_pipeline(VkShaderModule module, const std::string& entry,
+                                 VkPipelineCache cache) {
   VkComputePipelineCreateInfo info{};
   info.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO;
   info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
@@ -153,8 +155,10 @@ void VulkanKernel::make_pipeline(VkShaderModule module, const std::string& entry
     throw_compile(code_.name, "a subgroup size of " + std::to_string(size) +
                                   " is not available on " + context_->caps().name);
   }
+  const auto lock = context_->pipelines().use();
   const VkResult result = context_->api().vkCreateComputePipelines(
-      context_->device(), context_->pipelines().handle(), 1, &info, nullptr, &pipeline_);
+      context_->device(), cache ? cache : context_->pipelines().handle(), 1, &info, nullptr,
+      &pipeline_);
   if (result == VK_SUCCESS && pipeline_) return;
   throw_compile(code_.name, "vkCreateComputePipelines: " + result_name(result));
 }

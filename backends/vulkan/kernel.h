@@ -1,6 +1,7 @@
 // A compute pipeline made from SPIR-V: one storage buffer for each binding and, by the calling
 // convention of core/device/device.h, the parameter block as push constants or as one more buffer.
-// Or, where the device imports binaries, a function made from PTX, whose arguments are addresses.
+// Or, where the device imports binaries, a function made from PTX or from its machine code, whose
+// arguments are addresses.
 #pragma once
 
 #include <memory>
@@ -13,7 +14,9 @@ namespace dlk::vulkan {
 class VulkanKernel final : public Kernel {
  public:
   /// Throws CompileFailed for what is neither SPIR-V nor PTX and for what the driver refuses.
-  VulkanKernel(std::shared_ptr<Context> context, KernelCode code);
+  /// `cache`: instead of the device's own.
+  VulkanKernel(std::shared_ptr<Context> context, KernelCode code,
+               VkPipelineCache cache = VK_NULL_HANDLE);
   ~VulkanKernel() override;
 
   VkPipeline pipeline() const { return pipeline_; }
@@ -26,10 +29,10 @@ class VulkanKernel final : public Kernel {
   uint32_t block_bytes() const;
 
  private:
-  void build_spirv();
-  void build_ptx();
+  void build_spirv(VkPipelineCache cache);
+  void build_module();
   VkShaderModule make_module();
-  void make_pipeline(VkShaderModule module, const std::string& entry);
+  void make_pipeline(VkShaderModule module, const std::string& entry, VkPipelineCache cache);
 
   std::shared_ptr<Context> context_;
   Layout layout_;

@@ -58,6 +58,7 @@ namespace dlk::vulkan {
   X(vkCreatePipelineCache)         \
   X(vkDestroyPipelineCache)        \
   X(vkGetPipelineCacheData)        \
+  X(vkMergePipelineCaches)         \
   X(vkCreateComputePipelines)      \
   X(vkDestroyPipeline)             \
   X(vkCreatePipelineLayout)        \

@@ -25,19 +25,45 @@ void PipelineCache::open(const DeviceApi& api, VkDevice device, const PhysicalDe
   saved_hash_ = hash_text(data);
   last_save_ = std::chrono::steady_clock::now();
   try {
-    create(data);
+    handle_ = created(data);
   } catch (const Error&) {
     if (data.empty()) throw;
-    create({});  // the driver does not want its own data back
+    handle_ = created({});  // the driver does not want its own data back
   }
 }
 
-void PipelineCache::create(const std::string& data) {
+VkPipelineCache PipelineCache::created(std::string_view data) const {
   VkPipelineCacheCreateInfo info{};
   info.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO;
   info.initialDataSize = data.size();
   info.pInitialData = data.data();
-  check(api_->vkCreatePipelineCache(device_, &info, nullptr, &handle_), "vkCreatePipelineCache");
+  VkPipelineCache cache = VK_NULL_HANDLE;
+  check(api_->vkCreatePipelineCache(device_, &info, nullptr, &cache), "vkCreatePipelineCache");
+  return cache;
+}
+
+std::string pipeline_cache_data(const DeviceApi& api, VkDevice device, VkPipelineCache cache) {
+  size_t bytes = 0;
+  if (api.vkGetPipelineCacheData(device, cache, &bytes, nullptr) != VK_SUCCESS) return {};
+  std::string data(bytes, '\0');
+  // Another thread's pipeline may have made it larger (VK_INCOMPLETE): the next time has it.
+  if (api.vkGetPipelineCacheData(device, cache, &bytes, data.data()) != VK_SUCCESS) return {};
+  data.resize(bytes);
+  return data;
+}
+
+void PipelineCache::add(std::string_view data) {
+  VkPipelineCache other = VK_NULL_HANDLE;
+  try {
+    other = created(data);
+  } catch (const Error&) {
+    return;
+  }
+  {
+    const std::unique_lock lock(merging_);
+    api_->vkMergePipelineCaches(device_, handle_, 1, &other);
+  }
+  api_->vkDestroyPipelineCache(device_, other, nullptr);
 }
 
 void PipelineCache::pipeline_built() {
@@ -49,12 +75,8 @@ void PipelineCache::pipeline_built() {
 void PipelineCache::save() {
   if (!unsaved_ || !folder_.enabled()) return;
   unsaved_ = false;
-  size_t bytes = 0;
-  if (api_->vkGetPipelineCacheData(device_, handle_, &bytes, nullptr) != VK_SUCCESS) return;
-  std::string data(bytes, '\0');
-  // Another thread's pipeline may have made it larger (VK_INCOMPLETE): the next save has it.
-  if (api_->vkGetPipelineCacheData(device_, handle_, &bytes, data.data()) != VK_SUCCESS) return;
-  data.resize(bytes);
+  const std::string data = pipeline_cache_data(*api_, device_, handle_);
+  if (data.empty()) return;
   last_save_ = std::chrono::steady_clock::now();
   const uint64_t hash = hash_text(data);
   if (hash == saved_hash_) return;

@@ -6,6 +6,10 @@
 #include <cstring>
 #include <limits>
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#endif
+
 namespace dlk {
 
 namespace {
@@ -135,6 +139,40 @@ uint16_t float_to_half(float value) {
     half = std::bit_cast<uint32_t>(aligned) - 0x3f000000u;
   }
   return static_cast<uint16_t>(sign | half);
+}
+
+namespace {
+
+void convert_to_halves(const std::byte* floats, size_t count, uint16_t* halves) {
+  for (size_t i = 0; i < count; ++i) {
+    float value = 0;
+    std::memcpy(&value, floats + 4 * i, 4);
+    halves[i] = float_to_half(value);
+  }
+}
+
+#if defined(__x86_64__) && defined(__GNUC__)
+__attribute__((target("avx,f16c"))) void convert_by_eights(const std::byte* floats, size_t count,
+                                                           uint16_t* halves) {
+  const size_t whole = count / 8 * 8;
+  for (size_t i = 0; i < whole; i += 8) {
+    const __m256 eight = _mm256_loadu_ps(reinterpret_cast<const float*>(floats + 4 * i));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(halves + i),
+                     _mm256_cvtps_ph(eight, _MM_FROUND_TO_NEAREST_INT));
+  }
+  convert_to_halves(floats + 4 * whole, count - whole, halves + whole);
+}
+#endif
+
+}  // namespace
+
+void floats_to_halves(const std::byte* floats, size_t count, uint16_t* halves) {
+#if defined(__x86_64__) && defined(__GNUC__)
+  static const bool has_instructions =
+      __builtin_cpu_supports("avx") != 0 && __builtin_cpu_supports("f16c") != 0;
+  if (has_instructions) return convert_by_eights(floats, count, halves);
+#endif
+  convert_to_halves(floats, count, halves);
 }
 
 float bfloat16_to_float(uint16_t bits) {

@@ -2,6 +2,7 @@
 // computes in is chosen by the kernel (fp16 storage normally computes in fp32).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -67,6 +68,8 @@ constexpr bool is_integer(DType d) { return is_signed_integer(d) || is_unsigned_
 /// IEEE binary16 and bfloat16 conversions, round to nearest even.
 float half_to_float(uint16_t bits);
 uint16_t float_to_half(float value);
+/// `count` values at once, by the processor's instructions where it has them.
+void floats_to_halves(const std::byte* floats, size_t count, uint16_t* halves);
 float bfloat16_to_float(uint16_t bits);
 uint16_t float_to_bfloat16(float value);
 /// Storage-only types: values beyond a float type's range become its infinity or NaN (float4: its

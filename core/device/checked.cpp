@@ -426,6 +426,12 @@ class CheckedDevice : public Device {
     }
   }
 
+  std::string driver_cache_of(std::span<const KernelCode> codes) override {
+    for (const KernelCode& code : codes) check_code(code);
+    return inner_->driver_cache_of(codes);
+  }
+  void add_driver_cache(std::string_view cache) override { inner_->add_driver_cache(cache); }
+
   void check_code(const KernelCode& code) const {
     const std::string who = "kernel '" + code.name + "'";
     if (code.name.empty()) throw_invalid("compile: the kernel has no name");
@@ -443,7 +449,8 @@ class CheckedDevice : public Device {
                     text(caps().max_group_invocations));
     }
     // NVIDIA's OpenCL names less than its kernels may have.
-    const bool ptx = caps().inline_ptx || code.format == KernelFormat::kPtx;
+    const bool ptx = caps().inline_ptx || code.format == KernelFormat::kPtx ||
+                     code.format == KernelFormat::kBinary;
     if (code.local_bytes > (ptx ? kMostPtxLocalBytes : caps().local_memory_bytes)) {
       throw_invalid(who + ": " + text(code.local_bytes) +
                     " bytes of local memory; the device has " + text(caps().local_memory_bytes));

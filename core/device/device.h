@@ -21,6 +21,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -103,7 +104,7 @@ struct View {
 };
 
 enum class Access : uint8_t { kRead, kWrite, kReadWrite };
-enum class KernelFormat : uint8_t { kOpenCLC, kSpirv, kMsl, kNone, kPtx };
+enum class KernelFormat : uint8_t { kOpenCLC, kSpirv, kMsl, kNone, kPtx, kBinary };
 
 /// One buffer argument of a kernel.
 struct BindingInfo {
@@ -135,6 +136,8 @@ inline constexpr uint32_t kMostStaticLocalBytes = 48 << 10, kMostPtxLocalBytes =
 ///   that offset in elements, filled in by the backend, then `params`. It is a push constant
 ///   block, or, with `params_in_buffer`, a read-only storage buffer at binding = bindings.size().
 /// - PTX (Caps::binary_import): the arguments of OpenCL C, which it was compiled from.
+/// - kBinary: what Kernel::binary() gave, or the machine code of a PTX module, for the same device
+///   and driver; the arguments of what it was made from.
 /// - MSL: buffer(i) bound at the view's byte offset; `constant Params&` at buffer(bindings.size()).
 struct KernelCode {
   KernelFormat format = KernelFormat::kNone;
@@ -159,7 +162,8 @@ class Kernel {
   Kernel& operator=(const Kernel&) = delete;
   /// `code` may have been dropped by the backend after the build; the interface stays.
   const KernelCode& info() const noexcept { return code_; }
-  /// The driver's own form of it: PTX from NVIDIA's OpenCL. Empty where there is none to be had.
+  /// The driver's own form of it (KernelFormat::kBinary): PTX from NVIDIA's OpenCL. Empty where
+  /// there is none to be had.
   virtual std::string binary() const { return {}; }
 
  protected:
@@ -271,6 +275,11 @@ class Device {
   virtual std::shared_ptr<Kernel> compile(KernelCode code) = 0;
   virtual std::shared_ptr<Recording> record(const CommandList& commands, bool profile = false) = 0;
   virtual std::unique_ptr<Queue> create_queue() = 0;
+  /// What the driver keeps about these kernels, to compile them faster in another process with the
+  /// same device and driver; empty where it hands nothing out.
+  virtual std::string driver_cache_of(std::span<const KernelCode>) { return {}; }
+  /// Hands it back before the kernels are compiled. What the driver does not want costs time only.
+  virtual void add_driver_cache(std::string_view) {}
 };
 
 /// An application's own device and queue, for Backend::wrap. Handles that an API does not have stay

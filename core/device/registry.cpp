@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 
+#include "core/base/phases.h"
 #include "core/device/checked.h"
 
 namespace dlk {
@@ -97,6 +98,7 @@ std::optional<Candidate> device_by_id(const std::string& spec) {
     const auto parsed = std::from_chars(begin, end, index);
     if (begin == end || parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
   }
+  const Phase phase("device/enumerate");
   auto caps = backend->enumerate();
   if (index >= caps.size()) return std::nullopt;
   return Candidate{backend, index, std::move(caps[index])};
@@ -128,6 +130,7 @@ std::vector<Caps> list_devices() {
 }
 
 std::shared_ptr<Device> open_device(const std::string& spec, bool checked) {
+  const Phase phase("device");
   // Two threads that ask for one device get one device.
   const std::lock_guard lock(drivers());
   std::string wanted = spec;
@@ -154,6 +157,7 @@ std::shared_ptr<Device> open_device(const std::string& spec, bool checked) {
   const std::string id = found->backend->name() + ":" + std::to_string(found->index);
   auto device = open_raw[id].lock();
   if (!device) {
+    const Phase opening("device/open");
     device = found->backend->open(found->index);
     open_raw[id] = device;
   }

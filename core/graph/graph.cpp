@@ -39,6 +39,7 @@ std::string Graph::unique_name(const std::string& wanted) {
 }
 
 ValueId Graph::add_value(Value value) {
+  bundles_.clear();
   const auto id = static_cast<ValueId>(values_.size());
   value.name = unique_name(value.name);
   by_name_[value.name] = id;
@@ -83,6 +84,7 @@ std::vector<ValueId> Graph::add_node(const std::string& op, std::vector<ValueId>
                                      Attributes attributes, int outputs, const std::string& name,
                                      const std::string& domain,
                                      const std::vector<std::string>& output_names) {
+  bundles_.clear();
   Node node{op, domain, name, std::move(inputs), {}, std::move(attributes)};
   if (node.name.empty()) node.name = op + "_" + std::to_string(nodes_.size());
   for (const ValueId id : node.inputs) {
@@ -114,6 +116,7 @@ void Graph::add_output(ValueId id, const std::string& name) {
   if (std::find(output_names_.begin(), output_names_.end(), output) != output_names_.end()) {
     throw_invalid("graph output '" + output + "' exists already");
   }
+  bundles_.clear();
   output_names_.push_back(output);
   outputs_.push_back(id);
 }
@@ -123,6 +126,7 @@ void Graph::assign(ValueId variable, ValueId new_value) {
     throw_invalid("assign: '" + value(variable).name + "' is not a variable");
   }
   value(new_value);
+  bundles_.clear();
   for (const Assignment& other : assignments_) {
     if (other.variable == variable) {
       throw_invalid("assign: variable '" + value(variable).name + "' is assigned twice");
@@ -178,12 +182,16 @@ const Value& Graph::value(ValueId id) const {
   return values_[id];
 }
 
-Value& Graph::mutable_value(ValueId id) { return const_cast<Value&>(value(id)); }
+Value& Graph::mutable_value(ValueId id) {
+  bundles_.clear();
+  return const_cast<Value&>(value(id));
+}
 
 Node& Graph::mutable_node(NodeId id) {
   if (id < 0 || id >= static_cast<NodeId>(nodes_.size())) {
     throw_invalid("the graph has no node " + std::to_string(id));
   }
+  bundles_.clear();
   return nodes_[id];
 }
 

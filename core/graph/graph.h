@@ -70,6 +70,13 @@ struct ModelInfo {
   std::string preprocessing;                // JSON, see docs/model-format.md; "" when unknown
 };
 
+/// A plan with kernels and weights that was made ahead of time for one kind of device; kept with
+/// the model file. core/runtime/bundle.h knows what the bytes mean.
+struct Bundle {
+  HostTensor plan;                            // uint8
+  std::map<std::string, HostTensor> weights;  // uint8, by the plan's names
+};
+
 // Control flow: `If`, `Loop` and `Scan` hold subgraphs in attributes ("then_branch", "body", ...).
 // A subgraph sees nothing of its parent: outer values that it uses are extra inputs of the node,
 // after the operator's own, and extra inputs of each subgraph, after its own, in the same order.
@@ -119,6 +126,10 @@ class Graph {
   /// Different for every graph of the process, copies included.
   uint64_t serial() const { return serial_.value; }
 
+  /// Bundles of this very graph: whatever may change it drops them.
+  const std::vector<std::shared_ptr<const Bundle>>& bundles() const { return bundles_; }
+  void add_bundle(std::shared_ptr<const Bundle> bundle) { bundles_.push_back(std::move(bundle)); }
+
   ModelInfo info;
 
  private:
@@ -142,6 +153,7 @@ class Graph {
   std::vector<std::string> output_names_;
   std::vector<Assignment> assignments_;
   std::map<std::string, ValueId> by_name_;
+  std::vector<std::shared_ptr<const Bundle>> bundles_;
   std::map<std::string, int> suffixes_;  // that names which were taken have been given
   Serial serial_;
 };

@@ -1,65 +1,12 @@
 #include "core/kernel/disk_cache.h"
 
+#include "core/base/byte_stream.h"
 #include "core/base/hash.h"
 
 namespace dlk {
 
-namespace {
-
-class Writer {
- public:
-  void number(uint64_t value) {
-    for (int i = 0; i < 8; ++i) bytes_ += static_cast<char>((value >> (8 * i)) & 0xff);
-  }
-  void text(std::string_view value) {
-    number(value.size());
-    bytes_ += value;
-  }
-  std::string take() { return std::move(bytes_); }
-
- private:
-  std::string bytes_;
-};
-
-/// Reads what Writer wrote; `ok` turns false at the first thing that does not fit.
-class Reader {
- public:
-  explicit Reader(std::string_view bytes) : bytes_(bytes) {}
-  bool ok() const { return ok_; }
-  bool done() const { return ok_ && bytes_.empty(); }
-
-  uint64_t number() {
-    uint64_t value = 0;
-    const std::string_view taken = take(8);
-    for (size_t i = 0; i < taken.size(); ++i) {
-      value |= static_cast<uint64_t>(static_cast<unsigned char>(taken[i])) << (8 * i);
-    }
-    return value;
-  }
-  uint32_t number32() { return static_cast<uint32_t>(number()); }
-  std::string text() { return std::string(take(number())); }
-  /// A count of elements that take at least 8 bytes each.
-  uint64_t count() {
-    const uint64_t value = number();
-    if (value > bytes_.size() / 8) ok_ = false;
-    return ok_ ? value : 0;
-  }
-
- private:
-  std::string_view take(uint64_t size) {
-    if (size > bytes_.size()) ok_ = false;
-    if (!ok_) return {};
-    const std::string_view taken = bytes_.substr(0, size);
-    bytes_.remove_prefix(size);
-    return taken;
-  }
-
-  std::string_view bytes_;
-  bool ok_ = true;
-};
-
-std::string serialize(const KernelCode& code) {
-  Writer out;
+std::string serialize_kernel(const KernelCode& code) {
+  ByteWriter out;
   out.number(static_cast<uint64_t>(code.format));
   out.text(code.name);
   out.text(code.code);
@@ -86,8 +33,8 @@ std::string serialize(const KernelCode& code) {
   return out.take();
 }
 
-std::optional<KernelCode> deserialize(std::string_view bytes) {
-  Reader in(bytes);
+std::optional<KernelCode> deserialize_kernel(std::string_view bytes) {
+  ByteReader in(bytes);
   KernelCode code;
   code.format = static_cast<KernelFormat>(in.number());
   code.name = in.text();
@@ -115,8 +62,6 @@ std::optional<KernelCode> deserialize(std::string_view bytes) {
   return in.done() ? std::optional(std::move(code)) : std::nullopt;
 }
 
-}  // namespace
-
 std::string DiskCache::name_of(const std::string& key) {
   return hex_text(hash_text(key)) + hex_text(hash_text(key, 0x9e3779b97f4a7c15u)) + ".bin";
 }
@@ -125,10 +70,10 @@ std::optional<KernelCode> DiskCache::load(const std::string& key) const noexcept
   const std::optional<std::string> bytes = folder_.read(name_of(key));
   if (!bytes) return std::nullopt;
   try {
-    Reader reader(*bytes);
+    ByteReader reader(*bytes);
     if (reader.text() != key) return std::nullopt;
     const std::string body = reader.text();
-    return reader.done() ? deserialize(body) : std::nullopt;
+    return reader.done() ? deserialize_kernel(body) : std::nullopt;
   } catch (const std::exception&) {
     return std::nullopt;
   }
@@ -136,9 +81,9 @@ std::optional<KernelCode> DiskCache::load(const std::string& key) const noexcept
 
 void DiskCache::store(const std::string& key, const KernelCode& code) const {
   if (!enabled()) return;
-  Writer entry;
+  ByteWriter entry;
   entry.text(key);
-  entry.text(serialize(code));
+  entry.text(serialize_kernel(code));
   folder_.write(name_of(key), entry.take());
 }
 

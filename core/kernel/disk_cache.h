@@ -4,11 +4,16 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "core/base/cache_folder.h"
 #include "core/device/device.h"
 
 namespace dlk {
+
+/// A kernel as bytes, and back; nothing where they are not what serialize_kernel wrote.
+std::string serialize_kernel(const KernelCode& code);
+std::optional<KernelCode> deserialize_kernel(std::string_view bytes);
 
 class DiskCache {
  public:

@@ -1,6 +1,7 @@
 #include "core/kernel/library.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <future>
@@ -9,7 +10,11 @@
 #include <string_view>
 #include <thread>
 
+#include "core/base/hash.h"
+#include "core/base/log.h"
+#include "core/base/phases.h"
 #include "core/device/registry.h"
+#include "core/kernel/cubin.h"
 #include "core/kernel/disk_cache.h"
 #include "core/kernel/ptx.h"
 
@@ -47,6 +52,8 @@ bool wants_all_in_ptx() {
   const char* setting = std::getenv("DLK_VULKAN_PTX");
   return setting != nullptr && std::string_view(setting) == "all";
 }
+
+constexpr char kRefusedFile[] = "no-machine-code-";
 
 class Library : public KernelLibrary {
  public:
@@ -102,14 +109,55 @@ class Library : public KernelLibrary {
     }
   }
 
+  KernelPackage package(const KernelRequest& request) override {
+    if (format_ != KernelFormat::kSpirv && format_ != KernelFormat::kOpenCLC) {
+      throw_unsupported("bundles of kernels are for Vulkan and OpenCL, not for " +
+                        device_->caps().backend);
+    }
+    const bool in_ptx =
+        is_ptx(request) && (device_->caps().binary_import || request.lowering == "wgmma");
+    KernelPackage made;
+    try {
+      made.portable = made_code(request, in_ptx);
+    } catch (const Error& error) {
+      if (!in_ptx || sources_.has_tiles(request)) throw;
+      made.portable = made_code(request, false);
+    }
+    KernelCode code = made.portable;
+    if (std::string binary = binary_of(*compiled(code)); !binary.empty()) {
+      code.code = std::move(binary);
+      code.format = KernelFormat::kBinary;
+      code.build_options.clear();
+      made.binary = code;
+    }
+    if (std::optional<KernelCode> machine = machine_code(code)) {
+      try {
+        compiled(*machine);
+        made.binary = std::move(*machine);
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::kCompileFailed) throw;
+        refuse_machine_code(error.what());
+      }
+    }
+    return made;
+  }
+
   std::vector<std::shared_ptr<Kernel>> get_all(
       const std::vector<KernelRequest>& requests,
       const std::function<void(size_t, size_t)>& progress) override;
+
+  bool are_there(const std::vector<KernelRequest>& requests) const {
+    const std::lock_guard lock(mutex_);
+    return std::ranges::all_of(
+        requests, [&](const KernelRequest& one) { return kernels_.contains(one.key()); });
+  }
 
   KernelLibraryStats stats() const override {
     const std::lock_guard lock(mutex_);
     return stats_;
   }
+
+  const std::string& cache_key() const override { return key_prefix_; }
 
   std::vector<KernelRequest> built() const override {
     const std::lock_guard lock(mutex_);
@@ -161,19 +209,123 @@ class Library : public KernelLibrary {
     if (format_ == KernelFormat::kNone) return device_->compile(interface_only(request));
     const std::string disk_key = key_prefix_ + key + (in_ptx ? "|in ptx" : "") +
                                  (request.source.empty() ? "" : "|source=" + request.source);
-    std::optional<KernelCode> cached = cache_.load(disk_key);
+    std::optional<KernelCode> cached;
+    {
+      const Phase phase("kernels/cache");
+      cached = cache_.load(disk_key);
+    }
     {
       const std::lock_guard lock(mutex_);
       if (cache_.enabled()) ++(cached ? stats_.disk_hits : stats_.disk_misses);
     }
-    if (cached) return device_->compile(std::move(*cached));
-    KernelCode code = in_ptx ? ptx_of(request) : sources_.print(request, format_, device_->caps());
-    if (code.format == KernelFormat::kSpirv) code.code = compile_glsl(code.code, code.name);
-    // Stored once the driver has taken it.
-    const KernelCode copy = cache_.enabled() ? code : KernelCode{};
-    std::shared_ptr<Kernel> kernel = device_->compile(std::move(code));
-    if (cache_.enabled()) cache_.store(disk_key, copy);
+    if (cached) {
+      if (std::shared_ptr<Kernel> kernel = from_cache(std::move(*cached), disk_key)) return kernel;
+    }
+    return from_code(made_code(request, in_ptx), disk_key);
+  }
+
+  /// Null where the driver no longer takes its own form of the kernel.
+  std::shared_ptr<Kernel> from_cache(KernelCode code, const std::string& disk_key) {
+    if (std::optional<KernelCode> faster = machine_code(code)) {
+      KernelCode copy = *faster;
+      try {
+        std::shared_ptr<Kernel> kernel = compiled(std::move(*faster));
+        cache_.store(disk_key, copy);
+        return kernel;
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::kCompileFailed) throw;
+        refuse_machine_code(error.what());
+      }
+    }
+    const bool is_binary = code.format == KernelFormat::kBinary;
+    try {
+      return compiled(std::move(code));
+    } catch (const Error& error) {
+      if (!is_binary || error.code() != ErrorCode::kCompileFailed) throw;
+      return nullptr;
+    }
+  }
+
+  std::shared_ptr<Kernel> from_code(KernelCode code, const std::string& disk_key) {
+    // Stored once the driver has taken it: its own form where there is one.
+    KernelCode copy = cache_.enabled() ? code : KernelCode{};
+    std::shared_ptr<Kernel> kernel = compiled(std::move(code));
+    if (!cache_.enabled()) return kernel;
+    if (std::string binary = binary_of(*kernel); !binary.empty()) {
+      copy.code = std::move(binary);
+      copy.format = KernelFormat::kBinary;
+      copy.build_options.clear();
+    }
+    cache_.store(disk_key, copy);
     return kernel;
+  }
+
+  KernelCode made_code(const KernelRequest& request, bool in_ptx) {
+    if (in_ptx) {
+      const Phase phase("kernels/ptx");
+      return ptx_of(request);
+    }
+    KernelCode code;
+    {
+      const Phase phase("kernels/print");
+      code = sources_.print(request, format_, device_->caps());
+    }
+    if (code.format == KernelFormat::kSpirv) {
+      const Phase phase("kernels/glslang");
+      code.code = compile_glsl(code.code, code.name);
+    }
+    return code;
+  }
+
+  std::shared_ptr<Kernel> compiled(KernelCode code) {
+    const Phase phase("kernels/driver");
+    return device_->compile(std::move(code));
+  }
+
+  /// What drivers hand out is not needed where they cannot: then the text is kept.
+  static std::string binary_of(const Kernel& kernel) {
+    const Phase phase("kernels/binary");
+    try {
+      return kernel.binary();
+    } catch (const Error&) {
+      return {};
+    }
+  }
+
+  /// Machine code of PTX from the cache, where the driver's CUDA library makes it: the driver would
+  /// compile the text in each process. Not of new PTX: a first start has no time for it.
+  std::optional<KernelCode> machine_code(const KernelCode& code) {
+    const Caps& caps = device_->caps();
+    const bool is_text = code.format == KernelFormat::kPtx ||
+                         (code.format == KernelFormat::kBinary && is_ptx_text(code.code));
+    if (!is_text || !(caps.inline_ptx || caps.binary_import)) return std::nullopt;
+    std::call_once(machine_asked_, [&] {
+      if (refusal_.read(kRefusedFile + device_name_)) return;
+      try {
+        machine_ = CubinCompiler::open(caps);
+      } catch (const Error&) {  // the text does as well
+      }
+    });
+    if (machine_ == nullptr || machine_refused_) return std::nullopt;
+    const Phase phase("kernels/machine code");
+    KernelCode made = code;
+    made.format = KernelFormat::kBinary;
+    made.build_options.clear();
+    std::string text = code.code;
+    text.resize(std::min(text.find('\0'), text.size()));
+    try {
+      made.code = machine_->compile(text, code.name);
+    } catch (const Error&) {
+      return std::nullopt;  // PTX that only the driver of this API takes
+    }
+    return made;
+  }
+
+  /// The driver takes no machine code through this API: not asked again, in other processes too.
+  void refuse_machine_code(const std::string& why) {
+    if (machine_refused_.exchange(true)) return;
+    log_once(device_->caps().id + " takes no machine code of kernels: " + why);
+    refusal_.write(kRefusedFile + device_name_, why);
   }
 
   static bool is_ptx(const KernelRequest& request) {
@@ -218,6 +370,11 @@ class Library : public KernelLibrary {
   std::once_flag compiler_asked_;
   std::shared_ptr<Device> compiler_;  // opened when something is not in the cache
   std::string no_compiler_;
+  const std::string device_name_ = hex_text(hash_text(key_prefix_)) + ".txt";
+  const CacheFolder refusal_ = CacheFolder::kernels();
+  std::once_flag machine_asked_;
+  std::unique_ptr<CubinCompiler> machine_;
+  std::atomic<bool> machine_refused_ = false;
   mutable std::mutex mutex_;
   std::map<std::string, KernelInterface> interfaces_;
   std::map<std::string, KernelFuture> kernels_;
@@ -230,10 +387,16 @@ std::vector<std::shared_ptr<Kernel>> Library::get_all(
     const std::function<void(size_t, size_t)>& progress) {
   const size_t total = requests.size();
   std::vector<std::shared_ptr<Kernel>> kernels(total);
+  if (are_there(requests)) {  // no threads for what takes none
+    std::ranges::transform(requests, kernels.begin(), [&](const auto& one) { return get(one); });
+    if (progress && total > 0) progress(total, total);
+    return kernels;
+  }
   std::mutex mutex;
   std::condition_variable changed;
   std::exception_ptr error;
   size_t next = 0, done = 0;
+  const Phase phase("kernels");
   const auto work = [&] {
     std::unique_lock lock(mutex);
     while (next < total && error == nullptr) {
@@ -252,7 +415,7 @@ std::vector<std::shared_ptr<Kernel>> Library::get_all(
     }
     changed.notify_one();
   };
-  constexpr size_t kMostThreads = 8;
+  constexpr size_t kMostThreads = 32;
   const size_t count =
       std::min({total, kMostThreads, std::max<size_t>(std::thread::hardware_concurrency(), 1)});
   std::vector<std::thread> threads;

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,12 @@ struct KernelLibraryStats {
   uint64_t disk_hits = 0;
   uint64_t disk_misses = 0;
   uint64_t memory_hits = 0;
+};
+
+/// A kernel as a bundle keeps it.
+struct KernelPackage {
+  KernelCode portable;               // what any driver of the API compiles, or PTX
+  std::optional<KernelCode> binary;  // of one device and driver
 };
 
 class KernelLibrary {
@@ -33,7 +40,12 @@ class KernelLibrary {
   virtual std::vector<std::shared_ptr<Kernel>> get_all(
       const std::vector<KernelRequest>& requests,
       const std::function<void(size_t, size_t)>& progress = {}) = 0;
+  /// Makes a variant anew, to be used by another process.
+  virtual KernelPackage package(const KernelRequest& request) = 0;
   virtual KernelLibraryStats stats() const = 0;
+  /// Everything that printed and compiled kernels depend on besides the request: dlk and its kernel
+  /// sources, glslang, device, driver and capabilities.
+  virtual const std::string& cache_key() const = 0;
   /// The variants that were built or loaded, in order.
   virtual std::vector<KernelRequest> built() const = 0;
 };

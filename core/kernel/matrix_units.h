@@ -1,12 +1,15 @@
 // The matrix units of one device, as the gang tiles reach them. Each size of tile is tried on the
-// device before operators use it: a small product is compared with the host's, and a size that is
-// wrong or does not compile is dropped, with a line in the log.
+// device before results of operators that use it are handed out: a small product is compared with
+// the host's, and a size that is wrong or does not compile is dropped, with a line in the log. What
+// came out is kept in the cache folder, by device, driver and dlk.
 #pragma once
 
 #include <compare>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -28,31 +31,49 @@ struct MatrixTile {
 
 class MatrixUnits {
  public:
-  /// One object a device, shared, so that each size is tried once. DLK_MATRIX_UNITS=0 hides the
-  /// units; DLK_MATRIX_UNITS=plain puts registers in their place on any GPU, for tests;
-  /// DLK_MATRIX_UNITS=coopmat leaves PTX out under Vulkan.
+  /// One object a device, kept while the device lives, so that each size is tried once.
+  /// DLK_MATRIX_UNITS=0 hides the units; DLK_MATRIX_UNITS=plain puts registers in their place on
+  /// any GPU, for tests; DLK_MATRIX_UNITS=coopmat leaves PTX out under Vulkan.
   static std::shared_ptr<MatrixUnits> of(const std::shared_ptr<Device>& device);
   MatrixUnits(std::shared_ptr<Device> device, std::string lowering);
 
   /// The lowering of gang tiles: "ptx", "coopmat", "plain"; empty where there are no units. The
   /// first call may try a tile: PTX under Vulkan needs an OpenCL driver, or a warm cache.
-  const std::string& lowering();
+  std::string lowering();
   /// Thread-safe; the first call for a tile compiles and runs (a backend whose kernels do nothing
   /// has nothing to try). `turned`: in products whose left
   /// side is turned (kernels/conv_weight_tile.k).
   bool works(const MatrixTile& tile, bool turned = false);
 
+  /// The same units for one plan: `works` and `lowering` take it that what was never tried works.
+  std::shared_ptr<MatrixUnits> assumed() const;
+  /// Tries what was assumed, all at once. False where something does not work: what was planned
+  /// with it must be planned again.
+  bool settle();
+
  private:
+  using Trial = std::pair<MatrixTile, bool>;
+  struct State {
+    std::weak_ptr<Device> device;
+    std::mutex mutex;  // of what follows
+    std::string lowering;
+    bool chosen = false;
+    std::map<Trial, bool> tried;
+  };
+
+  std::string current_lowering() const;
+  /// What is known of a tile, from this process or the cache folder.
+  std::optional<bool> known(const Trial& trial);
+  bool try_now(const Trial& trial);
+  std::string file_of(const Trial& trial) const;
   /// Launches of PTX under Vulkan never start with more local memory than a module may declare.
   bool fits(const MatrixTile& tile) const;
-  bool try_out(const MatrixTile& tile);
-  bool try_out_turned(const MatrixTile& tile);
+  bool try_out(const MatrixTile& tile) const;
+  bool try_out_turned(const MatrixTile& tile) const;
 
-  const std::weak_ptr<Device> device_;
-  std::once_flag chosen_;
-  std::string lowering_;
-  std::mutex mutex_;
-  std::map<std::pair<MatrixTile, bool>, bool> tried_;
+  std::shared_ptr<State> state_;
+  bool assumes_ = false;
+  std::set<Trial> assumed_;  // by `works`, not tried yet; used by the plan's thread only
 };
 
 }  // namespace dlk

@@ -208,6 +208,7 @@ const Target& target_of(KernelFormat format) {
     case KernelFormat::kMsl:
       return kMsl;
     case KernelFormat::kPtx:
+    case KernelFormat::kBinary:
     case KernelFormat::kNone:
       break;
   }

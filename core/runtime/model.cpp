@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/phases.h"
 #include "core/runtime/model_state.h"
 
 namespace dlk {
@@ -106,6 +107,7 @@ ModelState::ModelState(Graph graph, std::shared_ptr<Device> device, CompileOptio
       library_(KernelLibrary::of(device_)),
       weights_(device_),
       stages_(std::shared_ptr<const Graph>(&graph_, [](const Graph*) {})) {
+  const Phase phase("model");
   graph_.validate();
   check_operators(graph_);
   const Caps& caps = device_->caps();
@@ -128,6 +130,7 @@ ModelState::ModelState(Graph graph, std::shared_ptr<Device> device, CompileOptio
                     true);
   }
   weights_.flush();
+  find_bundles();
 }
 
 bool ModelState::adopt_variable(ValueId id) {
@@ -190,11 +193,14 @@ void ModelState::check_inputs(const RunInputs& inputs) const {
 std::shared_ptr<Stage> ModelState::stage_for(StageTree& tree, StageInputs& inputs) {
   const std::lock_guard lock(mutex_);
   if (auto found = tree.find(inputs)) return found;
+  if (&tree == &stages_) {
+    if (auto plan = bundled_plan(inputs)) return tree.add(inputs.forms(), std::move(plan));
+  }
   SpecializeOptions special;
   special.forms = inputs.forms();
   special.input_value = [&](const std::string& name) { return std::optional(inputs.host(name)); };
-  return tree.add(inputs, Plan::build(tree.graph(), device_, *library_, options_, special, weights_,
-                                      host_cache_));
+  return tree.add(inputs.forms(), Plan::build(tree.graph(), device_, *library_, options_, special,
+                                              weights_, host_cache_));
 }
 
 PlanSummary ModelState::plan(const RunInputs& inputs) {
@@ -203,6 +209,20 @@ PlanSummary ModelState::plan(const RunInputs& inputs) {
   const auto stage = stage_for(stages_, first);
   if (stage->is_last()) return stage->plan->summary();
   return summarize_stages(shared_from_this(), inputs);
+}
+
+std::shared_ptr<const Bundle> ModelState::bundle(const RunInputs& inputs) {
+  check_inputs(inputs);
+  StageInputs first(inputs);
+  const auto stage = stage_for(stages_, first);
+  const std::lock_guard lock(mutex_);
+  if (bundled_) throw_invalid("a bundle is made from a model that uses none: set DLK_BUNDLE=0");
+  return make_bundle(graph_, *device_, *library_, options_, stage->forms, *stage->plan, weights_);
+}
+
+bool ModelState::bundled() {
+  const std::lock_guard lock(mutex_);
+  return bundled_;
 }
 
 std::unique_ptr<Session> ModelState::create_session() { return make_session(shared_from_this()); }

@@ -32,6 +32,10 @@ struct DeviceTensor {
 
 class Model;
 
+/// Plans that were made ahead of time (Graph::bundles): used where one fits the device and the
+/// inputs, never, or always: then what no bundle covers is Unsupported.
+enum class BundleUse : uint8_t { kWhereItFits, kNever, kAlways };
+
 struct CompileOptions {
   /// kFloat32: as the graph says. kFloat16: float32 weights and activations are stored as fp16;
   /// graph inputs and outputs keep their declared dtype.
@@ -44,6 +48,8 @@ struct CompileOptions {
   /// Variables of the same name, dtype and shape are those of this model, on the same device: an
   /// inference graph reads what a training graph updates, without a copy.
   std::shared_ptr<Model> share_variables = {};
+  /// DLK_BUNDLE=0 and DLK_BUNDLE=require in the environment come before this.
+  BundleUse bundle = BundleUse::kWhereItFits;
   /// For tests: nothing shares memory, unwritten memory is NaN, and a run that wrote outside of a
   /// tensor throws DeviceLost with its name. Runs are then waited for where they start.
   bool guards = false;
@@ -112,6 +118,11 @@ class Model {
   /// Makes it, compiles its kernels and prepacks weights if it is new. Where shapes depend on what
   /// the run computes, all of the run but its last stage takes place, to learn them.
   virtual PlanSummary plan(const RunInputs& inputs) = 0;
+  /// The plan for these inputs with its kernels and packed weights, to be kept in the model file
+  /// (Graph::add_bundle). Unsupported where the plan is not the whole graph.
+  virtual std::shared_ptr<const Bundle> bundle(const RunInputs& inputs) = 0;
+  /// True once a run or a plan used a bundle.
+  virtual bool bundled() = 0;
   virtual std::unique_ptr<Session> create_session() = 0;
   /// The current value of a constant or variable, read back; a new one for a variable (same shape).
   virtual HostTensor read_variable(const std::string& name) = 0;

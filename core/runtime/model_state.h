@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 
+#include "core/runtime/bundle.h"
 #include "core/runtime/stages.h"
 
 namespace dlk {
@@ -18,6 +19,8 @@ class ModelState : public Model, public std::enable_shared_from_this<ModelState>
   std::vector<InputInfo> inputs() const override;
   std::vector<std::string> outputs() const override { return graph_.output_names(); }
   PlanSummary plan(const RunInputs& inputs) override;
+  std::shared_ptr<const Bundle> bundle(const RunInputs& inputs) override;
+  bool bundled() override;
   std::unique_ptr<Session> create_session() override;
   HostTensor read_variable(const std::string& name) override;
   void write_variable(const std::string& name, const HostTensor& value) override;
@@ -30,6 +33,10 @@ class ModelState : public Model, public std::enable_shared_from_this<ModelState>
   void check_inputs(const RunInputs& inputs) const;
 
  private:
+  /// Finds the bundles that fit the device and the options.
+  void find_bundles();
+  /// A plan for these inputs out of the bundles; null where none fits.
+  std::shared_ptr<const Plan> bundled_plan(StageInputs& inputs);
   /// The variable's memory is that of the model it is shared with; false where that has none.
   bool adopt_variable(ValueId id);
   const Value& stored_value(const std::string& name, ValueId& id) const;
@@ -41,6 +48,13 @@ class ModelState : public Model, public std::enable_shared_from_this<ModelState>
   std::mutex mutex_;  // of what follows
   WeightStore weights_;
   HostCache host_cache_;
+  struct FittingBundle {
+    std::shared_ptr<const Bundle> bundle;
+    BundleContents contents;
+    bool same_driver = false;
+  };
+  std::vector<FittingBundle> bundles_;
+  bool bundled_ = false;
   StageTree stages_;
 };
 

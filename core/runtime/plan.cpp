@@ -1,7 +1,9 @@
 #include "core/runtime/plan.h"
 
 #include <algorithm>
+#include <future>
 
+#include "core/base/phases.h"
 #include "core/graph/passes.h"
 #include "core/kernel/matrix_units.h"
 
@@ -32,6 +34,34 @@ void drop_unused_inputs(ConcreteGraph& graph) {
   std::erase_if(graph.inputs, [&](ValueId id) { return uses[id] == 0; });
 }
 
+/// A graph after the passes, lowered for one device.
+struct Draft {
+  ConcreteGraph graph;
+  std::vector<Preparation> preparations;
+  Lowered lowered;
+};
+
+Draft make_draft(ConcreteGraph graph, const CompileOptions& options, LowerOptions lowering,
+                 HostCache& host_cache) {
+  Draft draft;
+  draft.graph = std::move(graph);
+  {
+    const Phase phase("plan/passes");
+    const PassOptions passes{options.dtype, options.fuse, lowering.caps->max_bindings};
+    draft.preparations = run_passes(draft.graph, passes, lowering, host_cache);
+    drop_unused_inputs(draft.graph);
+  }
+  const Phase phase("plan/lower");
+  lowering.counters = true;  // preparations have none
+  draft.lowered = lower_graph(
+      draft.graph, assign_layout(draft.graph, {options.alias, options.channels_last}), lowering);
+  for (Preparation& preparation : draft.lowered.preparations) {
+    draft.preparations.push_back(std::move(preparation));
+  }
+  draft.lowered.preparations.clear();
+  return draft;
+}
+
 }  // namespace
 
 uint64_t PlanTensor::size_bytes() const {
@@ -42,42 +72,57 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
                                         KernelLibrary& library, const CompileOptions& options,
                                         const SpecializeOptions& inputs, WeightStore& weights,
                                         HostCache& host_cache) {
+  const Phase phase("plan");
   auto plan = std::make_shared<Plan>();
-  plan->special_ = specialize(source, inputs);
-  ConcreteGraph graph = std::move(plan->special_.graph);
+  {
+    const Phase specializing("plan/specialize");
+    plan->special_ = specialize(source, inputs);
+  }
+  const ConcreteGraph special = std::move(plan->special_.graph);
   plan->special_.graph = {};
-
-  LowerOptions lowering;
-  lowering.caps = &device->caps();
-  lowering.library = &library;
-  lowering.accumulate_fp16 = options.accumulate_fp16;
-  const std::shared_ptr<MatrixUnits> units = MatrixUnits::of(device);
-  if (!units->lowering().empty() && !options.accumulate_fp16) lowering.matrix_units = units.get();
-  lowering.has_weight = [&](const std::string& key) { return weights.has(key); };
-  std::vector<Preparation> preparations = run_passes(
-      graph, {options.dtype, options.fuse, device->caps().max_bindings}, lowering, host_cache);
-  drop_unused_inputs(graph);
-  lowering.counters = true;
+  const std::shared_ptr<MatrixUnits> units = MatrixUnits::of(device)->assumed();
+  Draft draft;
+  bool settled = false;
+  while (!settled) {
+    LowerOptions lowering;
+    lowering.caps = &device->caps();
+    lowering.library = &library;
+    lowering.accumulate_fp16 = options.accumulate_fp16;
+    if (!units->lowering().empty() && !options.accumulate_fp16) {
+      lowering.matrix_units = units.get();
+    }
+    lowering.has_weight = [&](const std::string& key) { return weights.has(key); };
+    draft = make_draft(special, options, lowering, host_cache);
+    // While tiles that are new to this device are tried, all kernels compile.
+    std::future<bool> trial = std::async(std::launch::async, [&] { return units->settle(); });
+    std::exception_ptr problem;
+    try {
+      plan->program_ = compile_program(std::move(draft.lowered), device->caps(), library,
+                                       options.progress, options.guards, draft.preparations);
+    } catch (const Error&) {
+      problem = std::current_exception();
+    }
+    settled = trial.get();
+    if (settled && problem) std::rethrow_exception(problem);
+  }
+  const ConcreteGraph& graph = draft.graph;
   for (const ValueId input : graph.inputs) {
     plan->inputs_.push_back(plan_tensor(graph, input, graph.value(input).name));
   }
   for (size_t i = 0; i < graph.outputs.size(); ++i) {
     plan->outputs_.push_back(plan_tensor(graph, graph.outputs[i], graph.output_names[i]));
   }
-  Lowered lowered =
-      lower_graph(graph, assign_layout(graph, {options.alias, options.channels_last}), lowering);
-  for (Preparation& preparation : lowered.preparations) {
-    preparations.push_back(std::move(preparation));
-  }
-  lowered.preparations.clear();
-  plan->program_ = compile_program(std::move(lowered), device->caps(), library, options.progress,
-                                   options.guards);
+  std::vector<Preparation>& preparations = draft.preparations;
+  const Phase weighing("plan/weights");
   for (size_t i = 0; i < preparations.size(); ++i) {
     if (options.progress) options.progress("weights", i, preparations.size());
     weights.prepare(std::move(preparations[i]), library);
   }
   ensure_weights(plan->program_.lowered, weights);
-  weights.flush();
+  {
+    const Phase waiting("plan/weights/wait");
+    weights.flush();
+  }
   if (options.progress) options.progress("weights", preparations.size(), preparations.size());
   uint64_t weight_bytes = 0;
   for (const Storage& storage : plan->program_.lowered.storages) {

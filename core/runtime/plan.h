@@ -23,6 +23,9 @@ struct PlanTensor {
   uint64_t size_bytes() const;
 };
 
+struct Bundle;
+struct BundleContents;
+
 class Plan {
  public:
   /// Specializes, optimizes, lowers, compiles, and makes the weights that are new.
@@ -48,6 +51,10 @@ class Plan {
                        const std::shared_ptr<Buffer>& counters) const;
 
  private:
+  friend std::shared_ptr<const Plan> open_bundle(const Graph& graph, const Bundle& bundle,
+                                                 BundleContents contents,
+                                                 const std::shared_ptr<Device>& device,
+                                                 bool same_driver, WeightStore& weights);
   void summarize(const ConcreteGraph& graph, uint64_t weight_bytes);
 
   Specialization special_;

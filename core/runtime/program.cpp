@@ -19,19 +19,28 @@ Operand at(const Operand& base, const PlannedOperand& operand) {
 }  // namespace
 
 Program compile_program(Lowered lowered, const Caps& caps, KernelLibrary& library,
-                        const Progress& progress, bool guards) {
+                        const Progress& progress, bool guards,
+                        const std::vector<Preparation>& preparations) {
   Program program;
   program.lowered = std::move(lowered);
   program.memory = plan_memory(program.lowered, caps.max_buffer_bytes, guards);
   std::map<std::string, size_t> index_of;
   std::vector<KernelRequest> requests;
+  const auto index = [&](const KernelRequest& request) {
+    const auto [found, is_new] = index_of.emplace(request.key(), requests.size());
+    if (is_new) requests.push_back(request);
+    return found->second;
+  };
   std::vector<size_t> request_of(program.lowered.commands.size(), 0);
   for (size_t c = 0; c < request_of.size(); ++c) {
     const PlannedCommand& command = program.lowered.commands[c];
-    if (command.is_copy) continue;
-    const auto [found, is_new] = index_of.emplace(command.request.key(), requests.size());
-    if (is_new) requests.push_back(command.request);
-    request_of[c] = found->second;
+    if (!command.is_copy) request_of[c] = index(command.request);
+  }
+  program.pipelines = requests.size();
+  for (const Preparation& preparation : preparations) {
+    for (const PlannedCommand& command : preparation.program.commands) {
+      if (!command.is_copy) index(command.request);
+    }
   }
   std::function<void(size_t, size_t)> report;
   if (progress) report = [&](size_t done, size_t total) { progress("kernels", done, total); };
@@ -40,7 +49,6 @@ Program compile_program(Lowered lowered, const Caps& caps, KernelLibrary& librar
   for (size_t c = 0; c < request_of.size(); ++c) {
     if (!program.lowered.commands[c].is_copy) program.kernels[c] = kernels[request_of[c]];
   }
-  program.pipelines = requests.size();
   return program;
 }
 

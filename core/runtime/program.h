@@ -21,9 +21,11 @@ struct Program {
   size_t pipelines = 0;                          // distinct kernels
 };
 
-/// Places the arena (with guards: see plan_memory) and compiles the kernels in parallel.
+/// Places the arena (with guards: see plan_memory) and compiles the kernels in parallel, together
+/// with those of the preparations, which find them in the library afterwards.
 Program compile_program(Lowered lowered, const Caps& caps, KernelLibrary& library,
-                        const Progress& progress = {}, bool guards = false);
+                        const Progress& progress = {}, bool guards = false,
+                        const std::vector<Preparation>& preparations = {});
 
 /// Where a storage's bytes are when the commands run: fixed memory, or a slot.
 using StoragePlace = std::function<Operand(const Storage&)>;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "core/base/phases.h"
 #include "core/runtime/guards.h"
 
 namespace dlk {
@@ -64,6 +65,7 @@ std::shared_ptr<Recording> SessionCore::recording_for(ActivationSet& set,
   if (recordings.size() >= kMaxRecordings && !recordings.contains(plan)) recordings.clear();
   auto& recording = recordings[plan];
   if (!recording) {
+    const Phase phase("record");
     CommandList commands = plan->commands(set.chunks, set.counters);
     const auto& dropped = model_->options().drop_barrier_for_test;
     if (dropped) commands.drop_barrier_for_test(*dropped);

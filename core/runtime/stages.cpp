@@ -9,11 +9,11 @@ namespace {
 /// Stages that are kept for inputs that come again; the least recently used one goes first.
 constexpr size_t kMaxStages = 64;
 
+}  // namespace
+
 bool same_bytes(const HostTensor& a, const HostTensor& b) {
   return a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.bytes(), b.bytes());
 }
-
-}  // namespace
 
 DType tensor_dtype(const RunTensor& tensor) {
   return std::visit([](const auto& t) { return t.dtype; }, tensor);
@@ -85,9 +85,9 @@ std::shared_ptr<Stage> StageTree::find(StageInputs& inputs) {
   return nullptr;
 }
 
-std::shared_ptr<Stage> StageTree::add(const StageInputs& inputs, std::shared_ptr<const Plan> plan) {
+std::shared_ptr<Stage> StageTree::add(const InputForms& forms, std::shared_ptr<const Plan> plan) {
   auto stage = std::make_shared<Stage>();
-  stage->forms = inputs.forms();
+  stage->forms = forms;
   for (const LoopCall& loop : plan->special().loops) {
     stage->bodies.push_back(std::make_unique<StageTree>(loop.body));
   }

@@ -21,6 +21,9 @@ RunTensor as_tensor(const RunInput& input);
 RunInput as_input(RunTensor tensor);
 InputForm form_of(const RunInput& input);
 
+/// Equal dtypes, shapes and bytes.
+bool same_bytes(const HostTensor& a, const HostTensor& b);
+
 /// The inputs of one stage, with the values that were read back from the device.
 class StageInputs {
  public:
@@ -48,7 +51,7 @@ class StageTree {
   /// The stage for these forms and the values that it was made for; nullptr if there is none.
   std::shared_ptr<Stage> find(StageInputs& inputs);
   /// The least recently used stages make room.
-  std::shared_ptr<Stage> add(const StageInputs& inputs, std::shared_ptr<const Plan> plan);
+  std::shared_ptr<Stage> add(const InputForms& forms, std::shared_ptr<const Plan> plan);
 
  private:
   std::shared_ptr<const Graph> graph_;

@@ -1,7 +1,8 @@
 #include "core/runtime/weights.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "core/base/phases.h"
 
 namespace dlk {
 
@@ -12,23 +13,21 @@ constexpr uint64_t kChunkBytes = uint64_t{32} << 20;
 constexpr uint64_t kLeastAdoptedBytes = uint64_t{64} << 10;
 constexpr uint64_t kMaxPendingBytes = uint64_t{256} << 20;
 
-HostTensor floats_to_halves(const HostTensor& tensor) {
+HostTensor halves_of(const HostTensor& tensor) {
+  const Phase phase("plan/weights/to half");
   const auto count = static_cast<size_t>(tensor.elements());
-  std::vector<uint16_t> halves(count);
-  const std::byte* source = tensor.data.get();
-  for (size_t i = 0; i < count; ++i) {
-    float value = 0;
-    std::memcpy(&value, source + 4 * i, 4);
-    halves[i] = float_to_half(value);
-  }
-  return HostTensor::of(DType::kFloat16, tensor.shape, halves);
+  auto halves = std::make_shared_for_overwrite<uint16_t[]>(count);
+  floats_to_halves(tensor.data.get(), count, halves.get());
+  return {
+      DType::kFloat16, tensor.shape,
+      std::shared_ptr<const std::byte>(halves, reinterpret_cast<const std::byte*>(halves.get()))};
 }
 
 }  // namespace
 
 HostTensor converted(const HostTensor& tensor, DType dtype) {
   if (tensor.dtype == dtype) return tensor;
-  if (tensor.dtype == DType::kFloat32 && dtype == DType::kFloat16) return floats_to_halves(tensor);
+  if (tensor.dtype == DType::kFloat32 && dtype == DType::kFloat16) return halves_of(tensor);
   if (is_floating(tensor.dtype)) {
     return HostTensor::from_doubles(dtype, tensor.shape, tensor.to_doubles());
   }
@@ -57,6 +56,7 @@ View WeightStore::allocate(uint64_t size_bytes) {
 
 void WeightStore::upload(const View& view, const HostTensor& data) {
   if (data.size_bytes() == 0) return;
+  const Phase phase("plan/weights/upload");
   last_ = queue_->write({view.buffer, view.offset_bytes, data.size_bytes()}, data.bytes());
 }
 

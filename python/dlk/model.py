@@ -69,6 +69,9 @@ class Model:
         alias: let views share memory and operations overwrite their dying inputs.
         in_flight: runs of one thread that may be under way at once.
         progress: ``progress(stage, done, total)``, called while kernels are compiled.
+        bundle: plans made ahead of time (``dlk convert --target``): ``"auto"`` uses those that
+            fit the device and the inputs, ``"never"`` none, ``"require"`` raises where none fits.
+            ``DLK_BUNDLE=0`` and ``DLK_BUNDLE=require`` come before it.
 
     Raises:
         NotImplementedError: operators (all that are missing, at once) or dtypes that the device or
@@ -89,6 +92,7 @@ class Model:
         alias: bool = True,
         in_flight: int = 2,
         progress: Progress | None = None,
+        bundle: str = "auto",
     ) -> None:
         if accumulate not in (None, "fp16", "float16", "fp32", "float32"):
             raise ValueError(f"accumulate={accumulate!r}; use None (float32) or 'fp16'")
@@ -104,6 +108,7 @@ class Model:
             alias=alias,
             in_flight=in_flight,
             progress=_progress.report if progress is None else progress,
+            bundle=bundle,
         )
         self._graph = graph.copy()
         self._inputs = {info.name: info for info in self._handle.inputs}
@@ -129,6 +134,11 @@ class Model:
     def outputs(self) -> list[str]:
         """The names of the outputs, in order."""
         return list(self._outputs)
+
+    @property
+    def bundled(self) -> bool:
+        """Whether a run or a plan used a bundle: nothing was planned or compiled for it."""
+        return self._handle.bundled
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -190,6 +200,18 @@ class Model:
         from dlk.summary import summarize
 
         return summarize(self._graph)
+
+    def bundle(self, inputs: Mapping[str, Input] | None = None) -> _core.Bundle:
+        """The plan for these inputs with its kernels and packed weights, for this device.
+
+        ``model.graph.add_bundle(bundle)`` keeps it with a copy of the graph that is then saved;
+        ``dlk convert --target`` does that. Without inputs, symbolic dimensions are 1.
+
+        Raises:
+            NotImplementedError: shapes or control flow depend on what a run computes, or the
+                device's API keeps no compiled kernels.
+        """
+        return self._handle.bundle(self._feeds(self.example_inputs() if inputs is None else inputs))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the network and its weights as a ``.dlk`` file, whole or not at all."""

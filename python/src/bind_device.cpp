@@ -66,6 +66,7 @@ const char* kernel_format(const Device& device) {
     case KernelFormat::kMsl:
       return "msl";
     case KernelFormat::kPtx:
+    case KernelFormat::kBinary:
     case KernelFormat::kNone:
       return "none";
   }

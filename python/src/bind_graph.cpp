@@ -343,6 +343,8 @@ void bind_building(py::class_<Graph, std::shared_ptr<Graph>>& graph) {
 void bind_graph(py::module_& m) {
   bind_views(m);
   bind_info(m);
+  py::class_<Bundle, std::shared_ptr<Bundle>>(
+      m, "Bundle", "A plan with kernels and weights, made ahead of time for one kind of device.");
   py::class_<Graph, std::shared_ptr<Graph>> graph(
       m, "Graph", "Named values joined by nodes with ONNX semantics.");
   graph.def(py::init<>());
@@ -406,6 +408,12 @@ void bind_graph(py::module_& m) {
           py::arg("symbols") = std::map<std::string, int64_t>{},
           "(segments, bytes saved for the backward pass without, and with them): the least memory, "
           "or the least repeated work within the budget.")
+      .def(
+          "add_bundle",
+          [](Graph& g, std::shared_ptr<Bundle> bundle) { g.add_bundle(std::move(bundle)); },
+          py::arg("bundle"),
+          "Keeps a bundle that a model of this graph made; changing the graph drops it.")
+      .def_property_readonly("bundles", [](const Graph& g) { return g.bundles().size(); })
       .def(
           "copy", [](const Graph& g) { return std::make_shared<Graph>(g); },
           "A copy that shares the tensors' memory.")

@@ -1,6 +1,7 @@
 // Kernel sources, their printed forms, and the compiled kernels' cache.
 #include "bind.h"
 #include "core/base/cache_folder.h"
+#include "core/base/phases.h"
 #include "core/kernel/dialect.h"
 #include "core/kernel/library.h"
 #include "core/kernel/peaks.h"
@@ -137,6 +138,18 @@ void bind_kernels(py::module_& m) {
       },
       py::arg("request"), py::arg("format"), py::arg("device").none(true) = py::none(),
       "The text of a variant (format: opencl, glsl, msl) and its calling convention.");
+  m.def(
+      "phase_times",
+      [] {
+        std::map<std::string, std::pair<uint64_t, double>> times;
+        for (const auto& [name, time] : phase_times()) {
+          times.emplace(name, std::pair(time.count, time.milliseconds));
+        }
+        return times;
+      },
+      "Where this process's time went on the way to first answers: (count, milliseconds, added "
+      "over threads) of each phase.");
+  m.def("reset_phase_times", &reset_phase_times);
   m.def(
       "compile_glsl",
       [](const std::string& glsl, const std::string& label) {

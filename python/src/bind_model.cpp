@@ -43,11 +43,19 @@ py::object python_value(const HostValue& value) {
   return items;
 }
 
+BundleUse bundle_use(const std::string& text) {
+  if (text == "auto") return BundleUse::kWhereItFits;
+  if (text == "never") return BundleUse::kNever;
+  if (text == "require") return BundleUse::kAlways;
+  throw_invalid("bundle='" + text + "': use auto, never or require");
+}
+
 std::shared_ptr<Model> make_model(const Graph& graph, std::shared_ptr<Device> device,
                                   const std::string& dtype, bool accumulate_fp16, bool fuse,
                                   bool channels_last, bool alias, int in_flight, Progress progress,
                                   bool guards, std::optional<size_t> drop_barrier_for_test,
-                                  std::shared_ptr<Model> share_variables) {
+                                  std::shared_ptr<Model> share_variables,
+                                  const std::string& bundle) {
   CompileOptions options;
   options.dtype = dtype_of_name(dtype);
   options.accumulate_fp16 = accumulate_fp16;
@@ -59,6 +67,7 @@ std::shared_ptr<Model> make_model(const Graph& graph, std::shared_ptr<Device> de
   options.guards = guards;
   options.drop_barrier_for_test = drop_barrier_for_test;
   options.share_variables = std::move(share_variables);
+  options.bundle = bundle_use(bundle);
   py::gil_scoped_release release;
   return released_without_gil(Model::create(graph, std::move(device), std::move(options)));
 }
@@ -195,7 +204,7 @@ void bind_model(py::module_& m) {
            py::arg("channels_last") = true, py::arg("alias") = true, py::arg("in_flight") = 2,
            py::arg("progress") = Progress{}, py::arg("guards") = false,
            py::arg("drop_barrier_for_test") = py::none(),
-           py::arg("share_variables") = std::shared_ptr<Model>{},
+           py::arg("share_variables") = std::shared_ptr<Model>{}, py::arg("bundle") = "auto",
            "progress(stage, done, total) is called while kernels compile. guards and "
            "drop_barrier_for_test serve tests (core/runtime/model.h).")
       .def_property_readonly(
@@ -211,6 +220,21 @@ void bind_model(py::module_& m) {
             return model.plan(converted);
           },
           py::arg("inputs"))
+      .def(
+          "bundle",
+          [](Model& model, const py::dict& inputs) {
+            RunInputs converted = run_inputs(inputs);
+            py::gil_scoped_release release;
+            return std::const_pointer_cast<Bundle>(model.bundle(converted));
+          },
+          py::arg("inputs"), "The plan for these inputs with its kernels and packed weights.")
+      .def_property_readonly(
+          "bundled",
+          [](Model& model) {
+            py::gil_scoped_release release;
+            return model.bundled();
+          },
+          "True once a run or a plan used a bundle.")
       .def("create_session",
            [](Model& model) {
              py::gil_scoped_release release;
