@@ -3,13 +3,13 @@
     python benchmarks/start.py --devices vulkan,opencl --output FILE
 
 Each answer is a process of its own in which the drivers keep no cache. The clock starts after
-``import dlk``: it covers opening the device, reading the model file, planning, compiling, sending the
-weights, the first run and reading its output back. ``device_ms`` of that is the driver's own start.
-``phases`` says where the rest goes: [count, milliseconds added over threads].
+``import dlk``: it covers opening the device, reading the model file, planning, compiling, sending
+the weights, the first run and reading its output back. ``device_ms`` of that is the driver's own
+start. ``phases`` says where the rest goes: [count, milliseconds added over threads].
 
-empty: dlk's cache folder is empty. second: the start after that, which may turn what drivers compile
-anew in each process into machine code. warm: later starts. bundle: no cache at all, the plan and the
-kernels come from the model file (``dlk convert --target``).
+empty: dlk's cache folder is empty. second: the start after that, which may turn what drivers
+compile anew in each process into machine code. warm: later starts. bundle: no cache at all, the
+plan and the kernels come from the model file (``dlk convert --target``).
 """
 
 from __future__ import annotations

@@ -251,7 +251,9 @@ class Library : public KernelLibrary {
     KernelCode copy = cache_.enabled() ? code : KernelCode{};
     std::shared_ptr<Kernel> kernel = compiled(std::move(code));
     if (!cache_.enabled()) return kernel;
-    if (std::string binary = binary_of(*kernel); !binary.empty()) {
+    // CPU drivers compile for every size of group when asked for it, and keep their own cache.
+    const bool asks = !device_->caps().is_cpu;
+    if (std::string binary = asks ? binary_of(*kernel) : ""; !binary.empty()) {
       copy.code = std::move(binary);
       copy.format = KernelFormat::kBinary;
       copy.build_options.clear();

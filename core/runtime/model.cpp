@@ -104,7 +104,6 @@ ModelState::ModelState(Graph graph, std::shared_ptr<Device> device, CompileOptio
     : graph_(std::move(graph)),
       device_(std::move(device)),
       options_(std::move(options)),
-      library_(KernelLibrary::of(device_)),
       weights_(device_),
       stages_(std::shared_ptr<const Graph>(&graph_, [](const Graph*) {})) {
   const Phase phase("model");
@@ -165,6 +164,11 @@ std::vector<InputInfo> ModelState::inputs() const {
   return infos;
 }
 
+KernelLibrary& ModelState::library() {
+  if (!library_) library_ = KernelLibrary::of(device_);
+  return *library_;
+}
+
 void ModelState::check_inputs(const RunInputs& inputs) const {
   for (const auto& [name, input] : inputs) {
     const auto id = graph_.find(name);
@@ -199,7 +203,7 @@ std::shared_ptr<Stage> ModelState::stage_for(StageTree& tree, StageInputs& input
   SpecializeOptions special;
   special.forms = inputs.forms();
   special.input_value = [&](const std::string& name) { return std::optional(inputs.host(name)); };
-  return tree.add(inputs.forms(), Plan::build(tree.graph(), device_, *library_, options_, special,
+  return tree.add(inputs.forms(), Plan::build(tree.graph(), device_, library(), options_, special,
                                               weights_, host_cache_));
 }
 
@@ -217,7 +221,7 @@ std::shared_ptr<const Bundle> ModelState::bundle(const RunInputs& inputs) {
   const auto stage = stage_for(stages_, first);
   const std::lock_guard lock(mutex_);
   if (bundled_) throw_invalid("a bundle is made from a model that uses none: set DLK_BUNDLE=0");
-  return make_bundle(graph_, *device_, *library_, options_, stage->forms, *stage->plan, weights_);
+  return make_bundle(graph_, *device_, library(), options_, stage->forms, *stage->plan, weights_);
 }
 
 bool ModelState::bundled() {

@@ -33,6 +33,7 @@ class ModelState : public Model, public std::enable_shared_from_this<ModelState>
   void check_inputs(const RunInputs& inputs) const;
 
  private:
+  KernelLibrary& library();
   /// Finds the bundles that fit the device and the options.
   void find_bundles();
   /// A plan for these inputs out of the bundles; null where none fits.
@@ -44,8 +45,8 @@ class ModelState : public Model, public std::enable_shared_from_this<ModelState>
   Graph graph_;
   std::shared_ptr<Device> device_;
   CompileOptions options_;
-  std::shared_ptr<KernelLibrary> library_;
-  std::mutex mutex_;  // of what follows
+  std::mutex mutex_;                        // of what follows
+  std::shared_ptr<KernelLibrary> library_;  // null until something is planned
   WeightStore weights_;
   HostCache host_cache_;
   struct FittingBundle {

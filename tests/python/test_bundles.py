@@ -100,7 +100,7 @@ def test_round_trip(device: str, form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_new_process_compiles_nothing(device: str, tmp_path: Path) -> None:
     graph, feeds = network(), image()
-    path = bundled(graph, device, feeds, tmp_path / "m.dlk")
+    bundled(graph, device, feeds, tmp_path / "m.dlk")
     np.save(tmp_path / "x.npy", feeds["image"])
     program = (
         "import sys, json, numpy as np, dlk\n"
@@ -117,7 +117,9 @@ def test_a_new_process_compiles_nothing(device: str, tmp_path: Path) -> None:
     stats, phases = json.loads(done.stdout)
     assert stats["pipelines"] == 0
     assert not set(BUILDS) & set(phases)
-    assert np.array_equal(np.load(tmp_path / "y.npy"), dlk.Model(graph, device).run(feeds)["scores"])
+    assert np.array_equal(
+        np.load(tmp_path / "y.npy"), dlk.Model(graph, device).run(feeds)["scores"]
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -193,9 +195,7 @@ def test_another_driver_compiles_the_portable_kernels(device: str, tmp_path: Pat
     other = patched(path, lambda plan: with_checksum(plan[29:].replace(name, b"?" * len(name), 1)))
     _core.reset_phase_times()
     model = dlk.load(other, device, bundle="require")
-    assert np.array_equal(
-        model.run(feeds)["scores"], dlk.Model(graph, device).run(feeds)["scores"]
-    )
+    assert np.array_equal(model.run(feeds)["scores"], dlk.Model(graph, device).run(feeds)["scores"])
     assert model.bundled
 
 
@@ -265,7 +265,9 @@ def test_damaged_files_say_so(tmp_path: Path) -> None:
     refused = 0
     for i in range(60):  # not in the kernels, which are the driver's to judge
         changed = bytearray(body)
-        at = int(rng.integers(400, 2500) if i % 2 else rng.integers(len(body) - 4000, len(body) - 8))
+        at = int(
+            rng.integers(400, 2500) if i % 2 else rng.integers(len(body) - 4000, len(body) - 8)
+        )
         changed[at : at + 8] = rng.integers(0, 256, 8, np.uint8).tobytes()
         try:
             load(lambda plan, changed=changed: with_checksum(bytes(changed)))
@@ -279,7 +281,11 @@ def test_weights_of_the_wrong_size(tmp_path: Path) -> None:
     path = bundled(graph, DEVICES[0], feeds, tmp_path / "m.dlk")
     other = bundled(dense(), DEVICES[0], {"x": np.ones((1, 6), np.float32)}, tmp_path / "d.dlk")
     out = tmp_path / "mixed.dlk"
-    with zipfile.ZipFile(path) as one, zipfile.ZipFile(other) as two, zipfile.ZipFile(out, "w") as z:
+    with (
+        zipfile.ZipFile(path) as one,
+        zipfile.ZipFile(other) as two,
+        zipfile.ZipFile(out, "w") as z,
+    ):
         for name in one.namelist():
             z.writestr(name, (two if name == "bundles/0.safetensors" else one).read(name))
     with pytest.raises(ValueError, match="bundle"):

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <cstring>
 
 #include "core/graph/passes.h"
 
@@ -115,20 +116,45 @@ void know_parameters(ConcreteGraph& graph, HostCache& cache) {
   });
 }
 
+/// Calls `scaled(row, scale)` for each row of weights that belong to one channel.
+template <typename Scaled>
+void each_row(const Shape& shape, int64_t inner, const ChannelAxis& channels,
+              const std::vector<double>& scale, Scaled&& scaled) {
+  const int64_t count = shape[channels.axis], rows = element_count(shape) / inner;
+  const int64_t rows_per_group = shape[0] / channels.groups;
+  for (int64_t row = 0; row < rows; ++row) {
+    int64_t channel = row % count;
+    if (channels.groups > 1) channel += row / count / rows_per_group * count;
+    scaled(row, scale[static_cast<size_t>(channel)]);
+  }
+}
+
 HostTensor scaled_weights(const HostTensor& weights, const ChannelAxis& channels,
                           const std::vector<double>& scale) {
-  std::vector<double> values = weights.to_doubles();
   int64_t inner = 1;
   for (size_t i = channels.axis + 1; i < weights.shape.size(); ++i) inner *= weights.shape[i];
-  const int64_t count = weights.shape[channels.axis];
-  const int64_t rows_per_group = weights.shape[0] / channels.groups;
-  for (size_t i = 0; i < values.size(); ++i) {
-    const auto at = static_cast<int64_t>(i);
-    int64_t channel = at / inner % count;
-    if (channels.groups > 1) channel += at / (inner * count) / rows_per_group * count;
-    values[i] *= scale[static_cast<size_t>(channel)];
+  if (weights.elements() == 0) return weights;
+  if (weights.dtype != DType::kFloat32) {
+    std::vector<double> values = weights.to_doubles();
+    each_row(weights.shape, inner, channels, scale, [&](int64_t row, double by) {
+      for (int64_t i = row * inner; i < (row + 1) * inner; ++i)
+        values[static_cast<size_t>(i)] *= by;
+    });
+    return HostTensor::from_doubles(weights.dtype, weights.shape, values);
   }
-  return HostTensor::from_doubles(weights.dtype, weights.shape, values);
+  // All weights of a network pass here at its start: no detour over tensors of doubles.
+  auto made = std::make_shared_for_overwrite<float[]>(static_cast<size_t>(weights.elements()));
+  each_row(weights.shape, inner, channels, scale, [&](int64_t row, double by) {
+    const std::byte* from = weights.data.get() + 4 * row * inner;
+    float* to = made.get() + row * inner;
+    for (int64_t i = 0; i < inner; ++i) {
+      float value = 0;
+      std::memcpy(&value, from + 4 * i, 4);
+      to[i] = static_cast<float>(static_cast<double>(value) * by);
+    }
+  });
+  return {DType::kFloat32, weights.shape,
+          std::shared_ptr<const std::byte>(made, reinterpret_cast<const std::byte*>(made.get()))};
 }
 
 bool fold_into(ConcreteGraph& graph, ConcreteNode& node, const Affine& affine, HostCache& cache) {
