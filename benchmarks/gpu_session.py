@@ -135,7 +135,7 @@ PARTS: dict[str, Part] = {
     "batch1": Part(100, "networks, batch 1, float16", _speed("batch1")),
     "batch64": Part(150, "networks, batch 64, float16", _speed("batch64")),
     "ops": Part(120, "gemm in float16, float32, int8; lstm; against PyTorch", _speed("ops")),
-    "start": Part(90, "first answers: empty cache, warm cache, bundle", _speed("start")),
+    "start": Part(150, "first answers: empty cache, warm cache, bundle", _speed("start")),
     "batch64-fp32": Part(150, "networks, batch 64, float32", _speed("batch64-fp32")),
     "batch1-fp32": Part(100, "networks, batch 1, float32", _speed("batch1-fp32")),
     "tiles": Part(150, "twelve convolution shapes, every algorithm, float16", _speed("tiles")),
