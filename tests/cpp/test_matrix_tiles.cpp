@@ -2,6 +2,8 @@
 // fragments, copies and swizzles emulated in OpenCL C on any driver, and Metal's by the simulator.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
 #include <random>
 
 #include "core/kernel/matrix_units.h"
@@ -306,7 +308,26 @@ TEST_CASE("what the lowerings refuse") {
                        Error);
 }
 
+namespace {
+
+/// A cache folder of the case's own: what tiles did in other processes is not known there.
+struct CacheOfItsOwn {
+  CacheOfItsOwn() {
+    char name[] = "/tmp/dlk-tiles-test-XXXXXX";
+    path = mkdtemp(name);
+    setenv("DLK_CACHE_DIR", path.c_str(), 1);
+  }
+  ~CacheOfItsOwn() {
+    unsetenv("DLK_CACHE_DIR");
+    std::filesystem::remove_all(path);
+  }
+  std::string path;
+};
+
+}  // namespace
+
 TEST_CASE("a tile that computes something else is not used") {
+  const CacheOfItsOwn cache;
   setenv("DLK_KERNEL_SHAPES", "gpu", 1);
   const auto device = conformance::test_device("opencl");
   unsetenv("DLK_KERNEL_SHAPES");
@@ -318,4 +339,29 @@ TEST_CASE("a tile that computes something else is not used") {
   CHECK_FALSE(units.works({32, 64, 33, 1, 1, 4, 4}));
   CHECK(units.works({64, 64, 16, 2, 1, 4, 4}, true));
   CHECK_FALSE(units.works({64, 64, 16, 1, 2, 4, 4}, true));
+}
+
+TEST_CASE("a plan assumes tiles, which are tried before it runs, once for all processes") {
+  const CacheOfItsOwn cache;
+  setenv("DLK_KERNEL_SHAPES", "gpu", 1);
+  const auto device = conformance::test_device("opencl");
+  unsetenv("DLK_KERNEL_SHAPES");
+  if (!device) return;
+  const MatrixTile right{32, 64, 32, 1, 1, 4, 4}, wrong{32, 64, 32, 1, 2, 4, 4};
+  MatrixUnits units(device, "plain");
+  const auto plan = units.assumed();
+  CHECK(plan->works(right));
+  CHECK(plan->settle());
+  CHECK(plan->works(wrong));
+  CHECK_FALSE(plan->settle());
+  CHECK_FALSE(plan->works(wrong));
+  CHECK(plan->settle());
+  CHECK_FALSE(units.works(wrong));
+  // As another process sees it: no kernel is built.
+  const auto library = KernelLibrary::of(device);
+  const uint64_t built = library->stats().pipelines;
+  MatrixUnits others(device, "plain");
+  CHECK(others.works(right));
+  CHECK_FALSE(others.works(wrong));
+  CHECK(library->stats().pipelines == built);
 }

@@ -133,7 +133,9 @@ typedef struct dlk_tensor_info {
   int64_t shape[DLK_MAX_RANK]; /* -1 where a dimension is free */
 } dlk_tensor_info;
 
-/* Loads a `.dlk` file or directory. `options` may be NULL. */
+/* Loads a `.dlk` file or directory. `options` may be NULL. A bundle for the device (`dlk convert
+ * --target`) starts without planning and compiling; DLK_BUNDLE=require in the environment makes a
+ * model without one DLK_UNSUPPORTED. */
 DLK_API dlk_status dlk_model_load(const char* path, const dlk_device* device,
                                   const dlk_model_options* options, dlk_model** model);
 DLK_API size_t dlk_model_input_count(const dlk_model* model);
