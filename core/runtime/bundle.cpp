@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <future>
-#include <set>
 #include <thread>
 
 #include "core/base/phases.h"
