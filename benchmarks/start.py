@@ -5,7 +5,8 @@
 Each answer is a process of its own in which the drivers keep no cache. The clock starts after
 ``import dlk``: it covers opening the device, reading the model file, planning, compiling, sending
 the weights, the first run and reading its output back. ``device_ms`` of that is the driver's own
-start. ``phases`` says where the rest goes: [count, milliseconds added over threads].
+start. ``phases`` says where the rest goes: [count, milliseconds added over threads]. All answers
+must be the first one's.
 
 empty: dlk's cache folder is empty. second: the start after that, which may turn what drivers
 compile anew in each process into machine code. warm: later starts. bundle: no cache at all, the
@@ -90,6 +91,9 @@ def measure(device: str, network: str, dtype: str, seconds: float) -> list[dict[
                 )
                 path = bundled if cache == "bundle" else plain
                 row |= json.loads(run(["-c", START, path, device, dtype], seconds, **settings))
+                first = rows[0].get("sum", row["sum"])
+                if abs(row["sum"] - first) > 1e-3 * abs(first):
+                    raise RuntimeError(f"the answer's sum is {row['sum']}, was {first}")
             except (RuntimeError, subprocess.TimeoutExpired) as error:
                 row["error"] = str(error)
             print(device, cache, row.get("first_answer_ms"), row.get("after_device_ms"),
