@@ -6,7 +6,8 @@ Each shape is a graph of one convolution with bias and ReLU. A variant is a valu
 ``DLK_CONV_ALGO`` (an algorithm, or a tile of the matrix units with its slices); its result is
 compared with NumPy's float32 product of the same operands, and its time is the device's own, the
 sum over the commands of a run, median of many. ``--gemm N`` adds square products. JSON holds all
-rows, each with its dtype; the table shows the default choice beside the best. With
+rows, each with its dtype; the table shows the default choice beside the best; ``--records`` writes
+what beats the default as lines for ``tuning.tsv`` or ``core/ops/conv_records.cpp``. With
 ``DLK_TUNING=/dev/null`` the default is the cost model's, without the records that ship with dlk.
 """
 
@@ -24,7 +25,7 @@ from typing import Any
 import dlk
 import numpy as np
 from dlk import _core
-from dlk.tune import TILES, TOLERANCE, Problem, algorithms, tile_family
+from dlk.tune import GAIN, TILES, TOLERANCE, Problem, algorithms, tile_family
 
 # name: batch, channels in, height and width, channels out, window, stride, padding
 SETS = {
@@ -137,6 +138,7 @@ def main() -> int:
     parser.add_argument("--budget", type=float, default=200, help="seconds in all")
     parser.add_argument("--only-default", action="store_true")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--records", type=Path, help="a file to add lines to")
     chosen = parser.parse_args()
     begin = time.perf_counter()
     rows: list[dict[str, Any]] = []
@@ -161,9 +163,20 @@ def main() -> int:
                 rows.append(row)
                 found.append(row)
             report(f"{label} {dtype}", name, found)
+            if chosen.records and shape:
+                add_record(chosen.records, device, problem_of(shape, dtype), found)
             if chosen.output:
                 chosen.output.write_text(json.dumps({"dlk": dlk.__version__, "rows": rows}) + "\n")
     return 1 if any(str(row.get("error", "")).startswith("wrong") for row in rows) else 0
+
+
+def add_record(path: Path, device: Any, problem: Problem, rows: list[dict[str, Any]]) -> None:
+    """What is at least 3 % faster than the default."""
+    times = {row["algorithm"]: row["us"] for row in rows if "us" in row}
+    best = min(times, key=lambda name: times[name], default="")
+    if best and times[best] <= GAIN * times.get("", float("inf")):
+        with path.open("a") as file:
+            file.write(f"{device.caps['backend']} {device.caps['name']}\t{problem.key}\t{best}\n")
 
 
 def report(label: str, device: str, rows: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/ops/batch_slices.h"
 #include "core/ops/conv_parts.h"
 
 namespace dlk {
@@ -18,6 +19,7 @@ struct FftPlan {
   TileSize tile{};
   std::array<int64_t, 2> results{};  // of a tile along each axis
   std::array<int64_t, 2> tiles{};    // of an image along each axis
+  int64_t images = 0;                // at a time
   double microseconds = 0;
 
   int64_t frequencies() const { return tile.size * (tile.size / 2 + 1); }
@@ -88,13 +90,16 @@ FftPlan plan_of(const LowerContext& ctx, const ConvProblem& p, const Window& w) 
       plan.tiles[i] = ceil_div(w.output[i], plan.results[i]);
     }
     if (!fits) continue;
-    const int64_t numbers = 2 * plan.frequencies();
-    const int64_t tiles = s.batch * plan.image_tiles();
+    const int64_t an_image = plan.image_tiles() * std::max(s.channels_in, s.channels_out);
+    const int64_t most = reach / (2 * plan.frequencies());
     constexpr int64_t kMostGroups = 65535;
-    fits = std::max({tiles * s.channels_in, tiles * s.channels_out, s.channels_out * s.cg}) <=
-               reach / numbers &&
-           tiles <= kMostGroups;
+    fits = std::max(an_image, s.channels_out * s.cg) <= most && plan.image_tiles() <= kMostGroups;
     if (!fits) continue;
+    // Images go in parts that leave memory for the rest.
+    constexpr int64_t kMostElements = 1 << 27;
+    plan.images =
+        std::min({std::max<int64_t>(kMostElements / (2 * plan.frequencies() * an_image), 1),
+                  most / an_image, kMostGroups / plan.image_tiles(), s.batch});
     // The size of a tile follows from one image: a new batch size needs no new pipeline.
     ConvSizes one = s;
     one.batch = 1;
@@ -250,13 +255,26 @@ bool lower_conv_fft(LowerContext& ctx, const ConvProblem& p) {
   const FftPlan plan = plan_of(ctx, p, p.window.expanded(2));
   if (plan.tile.size == 0) return false;
   const ConvSizes s = sizes_of(p);
-  const int64_t tiles = s.batch * plan.image_tiles(), numbers = 2 * plan.frequencies();
+  const auto is_batch = [&](const TensorView& view) { return view.shape[0] == s.batch; };
+  if (plan.images < s.batch && !(is_batch(ctx.input(0)) && is_batch(ctx.output(0)))) return false;
+  const int64_t images = ceil_div(s.batch, ceil_div(s.batch, plan.images));
+  const int64_t most = images * plan.image_tiles(), numbers = 2 * plan.frequencies();
   const TensorView filters = filter_spectra(ctx, p, plan);
-  const TensorView images = ctx.workspace(DType::kFloat32, {tiles, s.channels_in, numbers});
-  const TensorView products = ctx.workspace(DType::kFloat32, {tiles, s.channels_out, numbers});
-  transform_images(ctx, p, plan, images);
-  multiply(ctx, p, plan, images, filters, products);
-  transform_products(ctx, p, plan, products);
+  const TensorView spectra = ctx.workspace(DType::kFloat32, {most, s.channels_in, numbers});
+  const TensorView products = ctx.workspace(DType::kFloat32, {most, s.channels_out, numbers});
+  for (int64_t first = 0; first < s.batch; first += images) {
+    const int64_t count = std::min(images, s.batch - first);
+    lower_batch_slice(ctx, first, count, [&](LowerContext& to) {
+      ConvProblem part = p;
+      part.x = slice_view(p.x, 0, first, count);
+      part.y = slice_view(p.y, 0, first, count);
+      const TensorView from = slice_view(spectra, 0, 0, count * plan.image_tiles());
+      const TensorView into = slice_view(products, 0, 0, count * plan.image_tiles());
+      transform_images(to, part, plan, from);
+      multiply(to, part, plan, from, filters, into);
+      transform_products(to, part, plan, into);
+    });
+  }
   return true;
 }
 

@@ -189,8 +189,8 @@ bool winograd_pays(const ConvProblem& p) {
 // By the cost models: "" where the implicit product, or the depthwise kernel, is as good. Filters
 // are transformed once, so that only constant ones count. What must gain is the models' doubt.
 std::string gpu_choice(const LowerContext& ctx, const ConvProblem& p, bool is_depthwise) {
-  constexpr int64_t kLeastTaps = 9, kFftTaps = 25, kManyTaps = 121;
-  constexpr double kGain = 0.9, kGainOfUnits = 0.75, kDepthwiseFlopsPerUs = 8.0e6;
+  constexpr int64_t kLeastTaps = 9, kFftTaps = 25, kManyTaps = 81;
+  constexpr double kGain = 0.9, kGainOfUnits = 0.85, kDepthwiseFlopsPerUs = 8.0e6;
   const int64_t taps = p.window.taps();
   if (!ctx.is_weight(p.weight_input) || taps < kLeastTaps) return "";
   const double fft = taps >= kFftTaps ? fft_microseconds(ctx, p) : 0;
@@ -214,7 +214,7 @@ std::string gpu_choice(const LowerContext& ctx, const ConvProblem& p, bool is_de
     offer("winograd2", winograd_microseconds(ctx, p, 2));
     offer("winograd4", winograd_microseconds(ctx, p, 4));
   }
-  offer("fft", fft);
+  if (units == 0 || taps >= kManyTaps) offer("fft", fft);
   return name;
 }
 
