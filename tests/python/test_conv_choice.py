@@ -19,6 +19,7 @@ EXPECTED = {
     "1,512,28,28,512,3,3,1,1,1,1,1,float32": "winograd_output",
     "64,256,14,14,256,3,3,1,1,1,1,1,float32": "winograd_output",
     "1,512,28,28,512,3,3,1,1,1,1,1,float16": "conv_mma",
+    "1,48,35,35,64,5,5,1,1,2,2,1,float16": "conv_mma",
     # Large windows.
     "1,64,64,64,64,7,7,1,1,3,3,1,float32": "fft_product",
     "1,16,64,64,16,31,31,1,1,15,15,1,float32": "fft_product",
