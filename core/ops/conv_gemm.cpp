@@ -91,14 +91,8 @@ std::optional<std::vector<TensorView>> shared_sums(LowerContext& ctx, const Spli
 void sum_slices(LowerContext& ctx, const ConvProblem& p, const Window& w, const TensorView& sums) {
   KernelRequest request = request_with_epilogue(ctx, "conv_gemm_sum");
   request.types["TY"] = p.y.dtype;
-  request.constants["HAS_BIAS"] = p.bias ? 1 : 0;
-  std::vector<TensorView> views{sums};
-  if (p.bias) {
-    request.types["TB"] = p.bias->dtype;
-    views.push_back(*p.bias);
-  }
-  views.push_back(p.y);
-  dispatch_linear(ctx, std::move(request), with_epilogue_views(ctx, std::move(views)),
+  std::vector<TensorView> views = ending_of(ctx, request, p, sums);
+  dispatch_linear(ctx, std::move(request), std::move(views),
                   {{"slices", sums.shape[0]},
                    {"channels", sums.shape[2]},
                    {"out_h", w.output[0]},

@@ -245,6 +245,18 @@ std::vector<TensorView> operands_of(const LowerContext& ctx, const ConvProblem& 
   return with_epilogue_views(ctx, std::move(views));
 }
 
+std::vector<TensorView> ending_of(const LowerContext& ctx, KernelRequest& request,
+                                  const ConvProblem& p, const TensorView& parts) {
+  request.constants["HAS_BIAS"] = p.bias ? 1 : 0;
+  std::vector<TensorView> views{parts};
+  if (p.bias) {
+    request.types["TB"] = p.bias->dtype;
+    views.push_back(*p.bias);
+  }
+  views.push_back(p.y);
+  return with_epilogue_views(ctx, std::move(views));
+}
+
 WeightPacking packing_of(const ConvProblem& p, int64_t groups, int64_t bn) {
   const auto reshape = p.reshape_weight;
   WeightPacking packing;

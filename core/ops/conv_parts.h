@@ -20,6 +20,10 @@ void set_types(KernelRequest& request, const ConvProblem& problem, DType weight)
 /// x, weight, the bias where there is one, y, and the epilogue's views.
 std::vector<TensorView> operands_of(const LowerContext& ctx, const ConvProblem& problem,
                                     const TensorView& weight);
+/// For a last kernel that turns `parts` into y with the bias and the epilogue: sets HAS_BIAS and
+/// TB, and gives `parts`, the bias where there is one, y, and the epilogue's views.
+std::vector<TensorView> ending_of(const LowerContext& ctx, KernelRequest& request,
+                                  const ConvProblem& problem, const TensorView& parts);
 WeightPacking packing_of(const ConvProblem& problem, int64_t groups, int64_t bn);
 
 /// The problem's packed weights.

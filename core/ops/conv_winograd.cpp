@@ -169,14 +169,9 @@ void transform_products(LowerContext& ctx, const ConvProblem& p, const Tiling& t
   const int64_t channels = p.y.shape[1], width = width_of(ctx, p.y, t);
   KernelRequest request = request_with_epilogue(ctx, "winograd_output");
   request.types = {{"TP", products.dtype}, {"TY", p.y.dtype}};
-  request.constants = {{"VW", width}, {"M", t.m}, {"HAS_BIAS", p.bias ? 1 : 0}};
-  std::vector<TensorView> views{products};
-  if (p.bias) {
-    request.types["TB"] = p.bias->dtype;
-    views.push_back(*p.bias);
-  }
-  views.push_back(p.y);
-  dispatch_linear(ctx, std::move(request), with_epilogue_views(ctx, std::move(views)),
+  request.constants = {{"VW", width}, {"M", t.m}};
+  std::vector<TensorView> views = ending_of(ctx, request, p, products);
+  dispatch_linear(ctx, std::move(request), std::move(views),
                   {{"channels", channels},
                    {"tile_step", steps.tile},
                    {"square_step", steps.square},
