@@ -93,8 +93,10 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
     }
     lowering.has_weight = [&](const std::string& key) { return weights.has(key); };
     draft = make_draft(special, options, lowering, host_cache);
-    // While tiles that are new to this device are tried, all kernels compile.
+    // While tiles that are new to this device are tried and data is sent, all kernels compile.
     std::future<bool> trial = std::async(std::launch::async, [&] { return units->settle(); });
+    std::future<void> sending =
+        std::async(std::launch::async, [&] { weights.send(draft.preparations); });
     std::exception_ptr problem;
     try {
       plan->program_ = compile_program(std::move(draft.lowered), device->caps(), library,
@@ -102,6 +104,7 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
     } catch (const Error&) {
       problem = std::current_exception();
     }
+    sending.get();
     settled = trial.get();
     if (settled && problem) std::rethrow_exception(problem);
   }

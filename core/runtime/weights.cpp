@@ -111,10 +111,44 @@ HostTensor WeightStore::read(const std::string& key, DType dtype, const Shape& s
   return HostTensor::copy_of(dtype, shape, bytes);
 }
 
+bool WeightStore::is_made(const Preparation& preparation) const {
+  return std::ranges::all_of(preparation.keys, [&](const std::string& key) { return has(key); });
+}
+
+const View& WeightStore::sent(const Storage& storage) {
+  const std::pair name{storage.key, storage.dtype};
+  if (const auto found = sent_.find(name); found != sent_.end()) return found->second;
+  const HostTensor stored = converted(*storage.data, storage.dtype);
+  View view;
+  if (const std::optional<View> own = adopt(stored)) {
+    view = *own;
+  } else {
+    const uint64_t bytes = std::max<uint64_t>(stored.size_bytes(), 4);
+    view = {device_->allocate(bytes, MemoryKind::kDevice), 0, bytes};
+    upload(view, stored);
+    pending_bytes_ += bytes;
+  }
+  pending_.push_back(view.buffer);
+  return sent_[name] = view;
+}
+
+void WeightStore::send(const std::vector<Preparation>& preparations) {
+  const Phase phase("plan/send");
+  for (const Preparation& preparation : preparations) {
+    if (is_made(preparation)) continue;
+    for (const PlannedCommand& command : preparation.program.commands) {
+      for (const PlannedOperand& operand : command.operands) {
+        const Storage& storage = preparation.program.storages[operand.storage];
+        if (pending_bytes_ + storage.size_bytes > kMaxPendingBytes) return;
+        const bool is_output = storage.kind == StorageKind::kOutput;
+        if (!is_output && storage.data && !has(storage.key)) sent(storage);
+      }
+    }
+  }
+}
+
 void WeightStore::prepare(Preparation preparation, KernelLibrary& library) {
-  const bool made = std::all_of(preparation.keys.begin(), preparation.keys.end(),
-                                [&](const std::string& key) { return has(key); });
-  if (made) return;
+  if (is_made(preparation)) return;
   const Program program = compile_program(std::move(preparation.program), device_->caps(), library);
   const auto chunks = allocate_chunks(*device_, program.memory);
   std::map<const Storage*, View> places;
@@ -129,16 +163,7 @@ void WeightStore::prepare(Preparation preparation, KernelLibrary& library) {
     } else if (has(storage.key)) {
       view = get(storage.key);
     } else if (storage.data) {
-      const HostTensor stored = converted(*storage.data, storage.dtype);
-      if (const std::optional<View> own = adopt(stored)) {
-        view = *own;
-      } else {
-        const uint64_t bytes = std::max<uint64_t>(stored.size_bytes(), 4);
-        view = {device_->allocate(bytes, MemoryKind::kDevice), 0, bytes};
-        upload(view, stored);
-        pending_bytes_ += bytes;
-      }
-      pending_.push_back(view.buffer);
+      view = sent(storage);
     } else {
       throw_invalid("'" + storage.name + "' is needed to prepare a weight but is no constant");
     }
@@ -163,6 +188,7 @@ void WeightStore::prepare(Preparation preparation, KernelLibrary& library) {
 void WeightStore::flush() {
   queue_->wait(last_);
   pending_.clear();
+  sent_.clear();
   pending_bytes_ = 0;
 }
 

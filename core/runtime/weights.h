@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/device/arena.h"
@@ -32,6 +33,8 @@ class WeightStore {
   void adopt(const std::string& key, View view) { weights_[key] = std::move(view); }
   void overwrite(const std::string& key, const HostTensor& data);
   HostTensor read(const std::string& key, DType dtype, const Shape& shape);
+  /// Sends what preparations read ahead of them, as far as it fits at once.
+  void send(const std::vector<Preparation>& preparations);
   /// Runs a preparation whose keys are new. Host data that only it needs is not kept.
   void prepare(Preparation preparation, KernelLibrary& library);
   /// Waits for the uploads and preparations so far and frees what only they used.
@@ -43,6 +46,9 @@ class WeightStore {
  private:
   View allocate(uint64_t size_bytes);
   void upload(const View& view, const HostTensor& data);
+  bool is_made(const Preparation& preparation) const;
+  /// Data for the preparations until the next flush, by key and dtype.
+  const View& sent(const Storage& storage);
   std::optional<View> adopt(const HostTensor& data);
 
   std::shared_ptr<Device> device_;
@@ -53,6 +59,7 @@ class WeightStore {
   uint64_t bytes_ = 0;
   uint64_t adopted_bytes_ = 0;
   uint64_t pending_bytes_ = 0;
+  std::map<std::pair<std::string, DType>, View> sent_;
   std::vector<std::shared_ptr<Buffer>> pending_;  // used by work that is not waited for
 };
 
