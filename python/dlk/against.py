@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dlk.opcases import OpCase
 
-__all__ = ["TorchResult", "torch_network", "torch_op"]
+__all__ = ["TorchResult", "torch_network", "torch_op", "torch_training"]
 
 Array = NDArray[Any]
 
@@ -138,3 +138,69 @@ def torch_network(name: str, graph: Any, x: Array, dtype: str) -> TorchResult:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module = module.eval().to(device, getattr(torch, dtype))
     return TorchResult(module, x, dtype)
+
+
+def torch_training(net: Any, arrays: Sequence[Array], dtype: str) -> dict[str, Any]:
+    """A training step of the same network, weights and batch in PyTorch: SGD with momentum, and
+    automatic mixed precision with a gradient scaler and channels innermost for float16; no TF32.
+
+    Args:
+        net: a `dlk.nn.Imported` with one result: (N, classes), compared with the labels that are
+            the last of `arrays`, or another, compared with zeros.
+        dtype: ``"float32"`` or ``"float16"``.
+
+    Returns:
+        device, median_ms (host batch, waited for), pipelined_ms (30 resident steps and one wait,
+        per step), loss (the first step's).
+    """
+    import torch
+
+    from dlk.torch_graph import torch_module
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    half, count = dtype == "float16", len(net.graph.inputs)
+    module = torch_module(net).to(where)
+    host = [torch.from_numpy(a) for a in arrays]
+    if half and all(x.dim() == 4 for x in host[:count]):
+        module = module.to(memory_format=torch.channels_last)
+        host[:count] = [x.to(memory_format=torch.channels_last) for x in host[:count]]
+    resident = [x.to(where) for x in host]
+    optimizer = torch.optim.SGD(module.parameters(), 0.001, momentum=0.9)
+    scaler = torch.amp.GradScaler(where, enabled=half)
+    losses: list[Any] = []
+
+    def step(batch: list[Any]) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(where, torch.float16, enabled=half):
+            y = module(*batch[:count])
+            labels = batch[count:]
+            loss = (
+                torch.nn.functional.cross_entropy(y, labels[0].long())
+                if labels
+                else y.float().square().mean()
+            )
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        losses[1:] = [loss.detach()]
+
+    def waited() -> None:
+        step([x.to(where) for x in host])
+        losses[-1].item()
+
+    def queued() -> None:
+        for _ in range(30 if where == "cuda" else 2):
+            step(resident)
+        losses[-1].item()
+
+    waited()
+    first = float(losses[0])
+    return {
+        "version": torch.__version__,
+        "device": where,
+        "median_ms": TorchResult._median(waited, 50),
+        "pipelined_ms": TorchResult._median(queued, 5) / (30 if where == "cuda" else 2),
+        "loss": first,
+    }

@@ -14,6 +14,7 @@ import pytest
 from dlk import _core
 from dlk.cli import main
 
+from ..conftest import device_ids
 from .command import fails
 from .nets import dense_reference, relative_error
 
@@ -136,7 +137,43 @@ def test_bench_of_training(call: Any, files: Path, device_id: str) -> None:
         assert mixed["dtype"] == "float16"
     fails(call("bench", "zoo:lenet", "--weights", "random", "--amp"), "--train")
     fails(call("bench", "op:Relu", "--train"), "not operators")
-    fails(call("bench", "zoo:lenet", "--train", "--against", "torch"), "benchmarks/training.py")
+
+
+def test_bench_of_training_against_torch(call: Any, device_id: str) -> None:
+    pytest.importorskip("torch")
+    words = ("--train", "--against", "torch", "--runs", 1, "--device", device_id, "--json")
+    answer = call("bench", "zoo:lenet", "--weights", "random", "--batch", 2, *words).json()
+    peer = answer["torch"]
+    assert peer["median_ms"] > 0
+    assert peer["pipelined_ms"] > 0
+    assert peer["loss"] == pytest.approx(peer["dlk_loss"], rel=1e-4)
+
+
+def test_graphs_in_torch_learn_the_same() -> None:
+    """The first loss, by the kernels of one device."""
+    pytest.importorskip("torch")
+    from dlk import zoo
+    from dlk.against import torch_training
+    from dlk.train.imported import training_step
+
+    graph = zoo.build("resnet18", "random", image_size=64)
+    step, arrays = training_step(graph, 2, device_ids()[0])
+    peer = torch_training(step.module, arrays, "float32")
+    assert peer["loss"] == pytest.approx(step(*arrays).loss, rel=1e-3)
+
+
+def test_what_torch_cannot_train(call: Any, device_id: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    graph = dlk.Graph()
+    x = graph.add_input("x", "float32", [1, 3])
+    w = graph.add_constant("w", np.ones((3, 4), np.float32))
+    (y,) = graph.add_node("MatMul", [x, w])
+    (z,) = graph.add_node("Mish", [y])
+    graph.add_output(z, "z")
+    path = tmp_path / "odd.dlk"
+    dlk._core.save_dlk(graph, str(path))
+    words = ("--train", "--against", "torch", "--runs", 1, "--device", device_id)
+    fails(call("bench", path, *words), "Mish")
 
 
 def test_parity(call: Any, device_id: str, tmp_path: Path) -> None:

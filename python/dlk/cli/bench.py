@@ -75,9 +75,7 @@ def bench(
     if amp and not train:
         raise ValueError("--amp is about training: add --train")
     if train:
-        if against:
-            raise ValueError("--against compares inference; benchmarks/training.py compares steps")
-        _bench_training(target, weights, batch, runs, device, amp, json)
+        _bench_training(target, weights, batch, runs, device, amp, json, bool(against))
         return
     case = None
     if not (dtype == "int8" and target.startswith("op:gemm")):
@@ -160,6 +158,7 @@ def _bench_training(
     device: str,
     amp: bool,
     json: bool,
+    against: bool,
 ) -> None:
     from dlk.bench import measure_training
     from dlk.train.imported import training_step
@@ -172,9 +171,13 @@ def _bench_training(
             graph, batch, dlk.Device(device), "float16" if amp else "float32"
         )
         step.memory(*arrays)
+    first = step(*arrays).loss
     result = measure_training(step, arrays, runs=runs or None)
+    peer: dict[str, Any] = {}
+    if against:
+        peer = {**_torch_training(step.module, arrays, result.dtype), "dlk_loss": first}
     if json:
-        print_json(result.to_dict())
+        print_json({**result.to_dict(), **({"torch": peer} if peer else {})})
         return
     print(f"training {target} on {result.device}, {result.dtype}, batch {result.batch}")
     for key in ("median_ms", "device_ms", "pipelined_ms", "min_ms", "p95_ms"):
@@ -183,6 +186,22 @@ def _bench_training(
     print(f"  {'arena MiB':<13} {result.arena_bytes / 2**20:10.1f}")
     print(f"  {'peak MiB':<13} {result.peak_bytes / 2**20:10.1f}")
     print(f"  {'runs':<13} {result.runs:10d}")
+    if peer:
+        print(f"torch {peer['version']} on {peer['device']}")
+        for key in ("median_ms", "pipelined_ms"):
+            ratio = getattr(result, key) / peer[key]
+            print(f"  {key:<13} {peer[key]:10.3f}   dlk / torch {ratio:.2f}")
+        print(f"  first loss    {peer['loss']:10.4f}   dlk {first:.4f}")
+
+
+def _torch_training(module: Any, arrays: Any, dtype: str) -> dict[str, Any]:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"--against torch: {error}") from error
+    from dlk.against import torch_training
+
+    return torch_training(module, arrays, dtype)
 
 
 def _torch(
