@@ -54,6 +54,16 @@ CASES: dict[str, tuple[Any, Any, Make, Make]] = {
         losses.sigmoid_cross_entropy, F.binary_cross_entropy_with_logits, _logits, _halves),
     "binary": (losses.binary_cross_entropy, F.binary_cross_entropy, _halves, _halves),
     "log_loss": (losses.log_loss, F.binary_cross_entropy, _halves, _halves),
+    "smoothed_nll": (
+        lambda p, t: losses.nll(A.log_softmax(p, 1), t, label_smoothing=0.2),
+        lambda p, t: F.cross_entropy(p, t.long(), label_smoothing=0.2), _logits, _labels),
+    "smoothed_categorical": (
+        lambda p, t: losses.categorical_cross_entropy(p, t, label_smoothing=0.2),
+        lambda p, t: -((t * 0.8 + 0.2 / t.shape[1]) * torch.log(p)).sum(1).mean(),
+        _shares, _shares),
+    "smoothed_binary": (
+        lambda p, t: losses.binary_cross_entropy(p, t, label_smoothing=0.2),
+        lambda p, t: F.binary_cross_entropy(p, t * 0.8 + 0.1), _halves, _halves),
     "mse": (losses.mse, F.mse_loss, _logits, _logits),
     "mae": (losses.mae, F.l1_loss, _logits, _logits),
     "huber": (
@@ -110,14 +120,18 @@ def test_weights_and_reductions(device: Any, reduction: str) -> None:
     np.testing.assert_allclose(loss, expected[reduction], rtol=1e-5)
 
 
-def test_samples_that_are_left_out(device: Any) -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_samples_that_are_left_out(device: Any, smoothing: float) -> None:
     rng = np.random.default_rng(9)
     p, t = _logits(rng), _labels(rng)
     t[2] = -100
     loss, gradient = _evaluate(
-        lambda p, t: losses.cross_entropy(p, t, reduction="sum"), {"p": p, "t": t}, device
+        lambda p, t: losses.cross_entropy(p, t, reduction="sum", label_smoothing=smoothing),
+        {"p": p, "t": t}, device,
+    )  # fmt: skip
+    expected = F.cross_entropy(
+        torch.tensor(p), torch.tensor(t).long(), reduction="sum", label_smoothing=smoothing
     )
-    expected = F.cross_entropy(torch.tensor(p), torch.tensor(t).long(), reduction="sum")
     assert float(loss) == pytest.approx(expected.item(), rel=1e-5)
     assert (gradient[2] == 0).all()
 

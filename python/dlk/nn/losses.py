@@ -52,11 +52,21 @@ def nll(
     labels: Value,
     weights: Value | None = None,
     reduction: str = "mean",
+    *,
+    label_smoothing: float = 0.0,
 ) -> Value:
     """Negative log likelihood: (N, C, ...) and integer labels (N, ...). A label outside of 0 .. C-1
-    counts nothing."""
-    chosen = A.where(_is_class(labels, log_probabilities), log_probabilities, 0.0)
-    return reduce(-A.reduce_sum(chosen, 1), weights, reduction)
+    counts nothing.
+
+    With ``label_smoothing`` s the target is (1 - s) at the label plus s / C everywhere.
+    """
+    named = _is_class(labels, log_probabilities)
+    loss = -A.reduce_sum(A.where(named, log_probabilities, 0.0), 1)
+    if label_smoothing:
+        counts = A.reduce_sum(A.cast(named, log_probabilities.dtype), 1)
+        even = A.reduce_mean(log_probabilities, 1) * counts
+        loss = loss * (1.0 - label_smoothing) - even * label_smoothing
+    return reduce(loss, weights, reduction)
 
 
 def cross_entropy(
@@ -72,11 +82,7 @@ def cross_entropy(
     With ``label_smoothing`` s the target is (1 - s) at the label plus s / C everywhere.
     """
     logp = A.log_softmax(logits, 1)
-    loss = nll(logp, labels, None, "none")
-    if label_smoothing:
-        even = A.reduce_mean(logp, 1)
-        loss = loss * (1.0 - label_smoothing) - even * label_smoothing
-    return reduce(loss, weights, reduction)
+    return nll(logp, labels, weights, reduction, label_smoothing=label_smoothing)
 
 
 def soft_cross_entropy(
@@ -101,8 +107,11 @@ def categorical_cross_entropy(
     reduction: str = "mean",
     *,
     epsilon: float = 1e-7,
+    label_smoothing: float = 0.0,
 ) -> Value:
     """Cross-entropy of probabilities (N, C, ...) with target probabilities of the same shape."""
+    if label_smoothing:
+        targets = targets * (1.0 - label_smoothing) + label_smoothing / _classes(probabilities)
     safe = A.maximum(probabilities, epsilon)
     return reduce(-A.reduce_sum(targets * A.log(safe), 1), weights, reduction)
 
@@ -128,9 +137,12 @@ def binary_cross_entropy(
     reduction: str = "mean",
     *,
     epsilon: float = 1e-7,
+    label_smoothing: float = 0.0,
 ) -> Value:
     """Binary cross-entropy of probabilities, element by element."""
-    return log_loss(probabilities, targets, weights, reduction, epsilon=epsilon)
+    return log_loss(
+        probabilities, targets, weights, reduction, epsilon=epsilon, label_smoothing=label_smoothing
+    )
 
 
 def log_loss(
@@ -140,8 +152,11 @@ def log_loss(
     reduction: str = "mean",
     *,
     epsilon: float = 1e-7,
+    label_smoothing: float = 0.0,
 ) -> Value:
     """-t log(p + e) - (1 - t) log(1 - p + e), element by element."""
+    if label_smoothing:
+        targets = targets * (1.0 - label_smoothing) + 0.5 * label_smoothing
     yes = targets * A.log(probabilities + epsilon)
     no = (1.0 - targets) * A.log(1.0 - probabilities + epsilon)
     return reduce(-(yes + no), weights, reduction)
