@@ -150,6 +150,46 @@ def test_group_and_instance_normalization(device: Any) -> None:
         nn.GroupNorm(4, 6)
 
 
+@pytest.mark.parametrize("way", ["unfold", "fold"])
+@pytest.mark.parametrize("window", [((3, 2), 1, 0, 1), ((2, 3), (2, 3), (1, 0), 1), (3, 2, 2, 2)])
+def test_images_and_matrices(device: Any, way: str, window: Any) -> None:
+    """A result and its gradient, for a batch of any size."""
+    f, size = torch.nn.functional, (9, 8)
+    kernel, stride, padding, dilation = window
+    rng = np.random.default_rng(7)
+    image = rng.standard_normal((2, 3, *size)).astype(np.float32)
+    columns = f.unfold(torch.tensor(image), kernel, dilation, padding, stride).numpy()
+    x = image if way == "unfold" else columns
+    tensor = torch.tensor(x, requires_grad=True)
+    b = nn.GraphBuilder(trainable=True, training=True)
+    given = b.input("x", ("N", *x.shape[1:]))
+    if way == "unfold":
+        expected = f.unfold(tensor, kernel, dilation, padding, stride)
+        made = nn.unfold(given, kernel, stride, padding, dilation)
+    else:
+        expected = f.fold(tensor, size, kernel, dilation, padding, stride)
+        made = nn.fold(given, size, kernel, stride, padding, dilation)
+    assert made.shape == ("N", *expected.shape[1:])
+    weight = rng.standard_normal(expected.shape).astype(np.float32)
+    (gradient,) = b.graph.gradients([made.id], [given.id], [b.graph.add_constant("weight", weight)])
+    assert gradient is not None
+    b.output(made, "y")
+    b.graph.add_output(gradient, "dx")
+    got = _core.Model(b.graph, device).create_session().run({"x": x})
+    (expected * torch.tensor(weight)).sum().backward()
+    assert tensor.grad is not None
+    np.testing.assert_allclose(got["y"], expected.detach().numpy(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(got["dx"], tensor.grad.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_matrix_that_is_no_image() -> None:
+    b = nn.GraphBuilder()
+    with pytest.raises(ValueError, match="is no image 9x8"):
+        nn.fold(b.input("x", (2, 12, 5)), (9, 8), 2)
+    with pytest.raises(ValueError, match="must be known"):
+        nn.unfold(b.input("image", (1, 3, "H", 8)), 2)
+
+
 def test_the_kernels_of_gpus(device_id: str) -> None:
     """A process opens a device once: the tests above again, with the kernels that GPUs get."""
     done = run_python(

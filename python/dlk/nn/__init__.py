@@ -64,6 +64,7 @@ from .layers import (
 )
 from .module import Module, Parameter, Sequential
 from .recurrent import GRU, LSTM, RNN
+from .windows import fold, unfold
 
 __all__ = [
     "GELU",
@@ -109,6 +110,7 @@ __all__ = [
     "clip",
     "concat",
     "flatten",
+    "fold",
     "gelu",
     "global_avg_pool2d",
     "hardswish",
@@ -126,4 +128,5 @@ __all__ = [
     "softmax",
     "tanh",
     "transpose",
+    "unfold",
 ]
