@@ -173,11 +173,25 @@ bool Printer::buffer_call(const Expr* expr, Value* result) {
   const bool is_store = name == "st" || name == "stv" || name == "store_bits";
   const bool is_atomic = name == "atomic_add";
   if (!is_load && !is_store && !is_atomic) return false;
-  want_args(expr, is_load ? 2 : 3);
+  const bool in_parts = (name == "ld" || name == "ldv") && expr->args.size() == 3;
+  want_args(expr, is_load && !in_parts ? 2 : 3);
   const BufferVar& buffer = buffer_named(expr->args[0]);
   want_access(buffer, is_load || is_atomic, is_store || is_atomic, expr->at);
   const Value at = coerce(expression(expr->args[1], Base::kUint), Base::kUint, expr->args[1]->at);
-  const std::string i = operand(at);
+  std::string i = operand(at);
+  if (in_parts) {
+    const Expr* last = expr->args[2];
+    const std::string offset =
+        operand(coerce(expression(last, Base::kUint), Base::kUint, last->at));
+    if (target_.lang == Lang::kOpenCL && name == "ld" && buffer.dtype == DType::kFloat32) {
+      *result = value_of("(" + safe_name(buffer.name) + " + " + i + ")[" + offset + "]",
+                         compute_base(buffer.dtype));
+      return true;
+    }
+    // After a pointer both parts are added to it, one after the other.
+    i += " + " + offset;
+    if (target_.lang != Lang::kOpenCL || name == "ld") i = "(" + i + ")";
+  }
   if (name == "ld") {
     *result = load(buffer, i);
   } else if (name == "ldv") {

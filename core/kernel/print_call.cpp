@@ -49,7 +49,9 @@ Value Printer::call(const Expr* expr, Base hint) {
   if (const auto type = base_of_type(expr->text))
     return cast(expr, type_named(expr->text, expr->at));
   Value result;
-  if (buffer_call(expr, &result) || vector_call(expr, &result)) return result;
+  if (buffer_call(expr, &result) || vector_call(expr, &result) || run_call(expr, &result)) {
+    return result;
+  }
   const std::string_view name = expr->text;
   if (name == "barrier") {
     want_args(expr, 0);

@@ -166,6 +166,16 @@ class Printer : private ConstNames {
   void want_access(const BufferVar& buffer, bool load, bool store, uint32_t at) const;
   void need_vector_storage(const BufferVar& buffer, uint32_t at);
 
+  // print_run.cpp
+  bool run_call(const Expr* expr, Value* result);
+  Value epilogue_run(const Expr* expr);
+  Value load_run(const BufferVar& buffer, const std::string& index, const std::string& count,
+                 uint32_t at);
+  std::string store_run(const BufferVar& buffer, const std::string& index, const Value& value,
+                        const std::string& count, uint32_t at);
+  bool moves_runs(const BufferVar& buffer) const;
+  std::string vector_of(const std::vector<std::string>& lanes) const;
+
   // print_stmt.cpp
   void declaration(const Stmt* stmt);
   std::string declarator_text(const Stmt* stmt, Base base, const Declarator& declarator);

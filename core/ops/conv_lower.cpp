@@ -1,7 +1,8 @@
 // Which convolution kernel runs, and with which parameters.
 //
 //   conv_depthwise  one channel a group, channels innermost
-//   conv_block      CPU drivers: register blocks, no local memory
+//   conv_panel      CPU drivers: register blocks, no local memory
+//   conv_block      the same where a group is the SIMD lanes of a driver
 //   winograd        windows of 3 where multiplications rule
 //   fft             large windows
 //   conv_mma        matrix units, float16
@@ -126,6 +127,7 @@ void lower_block_packed(LowerContext& ctx, const ConvProblem& p, const WeightPac
 
 void lower_block(LowerContext& ctx, const ConvProblem& p) {
   constexpr int64_t kFewChannels = 4;
+  if (lower_conv_panel(ctx, p)) return;
   const ConvSizes whole = sizes_of(p);
   // Before the patches, whose problem is another: the weights are packed from the same input.
   if (p.groups == 1 && whole.taps > 1 && whole.cg <= kFewChannels &&
@@ -389,6 +391,7 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
   if (algorithm == "direct") return lower_direct(ctx, p);
   if (algorithm.empty() && lower_conv_group(ctx, p)) return;
   if (algorithm == "fft" && lower_conv_fft(ctx, p)) return;
+  if (width > 1 && lower_depthwise_panel(ctx, p, width)) return;
   if (width > 1) return lower_depthwise(ctx, p, width);
   if (!is_wide) return lower_direct(ctx, p);
   if (algorithm == "winograd2" && lower_conv_winograd(ctx, p, 2)) return;

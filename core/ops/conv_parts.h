@@ -42,6 +42,11 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& problem, const ConvCho
 /// What that takes by the cost model; 0 where it cannot be.
 double mma_microseconds(const LowerContext& ctx, const ConvProblem& problem);
 
+/// Register panels, and depthwise ones, on CPU drivers that run one work-item to a group; false on
+/// other devices, and for windows that the depthwise kernel does not unroll. `width`: of vectors.
+bool lower_conv_panel(LowerContext& ctx, const ConvProblem& problem);
+bool lower_depthwise_panel(LowerContext& ctx, const ConvProblem& problem, int64_t width);
+
 /// Winograd's F(m x m, 3 x 3); false for other windows, strides, groups, and what is too large.
 bool lower_conv_winograd(LowerContext& ctx, const ConvProblem& problem, int64_t m);
 /// What that takes on a GPU by the cost model, in float32; 0 where it cannot be.
