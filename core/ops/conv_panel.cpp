@@ -52,7 +52,7 @@ bool is_pointwise(const Window& w) {
 
 }  // namespace
 
-bool lower_conv_panel(LowerContext& ctx, const ConvProblem& p) {
+bool lower_conv_panel(LowerContext& ctx, const ConvProblem& p, const GroupSteps& steps) {
   if (!one_item_groups(ctx.caps())) return false;
   const ConvSizes s = sizes_of(p);
   const Window w = p.window.expanded(2);
@@ -62,7 +62,7 @@ bool lower_conv_panel(LowerContext& ctx, const ConvProblem& p) {
   const int64_t width = ctx.caps().vector_width;
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
   const PanelTile tile = panel_tile(width, w.output[0] * w.output[1], s.kg);
-  const TensorView packed = pack_weights(ctx, packing_of(p, p.groups, tile.vectors * width));
+  const TensorView packed = packed_weights(ctx, p, packing_of(p, p.groups, tile.vectors * width));
   const int64_t x_step = is_pointwise(w) ? pixel_step(planar.x) : 0, y_step = pixel_step(planar.y);
   const bool point = x_step != 0 && y_step != 0;
   KernelRequest request = request_with_epilogue(ctx, "conv_panel");
@@ -76,6 +76,8 @@ bool lower_conv_panel(LowerContext& ctx, const ConvProblem& p) {
                 {"tiles", ceil_div(pixels, tile.pixels)},
                 {"cg", s.cg},
                 {"kg", s.kg},
+                {"x_group", steps.x != 0 ? steps.x : s.cg * planar.x.strides[1]},
+                {"y_group", steps.y != 0 ? steps.y : s.kg * planar.y.strides[1]},
                 {"xs", planar.x.strides},
                 {"ys", planar.y.strides}};
   if (point) {
@@ -94,7 +96,7 @@ bool lower_conv_panel(LowerContext& ctx, const ConvProblem& p) {
     params["blocks_here"] = count;
     params["total"] = total;
     params["each"] = each;
-    params["blocks_first"] = weight_bytes <= kPanelCache ? 1 : 0;
+    params["blocks_first"] = p.groups == 1 && weight_bytes <= kPanelCache ? 1 : 0;
     ctx.dispatch(request, operands_of(ctx, p, slice_view(packed, 0, first, count)), params,
                  ctx.linear_groups(ceil_div(total, each)));
   }

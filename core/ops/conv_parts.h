@@ -44,7 +44,11 @@ double mma_microseconds(const LowerContext& ctx, const ConvProblem& problem);
 
 /// Register panels, and depthwise ones, on CPU drivers that run one work-item to a group; false on
 /// other devices, and for windows that the depthwise kernel does not unroll. `width`: of vectors.
-bool lower_conv_panel(LowerContext& ctx, const ConvProblem& problem);
+/// `steps`: elements from group to group, where groups are not neighbouring channels.
+struct GroupSteps {
+  int64_t x = 0, y = 0;
+};
+bool lower_conv_panel(LowerContext& ctx, const ConvProblem& problem, const GroupSteps& steps = {});
 bool lower_depthwise_panel(LowerContext& ctx, const ConvProblem& problem, int64_t width);
 
 /// Winograd's F(m x m, 3 x 3); false for other windows, strides, groups, and what is too large.

@@ -111,29 +111,53 @@ TensorView as_pixels(const TensorView& view, const Tiling& t) {
   return pixels;
 }
 
-void multiply_groups(LowerContext& ctx, const ConvProblem& p, const Tiling& t,
-                     const TensorView& images, const TensorView& products) {
+// The products as a convolution with a window of 1 and a group for each square.
+ConvProblem as_groups(const ConvProblem& p, const Tiling& t, const TensorView& x,
+                      const TensorView& y, DType dtype) {
   const ConvSizes s = sizes_of(p);
   ConvProblem q;
-  q.x = as_pixels(images, t);
-  q.y = as_pixels(products, t);
+  q.x = x;
+  q.y = y;
   q.weight_input = p.weight_input;
   q.weight = p.weight;
-  q.weight.dtype = images.dtype;
+  q.weight.dtype = dtype;
   q.groups = t.squares();
-  q.window.input = q.window.output = {1, t.image};
+  q.window.input = q.window.output = {1, x.shape[3]};
   q.window.kernel = q.window.stride = q.window.dilation = {1, 1};
   q.window.pad_begin = q.window.pad_end = {0, 0};
-  q.pack = [&](LowerContext& to, const WeightPacking& packing) {
+  q.pack = [&p, &t, s, dtype](LowerContext& to, const WeightPacking& packing) {
     const FilterLayout layout{ceil_div(s.channels_in, packing.row_multiple) * packing.row_multiple,
-                              packing.bn, ceil_div(s.channels_out, packing.bn), images.dtype};
+                              packing.bn, ceil_div(s.channels_out, packing.bn), dtype};
     return transformed_filters(to, p, t, layout);
   };
+  return q;
+}
+
+void multiply_groups(LowerContext& ctx, const ConvProblem& p, const Tiling& t,
+                     const TensorView& images, const TensorView& products) {
+  const ConvProblem q = as_groups(p, t, as_pixels(images, t), as_pixels(products, t), images.dtype);
   BareContext bare(ctx);
   ConvChoice choice;
   choice.slices = 1;
   if (images.dtype == DType::kFloat16 && lower_conv_mma(bare, q, choice)) return;
   lower_conv_gemm(bare, q, false);
+}
+
+// Images and products [square][tile][channel] as pixels of one image; squares are groups.
+TensorView as_tiles(const TensorView& view) {
+  const int64_t squares = view.shape[0], tiles = view.shape[1], channels = view.shape[2];
+  TensorView pixels = view;
+  pixels.shape = {1, squares * channels, 1, tiles};
+  pixels.strides = {tiles * channels, 1, tiles * channels, channels};
+  return pixels;
+}
+
+bool multiply_panels(LowerContext& ctx, const ConvProblem& p, const Tiling& t,
+                     const TensorView& images, const TensorView& products) {
+  const ConvProblem q = as_groups(p, t, as_tiles(images), as_tiles(products), images.dtype);
+  BareContext bare(ctx);
+  return lower_conv_panel(
+      bare, q, {images.shape[1] * images.shape[2], products.shape[1] * products.shape[2]});
 }
 
 /// Elements from tile to tile and from square to square.
@@ -185,13 +209,15 @@ void transform_products(LowerContext& ctx, const ConvProblem& p, const Tiling& t
 
 void lower_for_cpu(LowerContext& ctx, const ConvProblem& p, const Tiling& t) {
   const ConvSizes s = sizes_of(p);
-  const TensorView filters =
-      transformed_filters(ctx, p, t, {s.channels_in, s.channels_out, 1, DType::kFloat32});
   const TensorView images = ctx.workspace(DType::kFloat32, {t.squares(), t.count, s.channels_in});
   const TensorView products =
       ctx.workspace(DType::kFloat32, {t.squares(), t.count, s.channels_out});
   transform_images(ctx, p, t, {s.channels_in, t.count * s.channels_in}, images);
-  multiply_dense(ctx, images, filters, products);
+  if (!multiply_panels(ctx, p, t, images, products)) {
+    const TensorView filters =
+        transformed_filters(ctx, p, t, {s.channels_in, s.channels_out, 1, DType::kFloat32});
+    multiply_dense(ctx, images, filters, products);
+  }
   transform_products(ctx, p, t, {s.channels_out, t.count * s.channels_out}, products);
 }
 
