@@ -276,38 +276,6 @@ TEST_CASE("16-bit floats are rounded to nearest even, one by one and as vectors"
   });
 }
 
-TEST_CASE("runs load, finish and store their lanes only, from any element on") {
-  on_each_device([&](const std::shared_ptr<Device>& device) {
-    for (const int64_t width : {1, 2, 4, 8, 16}) {
-      if (width > device->caps().vector_width) continue;
-      CAPTURE(width);
-      KernelRequest request;
-      request.name = "k";
-      request.source =
-          "kernel k\nin X : f32\nout Y : f32\nparam total : uint\nepilogue\ngroup 1\n{\n"
-          "  for (uint n = 0u; n <= VW; n += 1u) {\n    uint at = 1u + n * (VW + 1u);\n"
-          "    fvec v = ldn(X, at, n) + ldn(X, at, 0u) + fvec(ld(X, 0u, n) - ld(X, n));\n"
-          "    stn(Y, at, epilogue_n(v, at, n, n), n);\n  }\n}\n";
-      request.constants["VW"] = width;
-      request.epilogue.expression = "x * 2.0f + e0 + e1";
-      request.epilogue.operands = {{EpilogueOperand::Kind::kFull, DType::kFloat32},
-                                   {EpilogueOperand::Kind::kChannel, DType::kFloat32}};
-      const auto lanes = static_cast<size_t>(width);
-      std::vector<float> x(1 + (lanes + 1) * (lanes + 1) + lanes), y(x.size(), -1.0f);
-      for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i);
-      Bytes in = bytes_of(x), out = bytes_of(y), full = in, channel = in;
-      run_kernel(device, request, {&in, &out, &full, &channel}, Params().u(1), {1, 1, 1});
-      std::vector<float> expected = y;
-      for (size_t n = 0; n <= lanes; ++n) {
-        const size_t at = 1 + n * (lanes + 1);
-        for (size_t l = 0; l < n; ++l)
-          expected[at + l] = 3.0f * static_cast<float>(at + l) + static_cast<float>(n + l);
-      }
-      CHECK(values_of<float>(out) == expected);
-    }
-  });
-}
-
 TEST_CASE("integer storage wraps and truncates like C") {
   const std::vector<int32_t> x = {0, 1, -1, 127, -128, 200, -200, 30000, 70000, -70000, 65535, 256};
   on_each_device([&](const std::shared_ptr<Device>& device) {
