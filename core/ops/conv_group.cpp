@@ -1,4 +1,5 @@
-// Grouped convolutions with a window of 1 on CPU drivers, for kernels/conv_group.k.
+// Grouped convolutions with a window of 1 and shuffled results on CPU drivers:
+// kernels/conv_group.k.
 #include <algorithm>
 #include <array>
 
@@ -15,7 +16,7 @@ struct Tile {
 };
 
 Tile tile_of(int64_t vectors) {
-  constexpr std::array<Tile, 5> kTiles = {{{12, 2}, {8, 3}, {5, 5}, {6, 4}, {16, 1}}};
+  constexpr std::array<Tile, 5> kTiles = {{{8, 2}, {6, 3}, {4, 5}, {5, 4}, {14, 1}}};
   const auto padded = [&](const Tile& tile) {
     return ceil_div(vectors, tile.vectors) * tile.vectors;
   };
@@ -34,39 +35,36 @@ bool is_pointwise(const Window& window) {
 }  // namespace
 
 bool lower_conv_group(LowerContext& ctx, const ConvProblem& p) {
+  constexpr int64_t kMostShuffled = 8;
   const ConvSizes s = sizes_of(p);
   const bool fits_device = ctx.caps().is_cpu && ctx.caps().subgroup_size == 0;
   if (!fits_device || p.groups < 2 || s.cg < 2 || p.x.dtype == DType::kFloat64) return false;
   if (p.window.rank() > 2 || !is_pointwise(p.window)) return false;
-  if (p.shuffle > 1 && p.shuffle != p.groups) return false;
+  if (p.shuffle != p.groups || p.shuffle > kMostShuffled) return false;
   const TensorView x = with_spatial_rank(p.x, 2), y = with_spatial_rank(p.y, 2);
   const int64_t x_pixel = pixel_step(x), y_pixel = pixel_step(y);
-  const bool ordered = p.shuffle > 1 || y.strides[1] == 1;
-  if (x.strides[1] != 1 || !ordered || x_pixel == 0 || y_pixel == 0) return false;
-  const int64_t width = ctx.caps().vector_width, vectors = ceil_div(s.kg, width);
-  const Tile tile = tile_of(vectors);
+  if (x.strides[1] != 1 || y.strides[1] != 1 || x_pixel == 0 || y_pixel == 0) return false;
+  const int64_t width = ctx.caps().vector_width;
+  const Tile tile = tile_of(ceil_div(s.kg, width));
   const TensorView packed = pack_weights(ctx, packing_of(p, p.groups, tile.vectors * width));
-  const int64_t pixels = s.batch * product(y.shape, 2);
-  const int64_t tiles = ceil_div(pixels, tile.pixels), total = tiles * packed.shape[0];
-  const int64_t channel = y.strides[1];
+  const int64_t pixels = s.batch * product(y.shape, 2), tiles = ceil_div(pixels, tile.pixels);
+  const int64_t blocks = packed.shape[0] / p.groups;
+  const int64_t total = tiles * blocks;
   KernelRequest request = request_with_epilogue(ctx, "conv_group");
   set_types(request, p, packed.dtype);
   request.constants["VW"] = width;
   request.constants["TM"] = tile.pixels;
   request.constants["NV"] = tile.vectors;
-  request.constants["TAIL"] = s.kg - (vectors - 1) * width;
-  request.constants["DENSE"] = p.shuffle > 1 ? 0 : 1;
+  request.constants["GROUPS"] = p.groups;
   ctx.dispatch(request, operands_of(ctx, p, packed),
-               {{"pixels", pixels},
-                {"total", total},
+               {{"total", total},
+                {"pixels", pixels},
                 {"tiles", tiles},
-                {"blocks", packed.shape[0] / p.groups},
+                {"blocks", blocks},
                 {"cg", s.cg},
                 {"kg", s.kg},
                 {"x_pixel", x_pixel},
-                {"y_pixel", y_pixel},
-                {"y_group", p.shuffle > 1 ? channel : s.kg * channel},
-                {"y_channel", p.shuffle > 1 ? p.groups * channel : channel}},
+                {"y_pixel", y_pixel}},
                ctx.linear_groups(total));
   return true;
 }

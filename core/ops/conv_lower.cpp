@@ -389,7 +389,6 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
     algorithm = gpu_choice(ctx, p, width > 1);
   }
   if (algorithm == "direct") return lower_direct(ctx, p);
-  if (algorithm.empty() && lower_conv_group(ctx, p)) return;
   if (algorithm == "fft" && lower_conv_fft(ctx, p)) return;
   if (width > 1 && lower_depthwise_panel(ctx, p, width)) return;
   if (width > 1) return lower_depthwise(ctx, p, width);
