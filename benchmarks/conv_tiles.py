@@ -25,7 +25,7 @@ from typing import Any
 import dlk
 import numpy as np
 from dlk import _core
-from dlk.tune import GAIN, TILES, TOLERANCE, Problem, algorithms, tile_family
+from dlk.tune import FLOAT_TILES, GAIN, TILES, TOLERANCE, Problem, algorithms, tile_family
 
 # name: batch, channels in, height and width, channels out, window, stride, padding
 SETS = {
@@ -52,6 +52,18 @@ SETS = {
         "14 256-256 3x3": (64, 256, 14, 256, 3, 1, 1),
         "7 512-2048 1x1": (64, 512, 7, 2048, 1, 1, 0),
     },
+    "batch64-fp32": {
+        "vgg 224 64-64 3x3": (64, 64, 224, 64, 3, 1, 1),
+        "vgg 56 256-256 3x3": (64, 256, 56, 256, 3, 1, 1),
+        "vgg 14 512-512 3x3": (64, 512, 14, 512, 3, 1, 1),
+        "nin 27 96-256 5x5": (64, 96, 27, 256, 5, 1, 2),
+        "nin 55 96-96 1x1": (64, 96, 55, 96, 1, 1, 0),
+        "resnet 56 64-256 1x1": (64, 64, 56, 256, 1, 1, 0),
+        "resnet 28 128-128 3x3": (64, 128, 28, 128, 3, 1, 1),
+        "resnet 14 1024-256 1x1": (64, 1024, 14, 256, 1, 1, 0),
+        "resnet 7 512-512 3x3": (64, 512, 7, 512, 3, 1, 1),
+        "inception 35 64-96 3x3": (64, 64, 35, 96, 3, 1, 1),
+    },
     "twelve": {
         "resnet 56 3x3": (1, 64, 56, 64, 3, 1, 1),
         "resnet 14 3x3": (1, 256, 14, 256, 3, 1, 1),
@@ -74,13 +86,13 @@ def problem_of(shape: tuple[int, ...], dtype: str) -> Problem:
     return Problem(n, c, h, h, k, (window, window), (stride, stride), (pad, pad), 1, dtype)
 
 
-def gemm_graph(size: int, seed: int) -> tuple[Any, Any, Any]:
+def gemm_graph(size: int, seed: int, dtype: str) -> tuple[Any, Any, Any]:
     """A product with a constant right side."""
     rng = np.random.default_rng(seed)
-    a = rng.standard_normal((size, size)).astype(np.float16)
-    b = (rng.standard_normal((size, size)) / np.sqrt(size)).astype(np.float16)
+    a = rng.standard_normal((size, size)).astype(dtype)
+    b = (rng.standard_normal((size, size)) / np.sqrt(size)).astype(dtype)
     graph = _core.Graph()
-    left = graph.add_input("x", "float16", [size, size])
+    left = graph.add_input("x", dtype, [size, size])
     graph.add_output(graph.add_node("MatMul", [left, graph.add_constant("b", b)])[0], "y")
     rows = a[:16].astype(np.float32) @ b.astype(np.float32)
     return graph, {"x": a}, rows
@@ -123,7 +135,10 @@ def variants(device: Any, shape: tuple[int, ...] | None, dtype: str) -> list[str
     caps = device.caps
     if shape is not None:
         return algorithms(problem_of(shape, dtype), tile_family(caps), caps["is_cpu"])
-    return ["", "gemm", *(f"mma:{tile}:1" for tile in TILES.get(tile_family(caps), ()))]
+    family = tile_family(caps)
+    floats = FLOAT_TILES if family in ("opencl", "import") else ()
+    tiles = TILES.get(family, ()) if dtype == "float16" else floats
+    return ["", "gemm", *(f"mma:{tile}:1" for tile in tiles)]
 
 
 def main() -> int:
@@ -151,7 +166,8 @@ def main() -> int:
     cases += [(f"gemm {size}", None, "float16") for size in chosen.gemm]
     devices = {name: _core.open_device(name) for name in chosen.devices.split(",")}
     for label, shape, dtype in cases:
-        case = problem_of(shape, dtype).graph() if shape else gemm_graph(int(label.split()[1]), 1)
+        size = 0 if shape else int(label.split()[1])
+        case = problem_of(shape, dtype).graph() if shape else gemm_graph(size, 1, dtype)
         for name, device in devices.items():
             todo = [""] if chosen.only_default else variants(device, shape, dtype)
             found = []

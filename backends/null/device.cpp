@@ -47,7 +47,7 @@ void imitate(Caps& caps, std::string_view profile) {
   if (profile == "nvidia") {  // an H200 through Vulkan, tensor cores as cooperative matrices
     caps.unified_memory = false;
     caps.compute_units = 132, caps.subgroup_size = 32, caps.local_memory_bytes = 49152;
-    caps.cooperative_matrix = true;
+    caps.cooperative_matrix = caps.device_fences = true;
     caps.memory_bytes = uint64_t{140} << 30;
   } else if (profile == "apple") {
     caps.compute_units = 10, caps.subgroup_size = 32;
@@ -55,6 +55,7 @@ void imitate(Caps& caps, std::string_view profile) {
     caps.compute_units = 10, caps.subgroup_size = 16;
     caps.max_group_size = {384, 384, 384}, caps.max_group_invocations = 384;
     caps.max_push_bytes = 128;
+    caps.device_fences = true;
   } else {
     throw Error(ErrorCode::kInvalidArgument, "DLK_NULL_PROFILE=" + std::string(profile) +
                                                  ": use nvidia, apple or mali, or leave it out");

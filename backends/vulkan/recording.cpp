@@ -361,6 +361,7 @@ void Executable::record_launch(const DispatchCommand& command, const Dispatch& d
   info.blockDimX = code.group_size[0];
   info.blockDimY = code.group_size[1];
   info.blockDimZ = code.group_size[2];
+  if (code.local_bytes > kMostStaticLocalBytes) info.sharedMemBytes = code.local_bytes;
   info.paramCount = arguments.size();
   info.pParams = arguments.data();
   context_->api().vkCmdCuLaunchKernelNVX(commands_, &info);

@@ -201,8 +201,8 @@ class FileParser {
         type.text != "uint") {
       reader_.fail(type, "a local array is of float, int or uint");
     }
-    if (kind == DeclKind::kAcc && type.text != "float") {
-      reader_.fail(type, "an accumulator is of float");
+    if (kind == DeclKind::kAcc && type.text != "float" && type.text != "int") {
+      reader_.fail(type, "an accumulator is of float or int");
     }
     const size_t rank = kind == DeclKind::kLocal ? 1 : 2;
     reader_.expect("[", "before the size");

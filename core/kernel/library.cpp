@@ -331,7 +331,7 @@ class Library : public KernelLibrary {
   }
 
   static bool is_ptx(const KernelRequest& request) {
-    return request.lowering == "ptx" || request.lowering == "wgmma";
+    return request.lowering == "ptx" || request.lowering == "wgmma" || request.lowering == "async";
   }
 
   KernelCode ptx_of(const KernelRequest& request) {

@@ -1,12 +1,14 @@
 #include "core/kernel/matrix_units.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <future>
 #include <span>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "core/base/cache_folder.h"
@@ -15,10 +17,14 @@
 #include "core/base/log.h"
 #include "core/base/phases.h"
 #include "core/device/registry.h"
+#include "core/kernel/ptx.h"
 
 namespace dlk {
 
 namespace {
+
+constexpr const char* kUses[] = {"",         " turned",    " of float32",
+                                 " of int8", " by turned", " of bfloat16"};
 
 std::string coopmat_or_none(const Caps& caps) {
   return caps.cooperative_matrix && caps.subgroup_size == 32 ? "coopmat" : "";
@@ -66,18 +72,16 @@ std::vector<std::byte> packed_params(const std::vector<ParamInfo>& params, uint3
   return packed;
 }
 
-/// Runs a kernel of two float16 inputs; `result` holds what the output starts with, then its bytes.
+/// Runs a kernel of two inputs; `result` holds what the output starts with, then its bytes.
 void run(const std::shared_ptr<Device>& device, const KernelRequest& request,
-         const std::vector<uint16_t>& left, const std::vector<uint16_t>& right,
+         std::span<const std::byte> left, std::span<const std::byte> right,
          std::span<std::byte> result, const Values& values, int64_t groups) {
   const std::shared_ptr<Kernel> kernel = KernelLibrary::of(device)->get(request);
   const std::unique_ptr<Queue> queue = device->create_queue();
   DispatchCommand command;
   command.kernel = kernel;
   std::vector<View> views;
-  for (const std::span<const std::byte> data :
-       {std::as_bytes(std::span(left)), std::as_bytes(std::span(right)),
-        std::span<const std::byte>(result)}) {
+  for (const std::span<const std::byte> data : {left, right, std::span<const std::byte>(result)}) {
     views.push_back({device->allocate(data.size(), MemoryKind::kDevice), 0, data.size()});
     queue->write(views.back(), data);
     command.operands.emplace_back(views.back());
@@ -88,6 +92,33 @@ void run(const std::shared_ptr<Device>& device, const KernelRequest& request,
   list.dispatch(std::move(command), "matrix units");
   queue->submit(device->record(list));
   queue->wait(queue->read(views.back(), result));
+}
+
+std::vector<float> floats(const std::vector<uint16_t>& values) {
+  std::vector<float> result;
+  for (const uint16_t value : values) result.push_back(half_to_float(value));
+  return result;
+}
+
+// As bfloat16, which holds `Numbers` exactly.
+std::vector<uint16_t> brains(const std::vector<uint16_t>& values) {
+  std::vector<uint16_t> result;
+  for (const float value : floats(values)) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, &value, sizeof bits);
+    result.push_back(static_cast<uint16_t>(bits >> 16));
+  }
+  return result;
+}
+
+int64_t local_bytes(const MatrixTile& tile, MatrixUse use) {
+  const int64_t element = use == MatrixUse::kFloats ? 4 : use == MatrixUse::kBytes ? 1 : 2;
+  return element * (tile.bm + tile.bn) * tile.bk * tile.stages;
+}
+
+template <typename T>
+std::span<const std::byte> bytes(const std::vector<T>& values) {
+  return std::as_bytes(std::span(values));
 }
 
 double number(uint16_t half) { return static_cast<double>(half_to_float(half)); }
@@ -175,23 +206,35 @@ std::string MatrixUnits::lowering() {
   constexpr MatrixTile kSmall{32, 64, 64, 4, 3, 16, 32};
   const bool works_here = works(kSmall);
   const std::lock_guard lock(state_->mutex);
-  if (assumed_.contains({kSmall, false})) return state_->lowering;
+  if (assumed_.contains({kSmall, MatrixUse::kHalves})) return state_->lowering;
   if (!works_here && !state_->chosen) state_->lowering = coopmat_or_none(device->caps());
   state_->chosen = true;
   return state_->lowering;
 }
 
-bool MatrixUnits::fits(const MatrixTile& tile) const {
-  const std::shared_ptr<Device> device = state_->device.lock();
-  const int64_t bytes = 2 * (tile.bm + tile.bn) * tile.bk * tile.stages;
-  return device != nullptr && (bytes <= kMostStaticLocalBytes || !device->caps().binary_import);
+std::string MatrixUnits::lowering(MatrixUse use) {
+  const std::string halves = lowering();
+  if (use != MatrixUse::kFloats || halves.empty()) return halves;
+  return halves == "ptx" ? "async" : "plain";
 }
 
-bool MatrixUnits::works(const MatrixTile& tile, bool turned) {
-  if (current_lowering().empty() || !fits(tile)) return false;
+bool MatrixUnits::fits(const Trial& trial) const {
+  const std::shared_ptr<Device> device = state_->device.lock();
+  return device != nullptr &&
+         (local_bytes(trial.first, trial.second) <= most_launched_local_bytes() ||
+          !device->caps().binary_import);
+}
+
+bool MatrixUnits::may_hang(const Trial& trial) const {
+  return state_->device.lock()->caps().binary_import &&
+         local_bytes(trial.first, trial.second) > kMostStaticLocalBytes;
+}
+
+bool MatrixUnits::works(const MatrixTile& tile, MatrixUse use) {
+  const Trial trial{tile, use};
+  if (current_lowering().empty() || !fits(trial)) return false;
   const Backend* backend = find_backend(state_->device.lock()->caps().backend);
   if (backend != nullptr && backend->kernel_format() == KernelFormat::kNone) return true;
-  const Trial trial{tile, turned};
   if (const std::optional<bool> result = known(trial)) return *result;
   if (!assumes_) return try_now(trial);
   assumed_.insert(trial);
@@ -224,24 +267,24 @@ std::optional<bool> MatrixUnits::known(const Trial& trial) {
 std::string MatrixUnits::file_of(const Trial& trial) const {
   const std::string key = KernelLibrary::of(state_->device.lock())->cache_key() +
                           current_lowering() + "|" + trial.first.text() +
-                          (trial.second ? "|turned" : "");
+                          kUses[static_cast<size_t>(trial.second)];
   return "tile-" + hex_text(hash_text(key)) + hex_text(hash_text(key, 1)) + ".txt";
 }
 
 bool MatrixUnits::try_now(const Trial& trial) {
-  const auto& [tile, turned] = trial;
   std::string problem;
   bool for_good = true;
   try {
-    if (!(turned ? try_out_turned(tile) : try_out(tile))) problem = "its results are wrong";
+    const bool right = may_hang(trial) ? try_in_time(trial) : try_any(trial);
+    if (!right) problem = "its results are wrong";
   } catch (const Error& error) {
     problem = error.what();
     for_good = error.code() == ErrorCode::kCompileFailed || error.code() == ErrorCode::kUnsupported;
   }
   if (!problem.empty()) {
     const std::string device = state_->device.lock()->caps().id;
-    log_once("the matrix tile " + tile.text() + (turned ? " turned" : "") + " (" +
-             current_lowering() + ") is not used on " + device + ": " + problem);
+    log_once("the matrix tile " + trial.first.text() + kUses[static_cast<size_t>(trial.second)] +
+             " (" + current_lowering() + ") is not used on " + device + ": " + problem);
   }
   // Too little memory, say, may be another matter in the next process.
   if (for_good) folder().write(file_of(trial), problem.empty() ? "works" : "wrong");
@@ -249,11 +292,49 @@ bool MatrixUnits::try_now(const Trial& trial) {
   return state_->tried[trial] = problem.empty();
 }
 
+bool MatrixUnits::try_any(const Trial& trial) const {
+  const auto& [tile, use] = trial;
+  switch (use) {
+    case MatrixUse::kTurned:
+      return try_out_turned(tile);
+    case MatrixUse::kBytes:
+      return try_out_bytes(tile);
+    case MatrixUse::kRight:
+      return try_out_right(tile, DType::kFloat16);
+    case MatrixUse::kBfloats:
+      return try_out_right(tile, DType::kBFloat16);
+    case MatrixUse::kHalves:
+    case MatrixUse::kFloats:
+      break;
+  }
+  return try_out(tile, use);
+}
+
+// A launch that never starts must not stop whoever asks: it is left behind.
+bool MatrixUnits::try_in_time(const Trial& trial) const {
+  constexpr std::chrono::seconds kLimit{20};
+  auto result = std::make_shared<std::promise<bool>>();
+  std::future<bool> future = result->get_future();
+  std::thread([result, trial, device = state_->device.lock(), lowering = current_lowering()] {
+    try {
+      result->set_value(MatrixUnits(device, lowering).try_any(trial));
+    } catch (...) {
+      result->set_exception(std::current_exception());
+    }
+  }).detach();
+  if (future.wait_for(kLimit) == std::future_status::ready) return future.get();
+  throw_unsupported("its launch did not end in 20 seconds");
+}
+
 // Rows that fill no tile, two blocks of columns or more, a depth with a tail.
-bool MatrixUnits::try_out(const MatrixTile& tile) const {
+bool MatrixUnits::try_out(const MatrixTile& tile, MatrixUse use) const {
+  const bool in_floats = use == MatrixUse::kFloats;
+  const DType dtype = in_floats ? DType::kFloat32 : DType::kFloat16;
+  const std::string lowering = current_lowering();
   KernelRequest request;
   request.name = "conv_mma";
-  tile.set_constants(request, current_lowering());
+  request.types = {{"TX", dtype}, {"TW", dtype}};
+  tile.set_constants(request, !in_floats ? lowering : lowering == "ptx" ? "async" : "plain");
   request.constants["POINT"] = request.constants["VECTOR_Y"] = 1;
   const int64_t rows = tile.bm + 5, depth = 3 * tile.bk + 8, packed_rows = 4 * tile.bk;
   const int64_t columns = std::max<int64_t>(128, tile.bn);
@@ -279,7 +360,9 @@ bool MatrixUnits::try_out(const MatrixTile& tile) const {
   values["in_h"] = values["out_h"] = {rows};
   values["in_w"] = values["out_w"] = {1};
   std::vector<uint16_t> y(static_cast<size_t>(rows * columns), 0x7e00);
-  run(state_->device.lock(), request, x, w, std::as_writable_bytes(std::span(y)), values, total);
+  const std::vector<float> wide_x = floats(x), wide_w = floats(w);
+  run(state_->device.lock(), request, in_floats ? bytes(wide_x) : bytes(x),
+      in_floats ? bytes(wide_w) : bytes(w), std::as_writable_bytes(std::span(y)), values, total);
   const std::vector<double> left = numbers_of(x), right = numbers_of(w);
   for (int64_t m = 0; m < rows; ++m) {
     for (int64_t n = 0; n < columns; ++n) {
@@ -310,8 +393,8 @@ bool MatrixUnits::try_out_turned(const MatrixTile& tile) const {
                       {"kg", {columns}},      {"slices", {kSlices}}, {"depth", {kDepth}},
                       {"d_pixel", {columns}}, {"x_pixel", {rows}}};
   std::vector<float> parts(static_cast<size_t>(kSlices * rows * columns), NAN);
-  run(state_->device.lock(), request, x, d, std::as_writable_bytes(std::span(parts)), values,
-      total);
+  run(state_->device.lock(), request, bytes(x), bytes(d), std::as_writable_bytes(std::span(parts)),
+      values, total);
   const std::vector<double> left = numbers_of(x), right = numbers_of(d);
   for (int64_t i = 0; i < kSlices * rows * columns; ++i) {
     const int64_t slice = i / (rows * columns), row = i / columns % rows, column = i % columns;
@@ -322,6 +405,79 @@ bool MatrixUnits::try_out_turned(const MatrixTile& tile) const {
               right[static_cast<size_t>(m * columns + column)]);
     }
     if (!sum.is_near(static_cast<double>(parts[static_cast<size_t>(i)]))) return false;
+  }
+  return true;
+}
+
+// Two batches; rows, columns and a depth that fill no tile.
+bool MatrixUnits::try_out_right(const MatrixTile& tile, DType dtype) const {
+  KernelRequest request;
+  request.name = "gemm_mma";
+  request.types = {{"TA", dtype}, {"TB", dtype}};
+  tile.set_constants(request, current_lowering());
+  request.constants["B_TURNED"] = request.constants["VECTOR_C"] = 1;
+  constexpr int64_t kBatches = 2;
+  const int64_t m = tile.bm + 5, n = tile.bn + 12, k = 2 * tile.bk + 8;
+  Numbers numbers;
+  const std::vector<uint16_t> a = numbers.halves(kBatches * m * k),
+                              b = numbers.halves(kBatches * n * k);
+  const int64_t total = kBatches * 4;
+  float alpha = 1.0f;
+  uint32_t bits = 0;
+  std::memcpy(&bits, &alpha, 4);
+  const Values values{
+      {"m", {m}},         {"n", {n}},           {"k", {k}},
+      {"total", {total}}, {"a_row", {k}},       {"a_batch", {m * k}},
+      {"b_row", {k}},     {"b_batch", {n * k}}, {"c_row", {n}},
+      {"c_col", {1}},     {"c_batch", {m * n}}, {"alpha", {static_cast<int64_t>(bits)}}};
+  std::vector<uint16_t> c(static_cast<size_t>(kBatches * m * n), 0x7e00);
+  const bool in_halves = dtype == DType::kFloat16;
+  const std::vector<uint16_t> left = in_halves ? a : brains(a), right = in_halves ? b : brains(b);
+  run(state_->device.lock(), request, bytes(left), bytes(right),
+      std::as_writable_bytes(std::span(c)), values, total);
+  const std::vector<double> lefts = numbers_of(a), rights = numbers_of(b);
+  for (int64_t i = 0; i < kBatches * m * n; ++i) {
+    const int64_t batch = i / (m * n), row = i / n % m, column = i % n;
+    Sum sum;
+    for (int64_t d = 0; d < k; ++d) {
+      sum.add(lefts[static_cast<size_t>((batch * m + row) * k + d)],
+              rights[static_cast<size_t>((batch * n + column) * k + d)]);
+    }
+    if (!sum.is_near(number(c[static_cast<size_t>(i)]))) return false;
+  }
+  return true;
+}
+
+// All values of int8, sums as they must be.
+bool MatrixUnits::try_out_bytes(const MatrixTile& tile) const {
+  KernelRequest request;
+  request.name = "integer_tile";
+  request.types = {{"TA", DType::kInt8}, {"TB", DType::kInt8}};
+  tile.set_constants(request, current_lowering());
+  const int64_t m = tile.bm + 5, n = tile.bn + 3, k = 2 * tile.bk + 16, total = 4;
+  std::vector<int8_t> a(static_cast<size_t>(m * k)), b(static_cast<size_t>(n * k));
+  uint32_t state = 1;
+  for (std::vector<int8_t>* values : {&a, &b}) {
+    for (int8_t& value : *values) {
+      state = state * 1664525u + 1013904223u;
+      value = static_cast<int8_t>(state >> 24);
+    }
+  }
+  Values values{{"total", {total}}, {"m", {m}},     {"n", {n}},   {"k", {k}},
+                {"depth", {k}},     {"a_row", {k}}, {"y_m", {n}}, {"y_n", {1}}};
+  for (const char* none : {"a_batch", "b_batch", "y_batch", "za_m", "zb_n", "sa_m", "sb_n",
+                           "na_batch", "nb_batch", "low", "high", "a_offset", "b_offset"}) {
+    values[none] = {0};
+  }
+  std::vector<int32_t> y(static_cast<size_t>(m * n), INT32_MIN);
+  run(state_->device.lock(), request, bytes(a), bytes(b), std::as_writable_bytes(std::span(y)),
+      values, total);
+  for (int64_t i = 0; i < m * n; ++i) {
+    int32_t sum = 0;
+    for (int64_t d = 0; d < k; ++d) {
+      sum += a[static_cast<size_t>(i / n * k + d)] * b[static_cast<size_t>(i % n * k + d)];
+    }
+    if (sum != y[static_cast<size_t>(i)]) return false;
   }
   return true;
 }

@@ -29,6 +29,16 @@ struct MatrixTile {
   std::string text() const;
 };
 
+/// Products that tiles are tried in before operators use them for the same.
+enum class MatrixUse : uint8_t {
+  kHalves,   // float16, kernels/conv_mma.k
+  kTurned,   // float16, with the left side turned: kernels/conv_weight_tile.k
+  kFloats,   // float32 in registers, kernels/conv_mma.k
+  kBytes,    // int8, kernels/integer_tile.k
+  kRight,    // float16, with the right side turned: kernels/gemm_mma.k
+  kBfloats,  // the same in bfloat16
+};
+
 class MatrixUnits {
  public:
   /// One object a device, kept while the device lives, so that each size is tried once.
@@ -40,10 +50,11 @@ class MatrixUnits {
   /// The lowering of gang tiles: "ptx", "coopmat", "plain"; empty where there are no units. The
   /// first call may try a tile: PTX under Vulkan needs an OpenCL driver, or a warm cache.
   std::string lowering();
+  /// That of products of a kind: float32 has "async" where float16 has "ptx", else "plain".
+  std::string lowering(MatrixUse use);
   /// Thread-safe; the first call for a tile compiles and runs (a backend whose kernels do nothing
-  /// has nothing to try). `turned`: in products whose left
-  /// side is turned (kernels/conv_weight_tile.k).
-  bool works(const MatrixTile& tile, bool turned = false);
+  /// has nothing to try).
+  bool works(const MatrixTile& tile, MatrixUse use = MatrixUse::kHalves);
 
   /// The same units for one plan: `works` and `lowering` take it that what was never tried works.
   std::shared_ptr<MatrixUnits> assumed() const;
@@ -52,7 +63,7 @@ class MatrixUnits {
   bool settle();
 
  private:
-  using Trial = std::pair<MatrixTile, bool>;
+  using Trial = std::pair<MatrixTile, MatrixUse>;
   struct State {
     std::weak_ptr<Device> device;
     std::mutex mutex;  // of what follows
@@ -67,9 +78,14 @@ class MatrixUnits {
   bool try_now(const Trial& trial);
   std::string file_of(const Trial& trial) const;
   /// Launches of PTX under Vulkan never start with more local memory than a module may declare.
-  bool fits(const MatrixTile& tile) const;
-  bool try_out(const MatrixTile& tile) const;
+  bool fits(const Trial& trial) const;
+  bool may_hang(const Trial& trial) const;
+  bool try_in_time(const Trial& trial) const;
+  bool try_any(const Trial& trial) const;
+  bool try_out(const MatrixTile& tile, MatrixUse use) const;
   bool try_out_turned(const MatrixTile& tile) const;
+  bool try_out_bytes(const MatrixTile& tile) const;
+  bool try_out_right(const MatrixTile& tile, DType dtype) const;
 
   std::shared_ptr<State> state_;
   bool assumes_ = false;

@@ -81,6 +81,12 @@ std::string Printer::vector_from(const Expr* buffer, const std::string& index) {
   return load_vector(from, index, buffer->at).text;
 }
 
+std::string Printer::scalar_from(const Expr* buffer, const std::string& index) {
+  const BufferVar& from = buffer_named(buffer);
+  want_access(from, true, false, buffer->at);
+  return load(from, index).text;
+}
+
 std::string Printer::chunk_at(const Expr* buffer, const std::string& index) {
   const BufferVar& from = buffer_named(buffer);
   want_access(from, true, false, buffer->at);

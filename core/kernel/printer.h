@@ -77,8 +77,9 @@ class Printer : private ConstNames {
   int64_t constant_in(const Expr* expr, int64_t least, int64_t most, std::string_view what);
   std::string type(Base base) const { return type_text(target_, base, variant_.vector_width); }
   std::string lane(const std::string& vector, uint32_t lane) const;
-  /// VW elements of the buffer, and the place of 16 aligned bytes of it, from `index` on.
+  /// VW elements of the buffer, one, and the place of 16 aligned bytes of it, from `index` on.
   std::string vector_from(const Expr* buffer, const std::string& index);
+  std::string scalar_from(const Expr* buffer, const std::string& index);
   std::string chunk_at(const Expr* buffer, const std::string& index);
   /// A line at the start of the kernel's body, printed after the body is known.
   void declare_late(const std::string& text) { late_ += "  " + text + "\n"; }

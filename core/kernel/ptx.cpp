@@ -1,6 +1,7 @@
 #include "core/kernel/ptx.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <string_view>
 #include <utility>
 
@@ -91,6 +92,31 @@ std::string with_wgmma(std::string ptx) {
   return ptx;
 }
 
+uint32_t most_launched_local_bytes() {
+  const char* setting = std::getenv("DLK_PTX_LOCAL_KB");
+  const long kilobytes = setting == nullptr ? 0 : std::strtol(setting, nullptr, 10);
+  if (kilobytes <= 0) return kMostStaticLocalBytes;
+  return std::clamp(static_cast<uint32_t>(std::min(kilobytes, 1024L)) << 10, kMostStaticLocalBytes,
+                    kMostPtxLocalBytes);
+}
+
+std::string with_launched_local(std::string ptx) {
+  constexpr std::string_view kShared = ".shared .align ", kEntry = ".visible .entry ";
+  const size_t begin = ptx.find(kShared), entry = ptx.find(kEntry);
+  if (begin == std::string::npos || entry == std::string::npos ||
+      ptx.find(kShared, begin + 1) != std::string::npos) {
+    throw_unsupported("a launch gives memory for one array of local memory, not for several");
+  }
+  const size_t size = ptx.find('[', begin), end = ptx.find(';', begin);
+  if (size == std::string::npos || end == std::string::npos || size > end) {
+    throw_unsupported("the local memory of the PTX is no array");
+  }
+  const std::string array = ".extern " + ptx.substr(begin, size - begin) + "[];\n";
+  ptx.erase(begin, end + 1 - begin);
+  ptx.insert(ptx.find(kEntry), array);
+  return ptx;
+}
+
 KernelCode compile_ptx(KernelCode code, Device& compiler, const std::string& backend) {
   const bool foreign = backend != "opencl";
   if (foreign) code.code = with_plain_grid(std::move(code.code));
@@ -98,9 +124,13 @@ KernelCode compile_ptx(KernelCode code, Device& compiler, const std::string& bac
   std::string binary = kernel->binary();
   cut_at_zero(binary);
   if (foreign) binary = portable_ptx(std::move(binary), code.name);
-  if (foreign && code.local_bytes > kMostStaticLocalBytes) {
+  if (foreign && code.local_bytes > most_launched_local_bytes()) {
     throw_unsupported("kernel '" + code.name + "' has " + std::to_string(code.local_bytes) +
-                      " bytes of local memory; launches of PTX have 48 KB");
+                      " bytes of local memory; launches of PTX have " +
+                      std::to_string(most_launched_local_bytes()));
+  }
+  if (foreign && code.local_bytes > kMostStaticLocalBytes) {
+    binary = with_launched_local(std::move(binary));
   }
   code.code = with_wgmma(std::move(binary));
   code.build_options.clear();

@@ -5,6 +5,13 @@
 
 namespace dlk::dialect {
 
+const TileVar& accumulator_of(const Variant& variant) {
+  for (const TileVar& tile : variant.tiles) {
+    if (tile.is_accumulator) return tile;
+  }
+  fail_at(variant.source(), variant.decl->at, "tiles need an accumulator ('acc')");
+}
+
 const TileVar& tile_named(const Printer& printer, std::string_view name, bool accumulator,
                           uint32_t at) {
   for (const TileVar& tile : printer.variant().tiles) {
@@ -30,7 +37,7 @@ TileCopy tile_copy_arguments(Printer& printer, const Expr* expr) {
   want_tile_arguments(printer, expr, 7);
   TileCopy copy;
   copy.tile = &tile_argument(printer, expr->args[0], false);
-  if (copy.tile->columns % kTileChunk != 0) {
+  if (copy.tile->columns % (copy.tile->dtype == DType::kInt8 ? 16 : kTileChunk) != 0) {
     printer.fail(expr->at, "tile_copy needs a tile whose columns are a multiple of 8");
   }
   copy.stage = printer.converted(expr->args[1], Base::kUint);
@@ -48,19 +55,25 @@ TileProduct tile_product_arguments(const Printer& printer, const Expr* expr) {
   product.left = &tile_argument(printer, expr->args[1], false);
   product.right = &tile_argument(printer, expr->args[3], false);
   product.turned = expr->text == "tile_mma_t";
+  product.right_turned = expr->text == "tile_mma_bt";
   const TileVar &acc = *product.acc, &left = *product.left, &right = *product.right;
+  product.depth = product.turned ? left.rows : left.columns;
   const uint32_t rows = product.turned ? left.columns : left.rows;
-  const uint32_t depth = product.turned ? left.rows : left.columns;
-  if (rows != acc.rows || right.columns != acc.columns || depth != right.rows) {
-    const std::string form = product.turned ? "transposed A[K, M]" : "A[M, K]";
+  const uint32_t columns = product.right_turned ? right.rows : right.columns;
+  const uint32_t depth = product.right_turned ? right.columns : right.rows;
+  if (rows != acc.rows || columns != acc.columns || depth != product.depth) {
+    const std::string a = product.turned ? "transposed A[K, M]" : "A[M, K]";
+    const std::string b = product.right_turned ? "transposed B[N, K]" : "B[K, N]";
     printer.fail(expr->at, "the sizes of " + std::string(expr->text) +
-                               " do not fit: C[M, N] += " + form + " * B[K, N]");
+                               " do not fit: C[M, N] += " + a + " * " + b);
   }
   return product;
 }
 
 TileEachNames declare_tile_each(Printer& printer, const Stmt* stmt) {
-  const Base bases[] = {Base::kUint, Base::kUint, stmt->flag ? Base::kVec : Base::kFloat};
+  const TileVar& acc = tile_named(printer, stmt->names[0], true, stmt->at);
+  const Base element = is_integer(acc.dtype) ? Base::kInt : Base::kFloat;
+  const Base bases[] = {Base::kUint, Base::kUint, stmt->flag ? Base::kVec : element};
   for (size_t i = 0; i < 3; ++i) {
     Symbol symbol;
     symbol.base = bases[i];
@@ -74,14 +87,16 @@ TileEachNames declare_tile_each(Printer& printer, const Stmt* stmt) {
 
 void copy_through_registers(Printer& printer, const Expr* expr, const TileStore& store) {
   const TileCopy copy = tile_copy_arguments(printer, expr);
-  const uint32_t width = printer.variant().vector_width;
-  if (width == 1 || width > kTileChunk) {
+  const bool bytes = copy.tile->dtype == DType::kInt8;  // which have no vectors
+  const uint32_t width = bytes ? 1 : printer.variant().vector_width;
+  const uint32_t count = bytes ? 16 : kTileChunk;
+  if (!bytes && (width == 1 || width > kTileChunk)) {
     printer.fail(expr->at, "tile_copy needs VW to be 2, 4 or 8");
   }
   const std::string name = printer.next_tile_site();
-  const std::string type = printer.type(Base::kVec);
+  const std::string type = printer.type(bytes ? Base::kInt : Base::kVec);
   const bool is_msl_or_glsl = printer.target().lang != Lang::kOpenCL;
-  const std::string zero = is_msl_or_glsl ? type + "(0.0f)" : "(" + type + ")(0.0f)";
+  const std::string zero = bytes ? "0" : is_msl_or_glsl ? type + "(0.0f)" : "(" + type + ")(0.0f)";
   printer.declare_late("uint " + name + "_s = 0u, " + name + "_r = 0u, " + name + "_c = 0u;");
   printer.line(name + "_s = " + copy.stage + "; " + name + "_r = " + copy.row + "; " + name +
                "_c = " + copy.column + ";");
@@ -89,17 +104,19 @@ void copy_through_registers(Printer& printer, const Expr* expr, const TileStore&
   printer.declare_late("uint " + index + " = 0u;");
   printer.line(index + " = " + copy.index + ";");
   std::string loads, zeros;
-  for (uint32_t i = 0; i < kTileChunk; i += width) {
+  for (uint32_t i = 0; i < count; i += width) {
     const std::string part = name + "_" + std::to_string(i / width);
     printer.declare_late(type + " " + part + " = " + zero + ";");
-    loads += part + " = " +
-             printer.vector_from(expr->args[4], "(" + index + " + " + std::to_string(i) + "u)") +
-             "; ";
+    const std::string at = "(" + index + " + " + std::to_string(i) + "u)";
+    loads +=
+        part + " = " +
+        (bytes ? printer.scalar_from(expr->args[4], at) : printer.vector_from(expr->args[4], at)) +
+        "; ";
     zeros += part + " = " + zero + "; ";
   }
   printer.line("if (" + copy.condition + ") { " + loads + "} else { " + zeros + "}");
   printer.pending_lands().push_back([=, tile = copy.tile](Printer& to) {
-    for (uint32_t i = 0; i < kTileChunk; i += width) {
+    for (uint32_t i = 0; i < count; i += width) {
       store(to, *tile,
             {name + "_s", name + "_r", name + "_c + " + std::to_string(i) + "u",
              name + "_" + std::to_string(i / width)});
@@ -118,9 +135,10 @@ const TileLowering& tile_lowering(const std::string& name) {
   if (name == "coopmat") return coopmat_tiles();
   if (name == "ptx") return ptx_tiles();
   if (name == "wgmma") return wgmma_tiles();
+  if (name == "async") return async_tiles();
   if (name == "simdgroup") return simdgroup_tiles();
   throw_invalid("there is no tile lowering '" + name +
-                "'; the lowerings are plain, coopmat, ptx, wgmma and simdgroup");
+                "'; the lowerings are plain, coopmat, ptx, wgmma, async and simdgroup");
 }
 
 }  // namespace dlk::dialect

@@ -14,24 +14,31 @@ namespace {
 std::string number(uint64_t value) { return std::to_string(value); }
 
 struct Roles {
-  bool left = false, turned = false, right = false;
+  bool left = false, turned = false, right = false, right_turned = false;
 };
 
 void find_roles(const Expr* expr, std::string_view tile, Roles& into) {
   if (expr == nullptr) return;
   if (expr->kind != ExprKind::kCall || expr->args.size() != 5) return;
-  const bool turned = expr->text == "tile_mma_t";
-  if (!turned && expr->text != "tile_mma") return;
+  const bool turned = expr->text == "tile_mma_t", right_turned = expr->text == "tile_mma_bt";
+  if (!turned && !right_turned && expr->text != "tile_mma") return;
   (turned ? into.turned : into.left) |= expr->args[1]->text == tile;
-  into.right |= expr->args[3]->text == tile;
+  (right_turned ? into.right_turned : into.right) |= expr->args[3]->text == tile;
 }
 
-void find_roles(const Stmt* stmt, std::string_view tile, Roles& into) {
+void find_roles(const Variant& variant, const Stmt* stmt, std::string_view tile, Roles& into) {
   if (stmt == nullptr) return;
+  if (stmt->kind == StmtKind::kStaticIf) {
+    try {
+      const bool taken = evaluate(variant.source(), stmt->expr, variant) != 0;
+      return find_roles(variant, taken ? stmt->first : stmt->second, tile, into);
+    } catch (const Error&) {  // it depends on more than the header: both may be printed
+    }
+  }
   find_roles(stmt->expr, tile, into);
-  find_roles(stmt->first, tile, into);
-  find_roles(stmt->second, tile, into);
-  for (const Stmt* inner : stmt->body) find_roles(inner, tile, into);
+  find_roles(variant, stmt->first, tile, into);
+  find_roles(variant, stmt->second, tile, into);
+  for (const Stmt* inner : stmt->body) find_roles(variant, inner, tile, into);
 }
 
 /// Where a tile's elements lie in local memory, in floats.
@@ -59,11 +66,8 @@ const TileVar* find_tile(const Variant& variant, std::string_view name, bool acc
 
 Shape shape_of(const Variant& variant) {
   Shape shape{};
-  for (const TileVar& tile : variant.tiles) {
-    if (!tile.is_accumulator) continue;
-    shape.rows = tile.rows;
-    shape.columns = tile.columns;
-  }
+  shape.rows = accumulator_of(variant).rows;
+  shape.columns = accumulator_of(variant).columns;
   shape.tm = static_cast<uint32_t>(*variant.constant("TM"));
   shape.tn = static_cast<uint32_t>(*variant.constant("TN"));
   shape.items_x = shape.columns / shape.tn;
@@ -74,15 +78,17 @@ Shape shape_of(const Variant& variant) {
 
 Layout layout_of(const Variant& variant, const TileVar& tile) {
   Roles roles;
-  find_roles(variant.decl->body, tile.name, roles);
+  find_roles(variant, variant.decl->body, tile.name, roles);
   const Shape shape = shape_of(variant);
   Layout layout;
   layout.tile = &tile;
-  layout.by_columns = roles.left && !roles.right && !roles.turned;
+  layout.by_columns = (roles.left || roles.right_turned) && !roles.right && !roles.turned;
+  const bool vectors =
+      (!roles.left || shape.vector_rows) && (!roles.right_turned || shape.vector_columns);
   // Four extra floats spread the column-wise writes over the banks and keep vectors aligned.
-  layout.pitch = layout.by_columns ? tile.rows + (shape.vector_rows ? 4 : 1) : tile.columns;
+  layout.pitch = layout.by_columns ? tile.rows + (vectors ? 4 : 1) : tile.columns;
   layout.in_vectors = layout.by_columns
-                          ? shape.vector_rows && tile.rows % 4 == 0
+                          ? vectors && tile.rows % 4 == 0
                           : !roles.left && tile.columns % 4 == 0 && (roles.turned || roles.right) &&
                                 (!roles.turned || shape.vector_rows) &&
                                 (!roles.right || shape.vector_columns);
@@ -116,13 +122,20 @@ class PlainLowering : public TileLowering {
   static void barrier(Printer& printer);
 };
 
-std::string float4(const Printer& printer) {
-  return printer.target().lang == Lang::kGlsl ? "vec4" : "float4";
+bool sums_integers(const Printer& printer) {
+  return is_integer(accumulator_of(printer.variant()).dtype);
+}
+
+// What tiles hold in local memory: floats, or ints where the accumulator is of int.
+std::string number1(const Printer& printer) { return sums_integers(printer) ? "int" : "float"; }
+std::string number4(const Printer& printer) {
+  if (printer.target().lang != Lang::kGlsl) return number1(printer) + "4";
+  return sums_integers(printer) ? "ivec4" : "vec4";
 }
 
 // The type of accumulators and of what they are made from: scalars, or vectors of four.
 std::string sum_type(const Printer& printer, bool vectors) {
-  if (!printer.variant().half_sums) return vectors ? float4(printer) : "float";
+  if (!printer.variant().half_sums) return vectors ? number4(printer) : number1(printer);
   if (printer.target().lang == Lang::kGlsl) return vectors ? "f16vec4" : "float16_t";
   return vectors ? "half4" : "half";
 }
@@ -146,6 +159,7 @@ std::string acc_name(const TileVar& tile) { return "dlk_acc_" + std::string(tile
 
 std::string fused(const Printer& printer, const std::string& a, const std::string& b,
                   const std::string& c) {
+  if (sums_integers(printer)) return c + " += " + a + " * " + b + ";";
   const std::string name = printer.target().lang == Lang::kOpenCL ? "mad" : "fma";
   return c + " = " + name + "(" + a + ", " + b + ", " + c + ");";
 }
@@ -157,11 +171,11 @@ std::string vector_at(const Printer& printer, const Layout& layout, const std::s
     case Lang::kGlsl:
       return name + "[(" + index + ") / 4u]";
     case Lang::kOpenCL:
-      return "(*(__local float4*)(" + name + " + " + index + "))";
+      return "(*(__local " + number4(printer) + "*)(" + name + " + " + index + "))";
     case Lang::kMsl:
       break;
   }
-  return "(*(threadgroup float4*)(" + name + " + " + index + "))";
+  return "(*(threadgroup " + number4(printer) + "*)(" + name + " + " + index + "))";
 }
 
 std::string scalar_at(const Printer& printer, const Layout& layout, const std::string& index) {
@@ -212,9 +226,10 @@ std::string PlainLowering::local_declarations(const Printer& printer) const {
     const Layout layout = layout_of(printer.variant(), tile);
     const uint32_t floats = layout.stage * tile.stages;
     const bool in_vectors = layout.in_vectors && target.lang == Lang::kGlsl;
-    text += std::string(target.local_qualifier) + (in_vectors ? "vec4 " : "float ") +
-            local_name(tile) + "[" + number(in_vectors ? floats / 4 : floats) + "]" +
-            std::string(target.local_alignment) + ";\n";
+    text += std::string(target.local_qualifier) +
+            (in_vectors ? number4(printer) : number1(printer)) + " " + local_name(tile) + "[" +
+            number(in_vectors ? floats / 4 : floats) + "]" + std::string(target.local_alignment) +
+            ";\n";
   }
   return text;
 }
@@ -243,15 +258,15 @@ void PlainLowering::call(Printer& printer, const Expr* expr) const {
     const TileVar& acc = tile_argument(printer, expr->args[0], true);
     const Shape shape = shape_of(printer.variant());
     const uint32_t count = shape.tm * shape.tn / (shape.vector_columns ? 4 : 1);
-    printer.line(
-        std::string(printer.target().unroll) + "for (uint dlk_i = 0u; dlk_i < " + number(count) +
-        "u; ++dlk_i) { " + acc_name(acc) + "[dlk_i] = " +
-        (shape.vector_columns ? splat4(printer, "0.0f") : summand(printer, "0.0f", false)) + "; }");
+    printer.line(std::string(printer.target().unroll) + "for (uint dlk_i = 0u; dlk_i < " +
+                 number(count) + "u; ++dlk_i) { " + acc_name(acc) + "[dlk_i] = " +
+                 (shape.vector_columns ? splat4(printer, "0") : summand(printer, "0", false)) +
+                 "; }");
   } else if (name == "tile_put" || name == "tile_putv") {
     put(printer, expr, name == "tile_putv");
   } else if (name == "tile_copy") {
     copy_through_registers(printer, expr, [](Printer& to, const TileVar& tile, const auto& at) {
-      store(to, tile, at.stage, at.row, at.column, at.value, true);
+      store(to, tile, at.stage, at.row, at.column, at.value, tile.dtype != DType::kInt8);
     });
   } else if (name == "tile_land") {
     land_tile_copies(printer, expr);
@@ -264,7 +279,7 @@ void PlainLowering::call(Printer& printer, const Expr* expr) const {
   } else if (name == "tile_release") {
     want_tile_arguments(printer, expr, 0);
     barrier(printer);
-  } else if (name == "tile_mma" || name == "tile_mma_t") {
+  } else if (name.starts_with("tile_mma")) {
     mma(printer, expr);
   } else {
     printer.fail(expr->at, "there is no tile operation '" + std::string(name) + "'");
@@ -278,7 +293,8 @@ void PlainLowering::put(Printer& printer, const Expr* expr, bool is_vector) {
   const std::string row = printer.converted(expr->args[2], Base::kUint);
   const std::string column = printer.converted(expr->args[3], Base::kUint);
   const bool vectors = is_vector && printer.variant().vector_width > 1;
-  const std::string value = printer.converted(expr->args[4], vectors ? Base::kVec : Base::kFloat);
+  const Base element = sums_integers(printer) ? Base::kInt : Base::kFloat;
+  const std::string value = printer.converted(expr->args[4], vectors ? Base::kVec : element);
   store(printer, tile, stage, row, column, value, vectors);
 }
 
@@ -318,8 +334,11 @@ void PlainLowering::mma(Printer& printer, const Expr* expr) {
   const std::string stage_b = printer.converted(expr->args[4], Base::kUint);
   const Target& target = printer.target();
   constexpr uint32_t kMostUnrolled = 16;
-  printer.open(std::string(right.rows <= kMostUnrolled ? target.unroll : "") +
-               "for (uint dlk_k = 0u; dlk_k < " + number(right.rows) + "u; ++dlk_k) {");
+  if (product.right_turned && !b.by_columns) {
+    printer.fail(expr->at, "a tile is the right side of tile_mma or of tile_mma_bt, not of both");
+  }
+  printer.open(std::string(product.depth <= kMostUnrolled ? target.unroll : "") +
+               "for (uint dlk_k = 0u; dlk_k < " + number(product.depth) + "u; ++dlk_k) {");
   const auto base = [](const TileVar& tile, const Layout& layout, const std::string& stage) {
     return tile.stages == 1 ? std::string() : "(" + stage + ") * " + number(layout.stage) + "u + ";
   };
@@ -391,12 +410,13 @@ void PlainLowering::each(Printer& printer, const Stmt* stmt) const {
   printer.open(unroll + "for (uint dlk_j = 0u; dlk_j < " + number(shape.tn) + "u; ++dlk_j) {");
   printer.push_scope();
   const auto [row, column, element] = declare_tile_each(printer, stmt);
-  const std::string to_float = target.lang == Lang::kOpenCL ? "(float)(" : "float(";
+  const std::string to_float =
+      target.lang == Lang::kOpenCL ? "(" + number1(printer) + ")(" : number1(printer) + "(";
   printer.line("uint " + row + " = dlk_tile_y * " + number(shape.tm) + "u + dlk_i;");
   if (!shape.vector_columns) {
     printer.line("uint " + column + " = dlk_j * " + number(shape.items_x) + "u + dlk_tile_x;");
-    printer.line("float " + element + " = " + to_float + acc_name(*acc) + "[dlk_i * " +
-                 number(shape.tn) + "u + dlk_j]);");
+    printer.line(number1(printer) + " " + element + " = " + to_float + acc_name(*acc) +
+                 "[dlk_i * " + number(shape.tn) + "u + dlk_j]);");
   } else {
     printer.line("uint " + column + " = dlk_j / 4u * " + number(4 * shape.items_x) +
                  "u + dlk_tile_x * 4u + dlk_j % 4u;");
@@ -404,7 +424,7 @@ void PlainLowering::each(Printer& printer, const Stmt* stmt) const {
         acc_name(*acc) + "[dlk_i * " + number(shape.tn / 4) + "u + dlk_j / 4u]";
     printer.line(sum_type(printer, true) + " dlk_x = " + vector + ";");
     // OpenCL C cannot index a vector; the choice folds once the loop is unrolled.
-    printer.line("float " + element + " = " + to_float +
+    printer.line(number1(printer) + " " + element + " = " + to_float +
                  (target.lang == Lang::kOpenCL
                       ? std::string("dlk_j % 4u == 0u ? dlk_x.s0 : dlk_j % 4u == 1u ? dlk_x.s1 : "
                                     "dlk_j % 4u == 2u ? dlk_x.s2 : dlk_x.s3);")
@@ -420,8 +440,9 @@ void PlainLowering::each(Printer& printer, const Stmt* stmt) const {
 void PlainLowering::each_vector(Printer& printer, const Stmt* stmt, const TileVar& acc) {
   const Shape shape = shape_of(printer.variant());
   const std::string unroll(printer.target().unroll);
-  if (!shape.vector_columns || printer.variant().vector_width != 4) {
-    printer.fail(stmt->at, "tile_eachv needs VW = 4, and TN to be a multiple of 4");
+  if (!shape.vector_columns || printer.variant().vector_width != 4 || sums_integers(printer)) {
+    printer.fail(stmt->at,
+                 "tile_eachv needs VW = 4, TN to be a multiple of 4, an accumulator of float");
   }
   printer.open(unroll + "for (uint dlk_i = 0u; dlk_i < " + number(shape.tm) + "u; ++dlk_i) {");
   printer.open(unroll + "for (uint dlk_j = 0u; dlk_j < " + number(shape.tn / 4) + "u; ++dlk_j) {");
@@ -432,7 +453,7 @@ void PlainLowering::each_vector(Printer& printer, const Stmt* stmt, const TileVa
                "u + dlk_tile_x * 4u;");
   const std::string vector = acc_name(acc) + "[dlk_i * " + number(shape.tn / 4) + "u + dlk_j]";
   const bool opencl_half = printer.variant().half_sums && printer.target().lang == Lang::kOpenCL;
-  const std::string type = float4(printer);
+  const std::string type = number4(printer);
   printer.line(type + " " + names.element + " = " +
                (opencl_half                   ? "convert_float4(" + vector + ")"
                 : printer.variant().half_sums ? type + "(" + vector + ")"

@@ -43,10 +43,12 @@ struct TileCopy {
 };
 TileCopy tile_copy_arguments(Printer& printer, const Expr* expr);
 
-/// The tiles of tile_mma(C, A, sa, B, sb) and tile_mma_t, whose A is turned; their sizes fit.
+/// The tiles of tile_mma(C, A, sa, B, sb), of tile_mma_t, whose A is turned, and of tile_mma_bt,
+/// whose B is; their sizes fit.
 struct TileProduct {
   const TileVar *acc = nullptr, *left = nullptr, *right = nullptr;
-  bool turned = false;
+  bool turned = false, right_turned = false;
+  uint32_t depth = 0;
 };
 TileProduct tile_product_arguments(const Printer& printer, const Expr* expr);
 
@@ -65,18 +67,22 @@ struct TileEachNames {
 };
 TileEachNames declare_tile_each(Printer& printer, const Stmt* stmt);
 
+/// The accumulator that gives a variant's tiles their sizes; an error where there is none.
+const TileVar& accumulator_of(const Variant& variant);
+
 /// What a call's argument names, and how many there are: errors point at the call.
 const TileVar& tile_named(const Printer& printer, std::string_view name, bool accumulator,
                           uint32_t at);
 const TileVar& tile_argument(const Printer& printer, const Expr* expr, bool accumulator);
 void want_tile_arguments(const Printer& printer, const Expr* expr, size_t count);
 
-/// InvalidArgument for other names than plain, coopmat, ptx, wgmma and simdgroup.
+/// InvalidArgument for other names than plain, coopmat, ptx, wgmma, async and simdgroup.
 const TileLowering& tile_lowering(const std::string& name);
 const TileLowering& plain_tiles();      // tiles.cpp
 const TileLowering& simdgroup_tiles();  // tiles_simdgroup.cpp
 const TileLowering& coopmat_tiles();    // tiles_coopmat.cpp
 const TileLowering& ptx_tiles();        // tiles_ptx.cpp
 const TileLowering& wgmma_tiles();      // tiles_ptx.cpp
+const TileLowering& async_tiles();      // tiles_async.cpp
 
 }  // namespace dlk::dialect

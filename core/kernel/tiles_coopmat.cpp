@@ -88,7 +88,7 @@ class CoopmatLowering : public MatrixLowering {
     const Variant& variant = printer.variant();
     const MatrixShape shape = matrix_shape(variant);
     const uint32_t rows = shape.row_fragments(), columns = shape.column_fragments();
-    printer.open(unrolled("dlk_k", right.rows / kFragment) + "{");
+    printer.open(unrolled("dlk_k", product.depth / kFragment) + "{");
     printer.line(matrix("float16_t", "A") + " dlk_a[" + std::to_string(rows) + "];");
     printer.line(matrix("float16_t", "B") + " dlk_b[" + std::to_string(columns) + "];");
     const std::string from = stage_start(variant, left, left_stage);
@@ -98,9 +98,12 @@ class CoopmatLowering : public MatrixLowering {
                                  : load("dlk_a[dlk_i]", left, from, "(dlk_gang_row + dlk_i * 16u)",
                                         "dlk_k * 2u", false)) +
                  " }");
+    const std::string at = stage_start(variant, right, right_stage);
     printer.line(unrolled("dlk_i", columns) + "{ " +
-                 load("dlk_b[dlk_i]", right, stage_start(variant, right, right_stage),
-                      "(dlk_k * 16u)", "(dlk_gang_column / 8u + dlk_i * 2u)", false) +
+                 (product.right_turned ? load("dlk_b[dlk_i]", right, at,
+                                              "(dlk_gang_column + dlk_i * 16u)", "dlk_k * 2u", true)
+                                       : load("dlk_b[dlk_i]", right, at, "(dlk_k * 16u)",
+                                              "(dlk_gang_column / 8u + dlk_i * 2u)", false)) +
                  " }");
     const std::string sum = acc_variable(acc) + "[dlk_i * " + unsigned_text(columns) + " + dlk_j]";
     printer.line(unrolled("dlk_i", rows) + "{ " + unrolled("dlk_j", columns) + "{ " + sum +

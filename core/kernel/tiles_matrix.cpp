@@ -6,11 +6,8 @@ namespace dlk::dialect {
 
 MatrixShape matrix_shape(const Variant& variant) {
   MatrixShape shape;
-  for (const TileVar& tile : variant.tiles) {
-    if (!tile.is_accumulator) continue;
-    shape.rows = tile.rows;
-    shape.columns = tile.columns;
-  }
+  shape.rows = accumulator_of(variant).rows;
+  shape.columns = accumulator_of(variant).columns;
   const auto part = [&](const char* name, uint32_t size) {
     const auto asked = variant.constant(name);
     return asked && *asked != 0 ? static_cast<uint32_t>(*asked) : std::min(size, 2 * kFragment);
@@ -48,9 +45,11 @@ void MatrixLowering::lay_out(Variant& variant) const {
   for (const TileVar& tile : variant.tiles) {
     accumulators += tile.is_accumulator ? 1 : 0;
     if (tile.is_accumulator) continue;
-    want(tile.dtype == DType::kFloat16, "takes tiles of f16");
-    const uint32_t chunks = tile.columns / kTileChunk;
-    want(tile.columns % kFragment == 0 && tile.rows % kFragment == 0 &&
+    want(takes(tile.dtype), "takes tiles of f16");
+    want(is_integer(tile.dtype) == is_integer(accumulator_of(variant).dtype),
+         "adds products of i8 in int, others in float");
+    const uint32_t chunks = tile.columns / chunk_elements(tile);
+    want(tile.columns % (2 * chunk_elements(tile)) == 0 && tile.rows % kFragment == 0 &&
              (chunks == 2 || chunks == 4 || chunks % 8 == 0),
          "takes tiles of 16, 32, or a multiple of 64 columns, and a multiple of 16 rows");
   }
@@ -77,7 +76,8 @@ std::string MatrixLowering::chunk_of(const Variant& variant, const TileVar& tile
                                      const std::string& stage, const std::string& row,
                                      const std::string& column) const {
   return stage_start(variant, tile, stage) + " + " +
-         place(tile, "(" + row + ")", "((" + column + ") / 8u)");
+         place(tile, "(" + row + ")",
+               "((" + column + ") / " + unsigned_text(chunk_elements(tile)) + ")");
 }
 
 void MatrixLowering::begin(Printer& printer) const {
@@ -113,7 +113,7 @@ void MatrixLowering::call(Printer& printer, const Expr* expr) const {
   } else if (what == "tile_release") {
     want_tile_arguments(printer, expr, 0);
     printer.line(barrier);
-  } else if (what == "tile_mma" || what == "tile_mma_t") {
+  } else if (what.starts_with("tile_mma")) {
     const TileProduct product = tile_product_arguments(printer, expr);
     const std::string stage = printer.converted(expr->args[2], Base::kUint);
     mma(printer, product, stage, printer.converted(expr->args[4], Base::kUint));
@@ -128,8 +128,8 @@ void MatrixLowering::each(Printer& printer, const Stmt* stmt) const {
     if (tile.is_accumulator && tile.name == stmt->names[0]) acc = &tile;
   }
   if (acc == nullptr) printer.fail(stmt->at, "expected the name of an accumulator ('acc')");
-  if (stmt->flag && printer.variant().vector_width != 4) {
-    printer.fail(stmt->at, "tile_eachv needs VW = 4");
+  if (stmt->flag && (printer.variant().vector_width != 4 || is_integer(acc->dtype))) {
+    printer.fail(stmt->at, "tile_eachv needs VW = 4, and an accumulator of float");
   }
   const MatrixShape shape = matrix_shape(printer.variant());
   const uint32_t width = stmt->flag ? 4 : 1;
@@ -153,8 +153,11 @@ void MatrixLowering::each(Printer& printer, const Stmt* stmt) const {
   const std::string index = "dlk_subgroup * " + unsigned_text(shape.band_floats()) + " + dlk_j / " +
                             across + " * " + unsigned_text(shape.band_pitch()) + " + dlk_j % " +
                             across + " * " + unsigned_text(width);
-  printer.line(printer.type(stmt->flag ? Base::kVec : Base::kFloat) + " " + names.element + " = " +
-               band_value(index, stmt->flag) + ";");
+  const bool integer = is_integer(acc->dtype);
+  const Base base = stmt->flag ? Base::kVec : integer ? Base::kInt : Base::kFloat;
+  const std::string value = band_value(index, stmt->flag);
+  printer.line(printer.type(base) + " " + names.element + " = " +
+               (integer ? "as_int(" + value + ")" : value) + ";");
   printer.statement(stmt->first);
   printer.pop_scope();
   printer.close();

@@ -37,6 +37,8 @@ class MatrixLowering : public TileLowering {
 
  protected:
   virtual std::string_view name() const = 0;
+  /// Types of tiles that the units multiply.
+  virtual bool takes(DType dtype) const { return dtype == DType::kFloat16; }
   /// Chunks from one row of a tile to the next.
   virtual uint32_t pitch(const TileVar& tile) const = 0;
   /// The chunk of (row, chunk of the row) inside of a stage.
@@ -68,6 +70,10 @@ class MatrixLowering : public TileLowering {
                        const std::string& row, const std::string& column) const;
 };
 
+/// Elements of 16 bytes.
+inline uint32_t chunk_elements(const TileVar& tile) {
+  return 16 / static_cast<uint32_t>(dtype_size(tile.dtype));
+}
 inline std::string acc_variable(const TileVar& acc) { return "dlk_acc_" + std::string(acc.name); }
 inline std::string unsigned_text(uint64_t value) { return std::to_string(value) + "u"; }
 

@@ -43,6 +43,22 @@ static float4 dlk_mma(__local uint4* s, uint4 a, uint b0, uint b1, float4 c) {
                : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
   return (float4)(x, y, z, w);
 }
+static float4 dlk_mma_bf16(__local uint4* s, uint4 a, uint b0, uint b1, float4 c) {
+  float x = c.x, y = c.y, z = c.z, w = c.w;
+  __asm__ volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+               "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(x), "+f"(y), "+f"(z), "+f"(w)
+               : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+  return (float4)(x, y, z, w);
+}
+static int4 dlk_mma_i8(__local uint4* s, uint4 a, uint b0, uint b1, int4 c) {
+  int x = c.x, y = c.y, z = c.z, w = c.w;
+  __asm__ volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+               "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+r"(x), "+r"(y), "+r"(z), "+r"(w)
+               : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+  return (int4)(x, y, z, w);
+}
 // ptx end
 )";
 
@@ -55,7 +71,10 @@ class PtxLowering : public MatrixLowering {
 
  protected:
   std::string_view name() const override { return "ptx"; }
-  uint32_t pitch(const TileVar& tile) const override { return tile.columns / kTileChunk; }
+  uint32_t pitch(const TileVar& tile) const override { return tile.columns / chunk_elements(tile); }
+  bool takes(DType dtype) const override {
+    return dtype == DType::kFloat16 || dtype == DType::kBFloat16 || dtype == DType::kInt8;
+  }
 
   std::string place(const TileVar& tile, const std::string& row,
                     const std::string& chunk) const override {
@@ -79,18 +98,21 @@ class PtxLowering : public MatrixLowering {
 
   virtual void declare_sums(Printer& printer, const TileVar& acc) const {
     const MatrixShape shape = matrix_shape(printer.variant());
-    printer.line("float4 " + acc_variable(acc) + "[" +
+    printer.line(sum_type(acc) + "4 " + acc_variable(acc) + "[" +
                  std::to_string(2 * shape.row_fragments() * shape.column_fragments()) + "];");
   }
 
   void zero(Printer& printer, const TileVar& acc) const override {
     const MatrixShape shape = matrix_shape(printer.variant());
     printer.line(unrolled("dlk_i", 2 * shape.row_fragments() * shape.column_fragments()) +
-                 acc_variable(acc) + "[dlk_i] = (float4)(0.0f);");
+                 acc_variable(acc) + "[dlk_i] = (" + sum_type(acc) + "4)(0);");
   }
 
   void put(Printer& printer, const Expr* expr, bool is_vector) const override {
     const TileVar& tile = tile_argument(printer, expr->args[0], false);
+    if (tile.dtype != DType::kFloat16) {
+      printer.fail(expr->at, "the lowering 'ptx' puts elements into tiles of f16 alone");
+    }
     const std::string stage = printer.converted(expr->args[1], Base::kUint);
     const std::string row = printer.converted(expr->args[2], Base::kUint);
     const std::string column = printer.converted(expr->args[3], Base::kUint);
@@ -128,7 +150,7 @@ class PtxLowering : public MatrixLowering {
     const Variant& variant = printer.variant();
     const MatrixShape shape = matrix_shape(variant);
     const uint32_t rows = shape.row_fragments(), columns = shape.column_fragments();
-    const uint32_t steps = right.rows / kFragment;
+    const uint32_t steps = product.depth / depth_of_step(right);
     constexpr uint32_t kMostUnrolled = 8;
     printer.open((steps <= kMostUnrolled ? std::string(printer.target().unroll) : std::string()) +
                  "for (uint dlk_k = 0u; dlk_k < " + unsigned_text(steps) + "; ++dlk_k) {");
@@ -148,10 +170,18 @@ class PtxLowering : public MatrixLowering {
     }
     printer.close();
     printer.open(unrolled("dlk_i", columns) + "{");
-    printer.line("uint dlk_r = dlk_k * 16u + dlk_lane % 16u;");
-    printer.line(
-        fragment("dlk_b[dlk_i]", "dlk_fragment_t", stage_start(variant, right, right_stage),
-                 place(right, "dlk_r", "(dlk_gang_column / 8u + dlk_i * 2u + dlk_lane / 16u)")));
+    const std::string at = stage_start(variant, right, right_stage);
+    if (product.right_turned) {
+      printer.line(
+          "uint dlk_r = dlk_gang_column + dlk_i * 16u + dlk_lane / 16u * 8u + dlk_lane % 8u;");
+      printer.line(fragment("dlk_b[dlk_i]", "dlk_fragment", at,
+                            place(right, "dlk_r", "(dlk_k * 2u + dlk_lane / 8u % 2u)")));
+    } else {
+      printer.line("uint dlk_r = dlk_k * 16u + dlk_lane % 16u;");
+      printer.line(
+          fragment("dlk_b[dlk_i]", "dlk_fragment_t", at,
+                   place(right, "dlk_r", "(dlk_gang_column / 8u + dlk_i * 2u + dlk_lane / 16u)")));
+    }
     printer.close();
     printer.open(unrolled("dlk_i", rows) + unrolled("dlk_j", columns) + "{");
     for (const uint32_t half : {0u, 1u}) {
@@ -159,7 +189,8 @@ class PtxLowering : public MatrixLowering {
                               " + dlk_j) * 2u + " + unsigned_text(half) + "]";
       const std::string b =
           half == 0 ? "dlk_b[dlk_j].x, dlk_b[dlk_j].y" : "dlk_b[dlk_j].z, dlk_b[dlk_j].w";
-      printer.line(sum + " = dlk_mma(dlk_shared, dlk_a[dlk_i], " + b + ", " + sum + ");");
+      printer.line(sum + " = " + product_function(acc, right) + "(dlk_shared, dlk_a[dlk_i], " + b +
+                   ", " + sum + ");");
     }
     printer.close();
     printer.close();
@@ -170,9 +201,10 @@ class PtxLowering : public MatrixLowering {
     const MatrixShape shape = matrix_shape(printer.variant());
     const std::string pitch = unsigned_text(shape.band_pitch());
     printer.open(unrolled("dlk_j", 2 * shape.column_fragments()) + "{");
-    printer.line(
-        "float4 dlk_c = " +
-        sums_at(acc, "dlk_i * " + unsigned_text(2 * shape.column_fragments()) + " + dlk_j") + ";");
+    const std::string sums =
+        sums_at(acc, "dlk_i * " + unsigned_text(2 * shape.column_fragments()) + " + dlk_j");
+    printer.line("float4 dlk_c = " + (is_integer(acc.dtype) ? "as_float4(" + sums + ")" : sums) +
+                 ";");
     printer.line("uint dlk_at = dlk_subgroup * " + unsigned_text(shape.band_floats()) +
                  " + dlk_lane / 4u * " + pitch + " + dlk_j * 8u + dlk_lane % 4u * 2u;");
     printer.line("vstore2(dlk_c.xy, 0, dlk_bands + dlk_at);");
@@ -190,6 +222,16 @@ class PtxLowering : public MatrixLowering {
   virtual std::string sums_at(const TileVar& acc, const std::string& index) const {
     return acc_variable(acc) + "[" + index + "]";
   }
+  static std::string sum_type(const TileVar& acc) {
+    return is_integer(acc.dtype) ? "int" : "float";
+  }
+  static std::string product_function(const TileVar& acc, const TileVar& right) {
+    return is_integer(acc.dtype)             ? "dlk_mma_i8"
+           : right.dtype == DType::kBFloat16 ? "dlk_mma_bf16"
+                                             : "dlk_mma";
+  }
+  /// Elements of the depth of one instruction: two chunks.
+  static uint32_t depth_of_step(const TileVar& tile) { return 2 * chunk_elements(tile); }
   /// Bytes to which the tiles are aligned.
   virtual uint32_t alignment() const { return 128; }
   static std::string unrolled(const std::string& variable, uint32_t count) {
@@ -233,7 +275,8 @@ class WgmmaLowering final : public PtxLowering {
              shape.columns <= 256,
          "needs TM = 16, TN = the accumulator's columns, at most 256, and rows in 64s");
     for (const TileVar& tile : variant.tiles) {
-      want(tile.is_accumulator || tile.columns % kBlock == 0, "takes tiles with columns in 64s");
+      want(tile.is_accumulator || tile.columns % block_of(tile) == 0,
+           "takes tiles whose rows are parts of 128 bytes");
     }
   }
 
@@ -245,7 +288,7 @@ class WgmmaLowering final : public PtxLowering {
   std::string place(const TileVar& tile, const std::string& row,
                     const std::string& chunk) const override {
     const std::string twisted = row + " * 8u + (" + chunk + " % 8u ^ " + row + " % 8u)";
-    if (tile.columns == kBlock) return twisted;
+    if (tile.columns == block_of(tile)) return twisted;
     return chunk + " / 8u * " + unsigned_text(tile.rows * 8) + " + " + twisted;
   }
 
@@ -256,16 +299,16 @@ class WgmmaLowering final : public PtxLowering {
 
   // Scalars: operands of instructions are no elements of vectors.
   void declare_sums(Printer& printer, const TileVar& acc) const override {
-    printer.line("float " + acc_variable(acc) + "[" + std::to_string(sums(acc)) + "];");
+    printer.line(sum_type(acc) + " " + acc_variable(acc) + "[" + std::to_string(sums(acc)) + "];");
   }
   void zero(Printer& printer, const TileVar& acc) const override {
-    printer.line(unrolled("dlk_i", sums(acc)) + acc_variable(acc) + "[dlk_i] = 0.0f;");
+    printer.line(unrolled("dlk_i", sums(acc)) + acc_variable(acc) + "[dlk_i] = 0;");
   }
   std::string sums_at(const TileVar& acc, const std::string& index) const override {
     std::string text;
     for (const char* lane : {"", " + 1u", " + 2u", " + 3u"}) {
-      text += (text.empty() ? "(float4)(" : ", ") + acc_variable(acc) + "[(" + index + ") * 4u" +
-              lane + "]";
+      text += (text.empty() ? "(" + sum_type(acc) + "4)(" : ", ") + acc_variable(acc) + "[(" +
+              index + ") * 4u" + lane + "]";
     }
     return text + ")";
   }
@@ -281,14 +324,16 @@ class WgmmaLowering final : public PtxLowering {
            const std::string& right_stage) const override {
     const TileVar &acc = *product.acc, &left = *product.left, &right = *product.right;
     const Variant& variant = printer.variant();
-    if (right.rows != kBlock) throw_invalid("the lowering 'wgmma' takes a depth of 64");
+    if (product.depth != block_of(right)) {
+      throw_invalid("the lowering 'wgmma' takes a depth of 128 bytes");
+    }
     printer.open("{");
     printer.line("uint dlk_a = dlk_local / 16u + " + stage_start(variant, left, left_stage) +
                  " + dlk_subgroup / 4u * " + unsigned_text(kRows * 8) + ";");
     printer.line("uint dlk_b = dlk_local / 16u + " + stage_start(variant, right, right_stage) +
                  ";");
     printer.line("__asm__ volatile(\"//dlk wgmma.fence.sync.aligned;\" ::: \"memory\");");
-    for (uint32_t k = 0; k < right.rows / kFragment; ++k) {
+    for (uint32_t k = 0; k < product.depth / depth_of_step(right); ++k) {
       printer.line(instruction(product, k));
     }
     printer.line("__asm__ volatile(\"//dlk wgmma.commit_group.sync.aligned;\" ::: \"memory\");");
@@ -304,14 +349,16 @@ class WgmmaLowering final : public PtxLowering {
   void finish(Printer& printer, const TileVar& acc) const override { finish(printer, acc, 0); }
 
  private:
-  static constexpr uint32_t kRows = 64, kBlock = 64;
+  static constexpr uint32_t kRows = 64;
+  /// Elements of 128 bytes, in which chunks are exchanged.
+  static uint32_t block_of(const TileVar& tile) { return 8 * chunk_elements(tile); }
   static uint32_t sums(const TileVar& acc) { return acc.columns / 2; }
 
   static std::string operands(const TileVar& acc) {
     std::string text;
     for (uint32_t i = 0; i < sums(acc); ++i) {
-      text +=
-          (i == 0 ? "\"+f\"(" : ", \"+f\"(") + acc_variable(acc) + "[" + std::to_string(i) + "])";
+      text += (i == 0 ? "" : ", ") + std::string(is_integer(acc.dtype) ? "\"+r\"(" : "\"+f\"(") +
+              acc_variable(acc) + "[" + std::to_string(i) + "])";
     }
     return text;
   }
@@ -331,14 +378,24 @@ class WgmmaLowering final : public PtxLowering {
     for (uint32_t i = 0; i < n; ++i) registers += (i == 0 ? "%" : ", %") + std::to_string(i);
     const std::string left_base = std::to_string((1ull << 62) | (64ull << 32) | (1ull << 16));
     const std::string right_base =
-        std::to_string((1ull << 62) | (64ull << 32) | (uint64_t{right.rows} * 8 << 16));
+        product.right_turned
+            ? left_base
+            : std::to_string((1ull << 62) | (64ull << 32) | (uint64_t{right.rows} * 8 << 16));
+    const bool bytes = is_integer(acc.dtype);
+    const std::string kind = bytes                             ? "k32.s32.s8.s8 {"
+                             : right.dtype == DType::kBFloat16 ? "k16.f32.bf16.bf16 {"
+                                                               : "k16.f32.f16.f16 {";
+    // Bytes are never turned, and have no signs to change.
+    const std::string how = bytes ? ", p;}"
+                                  : std::string(", p, 1, 1, ") + (product.turned ? "1, " : "0, ") +
+                                        (product.right_turned ? "0;}" : "1;}");
     return "__asm__ volatile(\"//dlk {.reg .pred p; setp.ne.b32 p, 1, 0; "
            "wgmma.mma_async.sync.aligned.m64n" +
-           count + "k16.f32.f16.f16 {" + registers + "}, %" + std::to_string(n) + ", %" +
-           std::to_string(n + 1) + ", p, 1, 1, " + (product.turned ? "1" : "0") +
-           ", 1;}\" : " + operands(acc) + " : \"l\"(" + left_base + "ul | (ulong)(dlk_a + " +
+           count + kind + registers + "}, %" + std::to_string(n) + ", %" + std::to_string(n + 1) +
+           how + "\" : " + operands(acc) + " : \"l\"(" + left_base + "ul | (ulong)(dlk_a + " +
            unsigned_text(product.turned ? kFragment * 8 * k : 2 * k) + ")), \"l\"(" + right_base +
-           "ul | (ulong)(dlk_b + " + unsigned_text(kFragment * 8 * k) + ")) : \"memory\");";
+           "ul | (ulong)(dlk_b + " +
+           unsigned_text(product.right_turned ? 2 * k : kFragment * 8 * k) + ")) : \"memory\");";
   }
 };
 

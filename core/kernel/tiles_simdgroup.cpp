@@ -49,11 +49,8 @@ uint32_t part_of(uint32_t size) {
 
 Shape shape_of(const Variant& variant) {
   Shape shape;
-  for (const TileVar& tile : variant.tiles) {
-    if (!tile.is_accumulator) continue;
-    shape.rows = tile.rows;
-    shape.columns = tile.columns;
-  }
+  shape.rows = accumulator_of(variant).rows;
+  shape.columns = accumulator_of(variant).columns;
   shape.part_rows = part_of(shape.rows);
   shape.part_columns = part_of(shape.columns);
   return shape;
@@ -89,6 +86,7 @@ void SimdgroupLowering::lay_out(Variant& variant) const {
          "takes tiles and accumulators whose sides are multiples of 8");
   }
   want(accumulators == 1, "takes kernels with one accumulator");
+  want(!is_integer(accumulator_of(variant).dtype), "takes accumulators of float");
   want(!variant.half_sums, "accumulates in float, not in float16 (ACC16)");
   const Shape shape = shape_of(variant);
   want(shape.simdgroups() <= kMostSimdgroups,
@@ -160,7 +158,7 @@ void SimdgroupLowering::call(Printer& printer, const Expr* expr) const {
   } else if (name == "tile_release") {
     want_tile_arguments(printer, expr, 0);
     printer.line(barrier);
-  } else if (name == "tile_mma" || name == "tile_mma_t") {
+  } else if (name.starts_with("tile_mma")) {
     mma(printer, expr);
   } else {
     printer.fail(expr->at, "the lowering 'simdgroup' has no '" + std::string(name) + "'");
@@ -207,17 +205,18 @@ void SimdgroupLowering::mma(Printer& printer, const Expr* expr) {
   const std::string from =
       product.turned ? "dlk_k * " + unsigned_number(kFragment * pitch_of(left)) + " + " + row
                      : row + " * " + unsigned_number(pitch_of(left)) + " + dlk_k * 8u";
-  printer.open(unrolled(printer, "dlk_k", right.rows / kFragment) + "{");
+  printer.open(unrolled(printer, "dlk_k", product.depth / kFragment) + "{");
   printer.line("simdgroup_float8x8 dlk_a[" + number(rows) + "];");
   printer.line("simdgroup_float8x8 dlk_b[" + number(columns) + "];");
   printer.line(unrolled(printer, "dlk_i", rows) + "{ " +
                load("dlk_a[dlk_i]", left, a + from, product.turned) + " }");
+  const std::string column = "(dlk_part_column + dlk_j * 8u)";
+  const std::string right_from =
+      product.right_turned
+          ? column + " * " + unsigned_number(pitch_of(right)) + " + dlk_k * 8u"
+          : "dlk_k * " + unsigned_number(kFragment * pitch_of(right)) + " + " + column;
   printer.line(unrolled(printer, "dlk_j", columns) + "{ " +
-               load("dlk_b[dlk_j]", right,
-                    b + "dlk_k * " + unsigned_number(kFragment * pitch_of(right)) +
-                        " + dlk_part_column + dlk_j * 8u",
-                    false) +
-               " }");
+               load("dlk_b[dlk_j]", right, b + right_from, product.right_turned) + " }");
   const std::string sum = acc_name(acc) + "[dlk_i * " + unsigned_number(columns) + " + dlk_j]";
   printer.line(unrolled(printer, "dlk_i", rows) + "{ " + unrolled(printer, "dlk_j", columns) +
                "{ simdgroup_multiply_accumulate(" + sum + ", dlk_a[dlk_i], dlk_b[dlk_j], " + sum +

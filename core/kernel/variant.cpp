@@ -164,6 +164,7 @@ class VariantBuilder {
           fail_at(source_, decl.at, "a tile's type is a type of the kernel or a storage type");
         }
         if (!tile.is_accumulator) tile.dtype = *variant_.type(decl.type);
+        if (tile.is_accumulator && decl.type == "int") tile.dtype = DType::kInt32;
         tile.rows = static_cast<uint32_t>(size(decl.dims[0], 1024, "the rows of a tile"));
         tile.columns = static_cast<uint32_t>(size(decl.dims[1], 1024, "the columns of a tile"));
         if (decl.stages != nullptr) {

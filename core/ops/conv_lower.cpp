@@ -204,15 +204,18 @@ std::string gpu_choice(const LowerContext& ctx, const ConvProblem& p, bool is_de
   // The model of the units ranks their tiles; what they take on an H200 is more.
   constexpr double kUnitsStart = 3.0, kUnitsFactor = 1.4;
   const double units = mma_microseconds(ctx, p);
-  double best = units != 0 ? kGainOfUnits * (kUnitsStart + kUnitsFactor * units)
-                           : kGain * gemm_microseconds(ctx, p);
+  // In float32 these are registers, which Winograd's products have as well.
+  const bool in_floats = p.x.dtype == DType::kFloat32;
+  double best = units == 0  ? kGain * gemm_microseconds(ctx, p)
+                : in_floats ? kGain * (kUnitsStart + units)
+                            : kGainOfUnits * (kUnitsStart + kUnitsFactor * units);
   std::string name;
   const auto offer = [&](const std::string& algorithm, double microseconds) {
     if (microseconds == 0 || microseconds >= best) return;
     best = microseconds;
     name = algorithm;
   };
-  if (units == 0) {
+  if (units == 0 || in_floats) {
     offer("winograd2", winograd_microseconds(ctx, p, 2));
     offer("winograd4", winograd_microseconds(ctx, p, 4));
   }

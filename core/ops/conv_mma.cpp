@@ -10,7 +10,7 @@ namespace dlk {
 namespace {
 
 // Weights are packed once for all tiles.
-constexpr int64_t kColumns = 64, kRows = 128, kChunk = 8;
+constexpr int64_t kColumns = 64, kRows = 128;
 
 // Copies are asynchronous in PTX: several steps ahead. The others keep one step in registers. Tiles
 // with TM = 16 and TN = BN are of wgmma.
@@ -25,11 +25,14 @@ constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 64, 1, 1, 64, 64},
                                         {16, 64, 64, 2, 1, 16, 16}};
 constexpr MatrixTile kPlainTiles[] = {{64, 64, 32, 1, 1, 4, 4}, {32, 64, 64, 1, 1, 4, 4}};
 
-std::span<const MatrixTile> tiles_of(const std::string& lowering) {
-  if (lowering == "ptx") return kPtxTiles;
-  if (lowering == "coopmat") return kCoopmatTiles;
-  return kPlainTiles;
-}
+constexpr TileSets kTiles{kPtxTiles, kCoopmatTiles, kPlainTiles};
+
+// In float32: registers, with asynchronous copies of the same form ("async"), or without.
+constexpr MatrixTile kFloatTiles[] = {{256, 128, 16, 2, 1, 16, 8},
+                                      {128, 128, 16, 3, 2, 8, 8},
+                                      {128, 64, 16, 3, 2, 8, 4},
+                                      {64, 64, 16, 4, 3, 4, 4}};
+constexpr MatrixTile kPlainFloatTiles[] = {{64, 64, 16, 2, 1, 4, 4}};
 
 struct MmaPlan {
   MatrixTile tile;
@@ -51,22 +54,28 @@ struct Unit {
   double flops, bytes;     // a microsecond: products, and operands copied
   double wgmma_flops = 0;  // of tiles in that form
   bool asynchronous = false;
+  int64_t element = 2;  // bytes
 };
 
-Unit unit_of(const std::string& lowering) {
+Unit unit_of(const std::string& lowering, bool in_floats) {
+  if (in_floats) return {4, 0.38e6, 0.9e5, 0.0, lowering == "async", 4};
   if (lowering == "ptx") return {4, 3.0e6, 0.9e5, 5.0e6, true};
   return {4, 3.0e6, 0.9e5};
 }
 
 double time_of(const MatrixTile& t, const Unit& unit, int64_t units, int64_t groups,
                int64_t steps) {
-  const int64_t local = 2 * (t.bm + t.bn) * t.bk * t.stages;
+  const int64_t local = unit.element * (t.bm + t.bn) * t.bk * t.stages;
   const int64_t most = std::clamp<int64_t>(kLocalBytesPerUnit / local, 1, unit.most_groups);
   const int64_t waves = ceil_div(groups, units * most);
   const auto together = static_cast<double>(std::min(ceil_div(groups, units), most));
-  const double rate = t.tm == 16 && t.tn == t.bn ? unit.wgmma_flops : unit.flops;
+  // Of a part in registers, what is loaded for each multiplication falls with its size.
+  const double loads =
+      unit.element == 4 ? 1.0 / static_cast<double>(t.tm) + 1.0 / static_cast<double>(t.tn) : 0.0;
+  const double rate = (t.tm == 16 && t.tn == t.bn ? unit.wgmma_flops : unit.flops) / (1.0 + loads);
   const double work = 2.0 * static_cast<double>(t.bm * t.bn * t.bk) * together / rate;
-  const double copies = 2.0 * static_cast<double>((t.bm + t.bn) * t.bk) * together / unit.bytes;
+  const double copies =
+      static_cast<double>(unit.element * (t.bm + t.bn) * t.bk) * together / unit.bytes;
   const double latency = kLatency / static_cast<double>(t.ahead);
   const double step =
       unit.asynchronous ? std::max({latency, work, copies}) : latency + work + copies;
@@ -110,30 +119,61 @@ bool is_point(const Window& w) {
          w.pad_end[1] == 0;
 }
 
+/// In which arithmetic the units compute a problem.
+struct MmaForm {
+  DType dtype;
+  MatrixUse use;
+  std::string lowering;
+  bool in_floats() const { return dtype == DType::kFloat32; }
+};
+
 // The channels of each group can be copied as they are.
-bool is_aligned(const ConvProblem& p) {
-  return p.x.dtype == DType::kFloat16 && sizes_of(p).cg % kChunk == 0 &&
-         vectors_along(p.x, 1, kChunk);
+bool is_aligned(const ConvProblem& p, DType dtype) {
+  return p.x.dtype == dtype && sizes_of(p).cg % kTileChannels == 0 &&
+         vectors_along(p.x, 1, kTileChannels);
+}
+
+std::optional<MmaForm> form_of(const LowerContext& ctx, const ConvProblem& p) {
+  MatrixUnits* units = ctx.matrix_units();
+  if (units == nullptr || units->lowering().empty()) return std::nullopt;
+  // Training keeps the weights in float32 and what they make in float16.
+  const bool halves = p.weight.dtype == DType::kFloat16 ||
+                      (p.weight.dtype == DType::kFloat32 && p.y.dtype == DType::kFloat16);
+  const bool floats = p.weight.dtype == DType::kFloat32 && p.x.dtype == DType::kFloat32;
+  if (halves && (is_aligned(p, DType::kFloat16) || p.groups == 1)) {
+    return MmaForm{DType::kFloat16, MatrixUse::kHalves, units->lowering()};
+  }
+  // Registers have no zeros to spare: conv_gemm gathers single channels.
+  if (halves || !floats || !is_aligned(p, DType::kFloat32) || units->lowering() == "coopmat") {
+    return std::nullopt;
+  }
+  return MmaForm{DType::kFloat32, MatrixUse::kFloats, units->lowering(MatrixUse::kFloats)};
+}
+
+std::span<const MatrixTile> tiles_for(const MmaForm& form) {
+  if (!form.in_floats()) return kTiles.of(form.lowering);
+  if (form.lowering == "async") return kFloatTiles;
+  return kPlainFloatTiles;
 }
 
 /// The fastest of the tiles that work on the device; none where the problem is not for them.
 std::optional<MmaPlan> chosen_plan(const LowerContext& ctx, const ConvProblem& p,
                                    const ConvChoice& choice) {
+  const std::optional<MmaForm> form = form_of(ctx, p);
+  if (!form) return std::nullopt;
   MatrixUnits* units = ctx.matrix_units();
   const ConvSizes s = sizes_of(p);
-  // Training keeps the weights in float32 and what they make in float16.
-  const bool halves = p.weight.dtype == DType::kFloat16 ||
-                      (p.weight.dtype == DType::kFloat32 && p.y.dtype == DType::kFloat16);
-  if (units == nullptr || !halves || (!is_aligned(p) && p.groups != 1)) return std::nullopt;
   const Window w = p.window.expanded(2);
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
-  const int64_t stored = ceil_div(s.cg, kChunk) * kChunk;
+  const int64_t stored = ceil_div(s.cg, kTileChannels) * kTileChannels;
   const int64_t blocks = p.groups * ceil_div(s.kg, kColumns);
-  const std::span<const MatrixTile> known = tiles_of(units->lowering());
+  const std::span<const MatrixTile> known = tiles_for(*form);
   std::vector<MatrixTile> tiles(known.begin(), known.end());
   // A record of other units than the device offers now leaves the choice to the model.
-  if (choice.tile && (choice.forced || units->works(*choice.tile))) tiles = {*choice.tile};
-  const Unit unit = unit_of(units->lowering());
+  if (choice.tile && (choice.forced || units->works(*choice.tile, form->use))) {
+    tiles = {*choice.tile};
+  }
+  const Unit unit = unit_of(form->lowering, form->in_floats());
   std::vector<MmaPlan> plans;
   for (const MatrixTile& tile : tiles) {
     if (tile.bn > kColumns && p.groups != 1) continue;
@@ -143,15 +183,22 @@ std::optional<MmaPlan> chosen_plan(const LowerContext& ctx, const ConvProblem& p
   }
   std::ranges::stable_sort(plans, {}, &MmaPlan::microseconds);
   const auto plan = std::ranges::find_if(
-      plans, [&](const MmaPlan& candidate) { return units->works(candidate.tile); });
-  return plan == plans.end() ? std::nullopt : std::optional(*plan);
+      plans, [&](const MmaPlan& candidate) { return units->works(candidate.tile, form->use); });
+  if (plan == plans.end()) return std::nullopt;
+  // Small products in float32 stay with conv_gemm, whose tiles are finer.
+  const int64_t groups =
+      ceil_div(pixels, plan->tile.bm) * ceil_div(blocks * kColumns, plan->tile.bn) * plan->slices;
+  const bool is_small = form->lowering == "async" && groups < ctx.caps().compute_units;
+  if (is_small && choice.algorithm != "mma") return std::nullopt;
+  return *plan;
 }
 
 }  // namespace
 
 TensorView padded_image(LowerContext& ctx, const TensorView& x, DType dtype) {
   const TensorView image = with_spatial_rank(x, 2);
-  const int64_t channels = image.shape[1], padded = ceil_div(channels, kChunk) * kChunk;
+  const int64_t channels = image.shape[1],
+                padded = ceil_div(channels, kTileChannels) * kTileChannels;
   const Shape shape{image.shape[0], image.shape[2], image.shape[3], padded};
   TensorView copy = ctx.workspace(dtype, shape);
   KernelRequest request;
@@ -188,25 +235,25 @@ double mma_microseconds(const LowerContext& ctx, const ConvProblem& p) {
 bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& choice) {
   const std::optional<MmaPlan> plan = chosen_plan(ctx, p, choice);
   if (!plan) return false;
-  MatrixUnits* units = ctx.matrix_units();
+  const MmaForm form = *form_of(ctx, p);
   const ConvSizes s = sizes_of(p);
-  const bool aligned = is_aligned(p);
+  const bool aligned = is_aligned(p, form.dtype);
   const Window w = p.window.expanded(2);
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
-  const int64_t stored = ceil_div(s.cg, kChunk) * kChunk;
+  const int64_t stored = ceil_div(s.cg, kTileChannels) * kTileChannels;
   const int64_t blocks = p.groups * ceil_div(s.kg, kColumns);
-  WeightPacking packing = packing_of(p, p.groups, kColumns);
-  packing.row_multiple = kRows;
-  packing.channel_multiple = kChunk;
-  packing.dtype = DType::kFloat16;
-  const Shape packed_shape{blocks, ceil_div(s.taps * stored, kRows) * kRows, kColumns};
-  if (blocks_in_reach(ctx, p.groups, packed_shape, DType::kFloat16) < blocks) return false;
-  const TensorView packed = packed_weights(ctx, p, packing);
-  ConvProblem product = p;
-  if (!aligned) product.x = padded_image(ctx, p.x, DType::kFloat16);
-  const bool is_split = plan->slices > 1;
   const int64_t places =
       ceil_div(pixels, plan->tile.bm) * ceil_div(blocks * kColumns, plan->tile.bn);
+  WeightPacking packing = packing_of(p, p.groups, kColumns);
+  packing.row_multiple = kRows;
+  packing.channel_multiple = kTileChannels;
+  packing.dtype = form.dtype;
+  const Shape packed_shape{blocks, ceil_div(s.taps * stored, kRows) * kRows, kColumns};
+  if (blocks_in_reach(ctx, p.groups, packed_shape, form.dtype) < blocks) return false;
+  const TensorView packed = packed_weights(ctx, p, packing);
+  ConvProblem product = p;
+  if (!aligned) product.x = padded_image(ctx, p.x, form.dtype);
+  const bool is_split = plan->slices > 1;
   std::vector<TensorView> shared;
   int64_t split = is_split ? 1 : 0;
   if (is_split) {
@@ -227,7 +274,7 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
     request = request_with_epilogue(ctx, "conv_mma");
   }
   set_types(request, product, packed.dtype);
-  plan->tile.set_constants(request, units->lowering());
+  plan->tile.set_constants(request, form.lowering);
   const bool whole = s.kg % 4 == 0;
   request.constants["POINT"] = is_point(w) ? 1 : 0;
   const TensorView y = with_spatial_rank(p.y, 2);

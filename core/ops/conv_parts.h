@@ -1,12 +1,25 @@
 // What the files that lower convolutions share; private to core/ops/conv_*.cpp.
 #pragma once
 
+#include <span>
+#include <string>
 #include <vector>
 
 #include "core/ops/conv.h"
 #include "core/ops/conv_choice.h"
 
 namespace dlk {
+
+/// Elements that tile_copy moves at once.
+inline constexpr int64_t kTileChannels = 8;
+
+/// Tiles to choose among, by the lowering that reaches the units.
+struct TileSets {
+  std::span<const MatrixTile> ptx, coopmat, plain;
+  std::span<const MatrixTile> of(const std::string& lowering) const {
+    return lowering == "ptx" ? ptx : lowering == "coopmat" ? coopmat : plain;
+  }
+};
 
 struct ConvSizes {
   int64_t batch, channels_in, channels_out;

@@ -1,15 +1,12 @@
 // The gradient of a convolution's weights on gang tiles (kernels/conv_weight_tile.k): which tile,
 // in how many slices of the pixels, and in which form the operands reach it.
 #include <algorithm>
-#include <span>
 
 #include "core/ops/conv_parts.h"
 
 namespace dlk {
 
 namespace {
-
-constexpr int64_t kChunk = 8;
 
 // Tiles with TM = 16 and TN = BN are of wgmma.
 constexpr MatrixTile kPtxTiles[] = {{128, 256, 64, 4, 2, 16, 256}, {128, 128, 64, 3, 1, 16, 128},
@@ -23,11 +20,7 @@ constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 32, 2, 1, 64, 64},
 constexpr MatrixTile kPlainTiles[] = {
     {128, 64, 16, 2, 1, 8, 8}, {64, 128, 16, 2, 1, 8, 8}, {64, 64, 16, 2, 1, 8, 4}};
 
-std::span<const MatrixTile> tiles_of(const std::string& lowering) {
-  if (lowering == "ptx") return kPtxTiles;
-  if (lowering == "coopmat") return kCoopmatTiles;
-  return kPlainTiles;
-}
+constexpr TileSets kTiles{kPtxTiles, kCoopmatTiles, kPlainTiles};
 
 struct TilePlan {
   MatrixTile tile;
@@ -86,7 +79,8 @@ Window planar(Window window) {
 TensorView planar(const TensorView& view) { return drop_axis(view, 2); }
 
 bool has_chunks(const TensorView& view, int64_t group_channels, int64_t groups) {
-  return vectors_along(view, 1, kChunk) && (groups == 1 || group_channels % kChunk == 0);
+  return vectors_along(view, 1, kTileChannels) &&
+         (groups == 1 || group_channels % kTileChannels == 0);
 }
 
 // Few channels would fill a part of each chunk only: their patches, written out, are a tensor with
@@ -115,7 +109,7 @@ TensorView patches_of(LowerContext& ctx, const TensorView& x, const Window& w, i
 
 bool has_few_channels(const WeightGradient& p) {
   constexpr int64_t kMostElements = int64_t{1} << 29;
-  const int64_t depth = ceil_div(p.rows, kChunk) * kChunk;
+  const int64_t depth = ceil_div(p.rows, kTileChannels) * kTileChannels;
   return p.groups == 1 && p.cg <= kFewChannels && p.window.taps() > 1 &&
          p.dy.shape[0] * product(p.window.output) * depth <= kMostElements;
 }
@@ -165,16 +159,16 @@ bool lower_weight_gradient_tiles(LowerContext& ctx, const WeightGradient& p) {
   const bool x_fits = !patches && x.dtype == dy.dtype && has_chunks(x, p.cg, p.groups);
   const bool d_fits = has_chunks(dy, p.kg, p.groups);
   if (p.groups != 1 && !(x_fits && d_fits)) return false;
-  const int64_t stored = ceil_div(patches ? p.rows : p.cg, kChunk) * kChunk;
+  const int64_t stored = ceil_div(patches ? p.rows : p.cg, kTileChannels) * kTileChannels;
   const Extent extent{patches ? stored : p.window.taps() * stored, p.kg,
                       product(p.window.output) * dy.shape[0], p.groups};
   std::vector<TilePlan> plans;
-  for (const MatrixTile& tile : tiles_of(lowering)) {
+  for (const MatrixTile& tile : kTiles.of(lowering)) {
     plans.push_back(plan_of(tile, is_plain, caps.compute_units, extent));
   }
   std::ranges::stable_sort(plans, {}, &TilePlan::microseconds);
   const auto plan = std::ranges::find_if(plans, [&](const TilePlan& candidate) {
-    return units == nullptr || units->works(candidate.tile, true);
+    return units == nullptr || units->works(candidate.tile, MatrixUse::kTurned);
   });
   if (plan == plans.end()) return false;
 

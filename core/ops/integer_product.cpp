@@ -1,8 +1,9 @@
 // MatMulInteger, ConvInteger, QLinearMatMul and QLinearConv: products of 8-bit integers with zero
 // points, summed in 32 bits.
+#include "core/ops/integer_product.h"
+
 #include <array>
 
-#include "core/ops/op_util.h"
 #include "core/ops/window.h"
 
 namespace dlk {
@@ -103,6 +104,13 @@ void lower_matmul(LowerContext& context, const MatrixRoles& roles) {
     batch_strides.emplace_back(view->strides.begin(), view->strides.end() - 2);
   }
   const LoopNest batch = collapse(Shape(y.shape.begin(), y.shape.end() - 2), batch_strides);
+  IntegerProduct product{a, b, y,      za,     zb,           sa,      sb,
+                         y, y, has_za, has_zb, roles.scaled, roles.b, batch};
+  if (roles.scaled) {
+    product.sy = context.input(6);
+    product.zy = context.input(7);
+  }
+  if (lower_integer_tiles(context, product)) return;
   KernelRequest request;
   request.name = "integer_matmul";
   request.types = {{"TA", a.dtype}, {"TB", b.dtype}, {"TY", y.dtype}};

@@ -1,10 +1,13 @@
 // Which kernel computes a matrix product.
 //
 //   conv_block, conv_gemm  constant b: packed once, a convolution with a window of 1
+//   gemm_mma               matrix units: float16 and bfloat16, one batch step, no c
 //   gemm_tile              GPUs: one batch step, no c
 //   matmul_block           everything else
 #include <algorithm>
+#include <span>
 
+#include "core/kernel/matrix_units.h"
 #include "core/ops/conv.h"
 #include "core/ops/matmul.h"
 #include "core/ops/op_util.h"
@@ -94,6 +97,91 @@ std::optional<LoopNest> single_batch(const MatrixProblem& p) {
   LoopNest batch = collapse(without_matrix_axes(p.y).shape, strides);
   if (batch.rank() != 1) return std::nullopt;
   return batch;
+}
+
+// Which axis of an operand memory has contiguous, in whole chunks of 8.
+enum class Along : uint8_t { kNone, kRows, kColumns };
+
+Along chunks_along(const TensorView& view, int64_t batch_step) {
+  constexpr int64_t kChunk = 8;
+  const size_t m = view.shape.size() - 2, n = m + 1;
+  if (view.offset % kChunk != 0 || batch_step % kChunk != 0) return Along::kNone;
+  const auto fits = [&](size_t inner, size_t outer) {
+    return view.strides[inner] == 1 && view.shape[inner] % kChunk == 0 &&
+           (view.strides[outer] % kChunk == 0 || view.shape[outer] == 1);
+  };
+  return fits(n, m) ? Along::kColumns : fits(m, n) ? Along::kRows : Along::kNone;
+}
+
+constexpr MatrixTile kPtxProducts[] = {{128, 128, 64, 3, 2, 16, 128},
+                                       {128, 128, 32, 3, 2, 64, 64},
+                                       {64, 64, 64, 3, 2, 32, 32},
+                                       {32, 64, 64, 4, 3, 16, 32}};
+constexpr MatrixTile kCoopmatProducts[] = {{128, 128, 32, 2, 1, 64, 64},
+                                           {64, 64, 64, 2, 1, 32, 32}};
+constexpr MatrixTile kPlainProducts[] = {{64, 64, 32, 1, 1, 4, 4}};
+
+// The largest tile of which there are enough for the device, else the smallest.
+std::optional<MatrixTile> product_tile(MatrixUnits& units, MatrixUse use, int64_t rows,
+                                       int64_t columns, int64_t batches, int64_t compute_units) {
+  const std::string& lowering = units.lowering();
+  std::span<const MatrixTile> tiles = kPlainProducts;
+  if (lowering == "ptx") tiles = kPtxProducts;
+  if (lowering == "coopmat") tiles = kCoopmatProducts;
+  std::optional<MatrixTile> chosen;
+  for (const MatrixTile& tile : tiles) {
+    if (!units.works(tile, use)) continue;
+    chosen = tile;
+    if (ceil_div(rows, tile.bm) * ceil_div(columns, tile.bn) * batches >= compute_units) break;
+  }
+  return chosen;
+}
+
+bool lower_units(LowerContext& ctx, const MatrixProblem& p) {
+  MatrixUnits* units = ctx.matrix_units();
+  if (units == nullptr || units->lowering().empty() || p.c) return false;
+  const bool in_bfloats = p.a.dtype == DType::kBFloat16 && units->lowering() != "coopmat";
+  if (p.a.dtype != p.b.dtype || (p.a.dtype != DType::kFloat16 && !in_bfloats)) return false;
+  const std::optional<LoopNest> batch = single_batch(p);
+  if (!batch) return false;
+  constexpr int64_t kWidth = 4;
+  const size_t m = p.a.shape.size() - 2, n = m + 1;
+  const int64_t rows = p.a.shape[m], columns = p.b.shape[n];
+  const Along a = chunks_along(p.a, batch->strides[0][0]);
+  Along b = chunks_along(p.b, batch->strides[1][0]);
+  if (a == Along::kNone || b == Along::kNone) return false;
+  if (a == Along::kRows && b == Along::kRows) return false;
+  const MatrixUse use = in_bfloats          ? MatrixUse::kBfloats
+                        : a == Along::kRows ? MatrixUse::kTurned
+                        : b == Along::kRows ? MatrixUse::kRight
+                                            : MatrixUse::kHalves;
+  const std::optional<MatrixTile> tile =
+      product_tile(*units, use, rows, columns, batch->dims[0], ctx.caps().compute_units);
+  if (!tile) return false;
+  const bool vectors = p.y.strides[n] == 1 && columns % kWidth == 0 && p.y.offset % kWidth == 0 &&
+                       p.y.strides[m] % kWidth == 0 && batch->strides[2][0] % kWidth == 0;
+  KernelRequest request = request_with_epilogue(ctx, "gemm_mma");
+  request.types = {{"TA", p.a.dtype}, {"TB", p.b.dtype}, {"TC", p.y.dtype}};
+  tile->set_constants(request, units->lowering());
+  request.constants["A_TURNED"] = a == Along::kRows ? 1 : 0;
+  request.constants["B_TURNED"] = b == Along::kRows ? 1 : 0;
+  request.constants["VECTOR_C"] = vectors ? 1 : 0;
+  const int64_t total = ceil_div(rows, tile->bm) * ceil_div(columns, tile->bn) * batch->dims[0];
+  ctx.dispatch(request, with_epilogue_views(ctx, {p.a, p.b, p.y}),
+               {{"m", rows},
+                {"n", columns},
+                {"k", p.a.shape[n]},
+                {"total", total},
+                {"a_row", p.a.strides[a == Along::kRows ? n : m]},
+                {"a_batch", batch->strides[0][0]},
+                {"b_row", p.b.strides[b == Along::kRows ? n : m]},
+                {"b_batch", batch->strides[1][0]},
+                {"c_row", p.y.strides[m]},
+                {"c_col", p.y.strides[n]},
+                {"c_batch", batch->strides[2][0]},
+                {"alpha", p.alpha}},
+               ctx.linear_groups(total));
+  return true;
 }
 
 bool lower_tiles(LowerContext& ctx, const MatrixProblem& p) {
@@ -240,7 +328,7 @@ void lower_matrix_product(LowerContext& ctx, const MatrixProblem& p) {
   for (const TensorView* view : {&p.a, &p.y}) require_32bit(ctx, *view);
   if (lower_packed(ctx, p)) return;
   require_32bit(ctx, p.b);
-  if (!lower_tiles(ctx, p)) lower_blocks(ctx, p);
+  if (!lower_units(ctx, p) && !lower_tiles(ctx, p)) lower_blocks(ctx, p);
 }
 
 }  // namespace dlk

@@ -24,6 +24,7 @@ from dlk._atomic import write_text
 from dlk.model import Model
 
 __all__ = [
+    "FLOAT_TILES",
     "TILES",
     "Measurement",
     "Problem",
@@ -58,6 +59,13 @@ TILES = {
     ),
 }  # fmt: skip
 """Tiles of the matrix units to try by `tile_family`: BM,BN,BK,STAGES,AHEAD,TM,TN of conv_mma."""
+FLOAT_TILES = (
+    "256,128,16,2,1,16,8", "256,128,8,4,3,16,8", "128,256,16,2,1,8,16", "128,256,8,4,3,8,16",
+    "128,128,16,3,2,8,8", "128,128,16,2,1,8,8", "128,128,8,4,3,8,8", "128,128,8,3,2,16,8",
+    "128,128,16,3,2,16,8", "128,64,16,4,3,8,8", "128,64,16,3,2,8,4", "64,128,16,3,2,8,8",
+    "64,64,16,4,3,8,4", "64,64,16,4,3,4,4", "64,64,32,2,1,8,8",
+)  # fmt: skip
+"""The same in float32, where PTX is run: tiles in registers with asynchronous copies."""
 SLICES = (1, 2, 4, 8, 16)
 FEW, MANY = 24, 1056
 """Groups of a tile, with its slices, that are worth a try."""
@@ -198,8 +206,9 @@ def algorithms(problem: Problem, family: str, is_cpu: bool) -> list[str]:
     if is_cpu:
         return [*result, "block"]
     result.append("gemm")
-    if problem.dtype == "float16":
-        tiles = TILES.get(family, ())
+    floats = FLOAT_TILES if family in ("opencl", "import") else ()
+    tiles = floats if problem.dtype == "float32" else TILES.get(family, ())
+    if problem.dtype in ("float16", "float32"):
         pixels = problem.batch * problem.output[0] * problem.output[1]
         depth = problem.channels // problem.groups * taps
         for tile in tiles:

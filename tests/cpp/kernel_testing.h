@@ -4,9 +4,11 @@
 
 #include <cstring>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
+#include "core/base/dtype.h"
 #include "core/kernel/library.h"
 #include "tests/cpp/device_conformance.h"
 
@@ -26,6 +28,20 @@ std::vector<T> values_of(const Bytes& bytes) {
   std::vector<T> values(bytes.size() / sizeof(T));
   if (!values.empty()) std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
   return values;
+}
+
+/// Numbers between -1 and 1 that float16 holds exactly; and as float16.
+inline std::vector<float> random_halves(size_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::uniform_real_distribution<float> distribution(-1.0f, 1.0f);
+  std::vector<float> values(count);
+  for (float& value : values) value = half_to_float(float_to_half(distribution(generator)));
+  return values;
+}
+inline std::vector<uint16_t> halves(const std::vector<float>& values) {
+  std::vector<uint16_t> bits;
+  for (const float value : values) bits.push_back(float_to_half(value));
+  return bits;
 }
 
 /// A parameter block, in the order of the kernel's header.

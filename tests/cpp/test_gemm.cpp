@@ -1,6 +1,5 @@
 // The GEMM kernels, in all their variants, against double precision on the host.
 #include <cmath>
-#include <random>
 
 #include "tests/cpp/kernel_testing.h"
 
@@ -24,19 +23,9 @@ Matrix strides_of(uint32_t rows, uint32_t columns, bool transposed, uint32_t gap
           pitch * (transposed ? columns : rows) + gap};
 }
 
-std::vector<float> random_values(size_t count, unsigned seed) {
-  std::mt19937 generator(seed);
-  std::uniform_real_distribution<float> distribution(-1.0f, 1.0f);
-  std::vector<float> values(count);
-  for (float& value : values) value = half_to_float(float_to_half(distribution(generator)));
-  return values;
-}
-
 Bytes stored_as(DType dtype, const std::vector<float>& values) {
   if (dtype == DType::kFloat32) return bytes_of(values);
-  std::vector<uint16_t> bits;
-  for (const float value : values) bits.push_back(float_to_half(value));
-  return bytes_of(bits);
+  return bytes_of(halves(values));
 }
 
 std::vector<float> loaded_from(DType dtype, const Bytes& bytes) {
@@ -63,10 +52,10 @@ void check_gemm(const std::shared_ptr<Device>& device, KernelRequest request, co
   const Matrix a = strides_of(p.m, p.k, p.a_transposed, gap);
   const Matrix b = strides_of(p.k, p.n, p.b_transposed, gap);
   const Matrix c = strides_of(p.m, p.n, p.c_transposed, gap);
-  const auto left = random_values(a.batch * p.batches, 1);
-  const auto right = random_values(b.batch * p.batches, 2);
+  const auto left = random_halves(a.batch * p.batches, 1);
+  const auto right = random_halves(b.batch * p.batches, 2);
   std::vector<float> before(c.batch * p.batches, kGuard);
-  const auto bias = random_values(std::max(p.m, p.n), 3);
+  const auto bias = random_halves(std::max(p.m, p.n), 3);
   Bytes left_bytes = stored_as(type_of("TA"), left), right_bytes = stored_as(type_of("TB"), right);
   Bytes result = stored_as(type_of("TC"), before), bias_bytes = bytes_of(bias);
   const bool has_bias = !request.epilogue.expression.empty();

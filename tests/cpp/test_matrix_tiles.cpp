@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <random>
+#include <string_view>
 
 #include "core/kernel/matrix_units.h"
 #include "tests/cpp/kernel_testing.h"
@@ -75,6 +76,52 @@ __attribute__((always_inline)) float4 dlk_mma(__local uint4* s, uint4 a, uint b0
 }
 )";
 
+// The same for bfloat16 and int8, whose lanes hold the same bytes.
+constexpr char kEmulatedTypes[] = R"(
+#define DLK_SHARE(a, b0, b1) \
+  __local uint* words = (__local uint*)(s + TILE_CHUNKS) + WARP * 8u; \
+  words[LANE * 6u] = a.x; words[LANE * 6u + 1u] = a.y; words[LANE * 6u + 2u] = a.z; \
+  words[LANE * 6u + 3u] = a.w; words[LANE * 6u + 4u] = b0; words[LANE * 6u + 5u] = b1; \
+  barrier(CLK_LOCAL_MEM_FENCE);
+#define DLK_PRODUCTS(TYPE, DEPTH, EACH, VALUE) \
+  TYPE r[4] = {c.x, c.y, c.z, c.w}; \
+  for (uint i = 0u; i < 4u; ++i) { \
+    uint row = LANE / 4u + i / 2u * 8u, column = LANE % 4u * 2u + i % 2u; \
+    for (uint k = 0u; k < DEPTH; ++k) { \
+      uint word = k / EACH % 4u, half_of = k / EACH / 4u, which = k % EACH; \
+      uint left = words[(row % 8u * 4u + word) * 6u + row / 8u + half_of * 2u]; \
+      uint right = words[(column * 4u + word) * 6u + 4u + half_of]; \
+      r[i] += VALUE(left, which) * VALUE(right, which); \
+    } \
+  } \
+  barrier(CLK_LOCAL_MEM_FENCE);
+#define DLK_BYTE(word, which) ((int)(char)((word) >> (8u * (which)) & 255u))
+#define DLK_BRAIN(word, which) as_float(((word) >> (16u * (which))) << 16)
+__attribute__((always_inline)) float4 dlk_mma_bf16(__local uint4* s, uint4 a, uint b0, uint b1,
+                                                   float4 c) {
+  DLK_SHARE(a, b0, b1)
+  DLK_PRODUCTS(float, 16u, 2u, DLK_BRAIN)
+  return (float4)(r[0], r[1], r[2], r[3]);
+}
+__attribute__((always_inline)) int4 dlk_mma_i8(__local uint4* s, uint4 a, uint b0, uint b1,
+                                               int4 c) {
+  DLK_SHARE(a, b0, b1)
+  DLK_PRODUCTS(int, 32u, 4u, DLK_BYTE)
+  return (int4)(r[0], r[1], r[2], r[3]);
+}
+)";
+
+// cp.async of the lowering "async", done at once.
+constexpr char kCopies[] = R"(
+__attribute__((always_inline)) uint dlk_local_address(__local void* s) { return 0u; }
+__attribute__((always_inline)) void dlk_copy16(__local float4* s, uint at,
+                                               __global const float* from, bool ok) {
+  s[at / 16u] = ok ? *(__global const float4*)from : (float4)(0.0f);
+}
+#define dlk_copies_commit()
+#define dlk_copies_wait(n)
+)";
+
 void replace(std::string& text, const std::string& from, const std::string& to) {
   const size_t at = text.find(from);
   REQUIRE(at != std::string::npos);
@@ -86,9 +133,14 @@ KernelCode emulated(const Device& device, const KernelRequest& request) {
   KernelCode code = KernelSources::embedded().print(request, KernelFormat::kOpenCLC, device.caps());
   const size_t begin = code.code.find("// ptx begin"), end = code.code.find("// ptx end");
   REQUIRE(begin != std::string::npos);
+  if (request.lowering == "async") {
+    code.code.replace(begin, end - begin, kCopies);
+    return code;
+  }
   const std::string chunks = std::to_string(code.local_bytes / 16);
-  code.code.replace(begin, end - begin,
-                    "#define TILE_CHUNKS " + chunks + "\n" + std::string(kEmulation));
+  code.code.replace(
+      begin, end - begin,
+      "#define TILE_CHUNKS " + chunks + "\n" + std::string(kEmulation) + kEmulatedTypes);
   replace(code.code, "dlk_shared[" + chunks + "]",
           "dlk_shared[" + chunks + " + " + std::to_string(code.group_size[0] * 2) + "]");
   code.local_bytes += code.group_size[0] * 32;
@@ -104,20 +156,6 @@ struct Problem {
   uint32_t packed_rows() const { return (depth() + 63) / 64 * 64; }
   uint32_t blocks() const { return (k + 63) / 64; }
 };
-
-std::vector<float> random_halves(size_t count, unsigned seed) {
-  std::mt19937 generator(seed);
-  std::uniform_real_distribution<float> distribution(-1.0f, 1.0f);
-  std::vector<float> values(count);
-  for (float& value : values) value = half_to_float(float_to_half(distribution(generator)));
-  return values;
-}
-
-std::vector<uint16_t> halves(const std::vector<float>& values) {
-  std::vector<uint16_t> bits;
-  for (const float value : values) bits.push_back(float_to_half(value));
-  return bits;
-}
 
 /// y (pixel, k) of x (n, h, w, c) and packed weights.
 std::vector<double> expected(const Problem& p, const std::vector<float>& x,
@@ -144,10 +182,11 @@ std::vector<double> expected(const Problem& p, const std::vector<float>& x,
   return y;
 }
 
-Params params_of(const Problem& p, uint32_t total) {
+Params params_of(const Problem& p, uint32_t total, uint32_t slices, uint32_t depth) {
   Params params;
   params.u(p.n * p.out_h() * p.out_w()).u(total).u(p.c).u(p.k).u(0).u(p.blocks());
   params.u(p.packed_rows());
+  if (slices > 1) params.u(slices).u(depth);
   params.u(p.h * p.w * p.c).u(1).u(p.w * p.c).u(p.c);
   params.u(p.out_h() * p.out_w() * p.k).u(1).u(p.out_w() * p.k).u(p.k);
   params.u(p.h).u(p.w).u(p.out_h()).u(p.out_w()).u(p.window).u(p.window);
@@ -155,16 +194,27 @@ Params params_of(const Problem& p, uint32_t total) {
   return params;
 }
 
+/// The device's kernel for a request, or what the emulation makes of one in PTX.
+std::shared_ptr<Kernel> kernel_of(const std::shared_ptr<Device>& device,
+                                  const KernelRequest& request) {
+  const bool is_ptx = request.lowering == "ptx" || request.lowering == "async";
+  return is_ptx ? device->compile(emulated(*device, request)) : nullptr;
+}
+
+/// With `slices`, groups share the depth and the last of a tile finishes it.
 void check(const std::shared_ptr<Device>& device, const std::string& lowering,
-           const MatrixTile& tile, const Problem& p) {
+           const MatrixTile& tile, const Problem& p, DType dtype = DType::kFloat16,
+           uint32_t slices = 1) {
+  const bool in_floats = dtype == DType::kFloat32;
   KernelRequest request;
   request.name = "conv_mma";
-  request.types = {{"TB", DType::kFloat32}};
+  request.types = {{"TB", DType::kFloat32}, {"TX", dtype}, {"TW", dtype}};
   request.epilogue.expression = "max(x, 0.0f)";
   tile.set_constants(request, lowering);
   request.constants["HAS_BIAS"] = 1;
   request.constants["POINT"] = p.window == 1 ? 1 : 0;
   request.constants["VECTOR_Y"] = p.k % 4 == 0 ? 1 : 0;
+  request.constants["SPLIT"] = slices > 1 ? 2 : 0;
   CAPTURE(request.key());
   const uint32_t pixels = p.n * p.out_h() * p.out_w();
   const auto x = random_halves(p.n * p.h * p.w * p.c, 1);
@@ -174,13 +224,20 @@ void check(const std::shared_ptr<Device>& device, const std::string& lowering,
     if (row >= p.depth() || k >= p.k) w[i] = 0.0f;
   }
   const auto bias = random_halves(p.k, 3);
-  Bytes xs = bytes_of(halves(x)), ws = bytes_of(halves(w)), bs = bytes_of(bias);
+  Bytes xs = in_floats ? bytes_of(x) : bytes_of(halves(x));
+  Bytes ws = in_floats ? bytes_of(w) : bytes_of(halves(w)), bs = bytes_of(bias);
   Bytes ys = bytes_of(std::vector<uint16_t>(pixels * p.k, 0x7e00));
-  const auto ceil = [](uint32_t a, int64_t b) { return (a + b - 1) / b; };
-  const auto total = static_cast<uint32_t>(ceil(pixels, tile.bm) * ceil(p.blocks() * 64, tile.bn));
-  std::shared_ptr<Kernel> kernel;
-  if (lowering == "ptx") kernel = device->compile(emulated(*device, request));
-  run_kernel(device, request, {&xs, &ws, &bs, &ys}, params_of(p, total), {total, 1, 1}, kernel);
+  const auto ceil = [](uint32_t a, int64_t b) { return static_cast<uint32_t>((a + b - 1) / b); };
+  const uint32_t tiles = ceil(pixels, tile.bm) * ceil(p.blocks() * 64, tile.bn);
+  const uint32_t total = tiles * slices, depth = ceil(ceil(p.depth(), tile.bk), slices);
+  std::vector<Bytes*> buffers{&xs, &ws, &bs, &ys};
+  const auto floats = total * static_cast<size_t>(tile.bm * tile.bn + 1);
+  Bytes sums = bytes_of(std::vector<float>(floats, NAN));
+  Bytes counters = bytes_of(std::vector<uint32_t>(tiles, 0));
+  if (slices > 1) buffers.insert(buffers.begin(), {&sums, &counters});
+  run_kernel(device, request, buffers, params_of(p, total, slices, depth), {total, 1, 1},
+             kernel_of(device, request));
+  CHECK(counters == bytes_of(std::vector<uint32_t>(tiles, 0)));
   const auto want = expected(p, x, w, bias);
   const auto got = values_of<uint16_t>(ys);
   size_t wrong = 0;
@@ -216,9 +273,7 @@ void check_turned(const std::shared_ptr<Device>& device, const std::string& lowe
   params.u(p.h * p.w * p.c).u(1).u(p.w * p.c).u(p.c);
   params.u(p.h).u(p.w).u(p.out_h()).u(p.out_w()).u(p.window);
   for (const uint32_t v : {p.stride, p.stride, 1u, 1u, p.pad, p.pad}) params.u(v);
-  std::shared_ptr<Kernel> kernel;
-  if (lowering == "ptx") kernel = device->compile(emulated(*device, request));
-  run_kernel(device, request, {&xs, &ds, &sums}, params, {total, 1, 1}, kernel);
+  run_kernel(device, request, {&xs, &ds, &sums}, params, {total, 1, 1}, kernel_of(device, request));
   const auto got = values_of<float>(sums);
   size_t wrong = 0;
   for (uint32_t i = 0; i < rows * k; ++i) {
@@ -239,6 +294,106 @@ void check_turned(const std::shared_ptr<Device>& device, const std::string& lowe
   CHECK(wrong == 0);
 }
 
+/// A product of two batches by gemm_mma; one side may be turned.
+void check_product(const std::shared_ptr<Device>& device, const std::string& lowering,
+                   const MatrixTile& tile, DType dtype, bool a_turned, bool b_turned) {
+  KernelRequest request;
+  request.name = "gemm_mma";
+  request.types = {{"TA", dtype}, {"TB", dtype}, {"TC", DType::kFloat32}};
+  tile.set_constants(request, lowering);
+  request.constants["A_TURNED"] = a_turned ? 1 : 0;
+  request.constants["B_TURNED"] = b_turned ? 1 : 0;
+  CAPTURE(request.key());
+  const uint32_t batches = 2, m = 72, n = 40, k = 56;
+  // Few bits, which bfloat16 holds too.
+  const auto small = [](std::vector<float> values) {
+    for (float& value : values) value = std::round(value * 64.0f) / 64.0f;
+    return values;
+  };
+  const auto a = small(random_halves(batches * m * k, 1));
+  const auto b = small(random_halves(batches * n * k, 2));
+  const auto stored = [&](const std::vector<float>& values) {
+    if (dtype == DType::kFloat16) return bytes_of(halves(values));
+    std::vector<uint16_t> bits;
+    for (const float value : values) {
+      uint32_t word = 0;
+      std::memcpy(&word, &value, sizeof word);
+      bits.push_back(static_cast<uint16_t>(word >> 16));
+    }
+    return bytes_of(bits);
+  };
+  Bytes as = stored(a), bs = stored(b), cs = bytes_of(std::vector<float>(batches * m * n, NAN));
+  const auto ceil = [](uint32_t x, int64_t y) { return static_cast<uint32_t>((x + y - 1) / y); };
+  const uint32_t total = ceil(m, tile.bm) * ceil(n, tile.bn) * batches;
+  Params params;
+  params.u(m).u(n).u(k).u(total).u(a_turned ? m : k).u(m * k).u(b_turned ? k : n).u(n * k);
+  params.u(n).u(1).u(m * n).add(2.0f);
+  run_kernel(device, request, {&as, &bs, &cs}, params, {total, 1, 1}, kernel_of(device, request));
+  const auto got = values_of<float>(cs);
+  size_t wrong = 0;
+  for (uint32_t i = 0; i < batches * m * n; ++i) {
+    const uint32_t batch = i / (m * n), row = i / n % m, column = i % n;
+    double want = 0;
+    for (uint32_t d = 0; d < k; ++d) {
+      want += static_cast<double>(a[batch * m * k + (a_turned ? d * m + row : row * k + d)]) *
+              static_cast<double>(b[batch * n * k + (b_turned ? column * k + d : d * n + column)]);
+    }
+    if (!(std::fabs(static_cast<double>(got[i]) - 2.0 * want) <= 1e-3)) ++wrong;
+  }
+  CHECK(wrong == 0);
+}
+
+/// integer_tile with zero points on both sides, exactly.
+void check_integers(const std::shared_ptr<Device>& device, const std::string& lowering,
+                    const MatrixTile& tile) {
+  KernelRequest request;
+  request.name = "integer_tile";
+  request.types = {{"TA", DType::kInt8}, {"TB", DType::kInt8}};
+  tile.set_constants(request, lowering);
+  for (const char* name : {"A_ZERO", "B_ZERO", "A_POINTS", "B_POINTS"}) request.constants[name] = 1;
+  CAPTURE(request.key());
+  const uint32_t batches = 2, m = 70, n = 75, k = 144, depth = 141;
+  std::vector<int8_t> a(batches * m * k), b(batches * n * k), za(m), zb(n);
+  std::mt19937 random(5);
+  for (auto* values : {&a, &b, &za, &zb}) {
+    for (int8_t& value : *values) value = static_cast<int8_t>(random());
+  }
+  const auto sums_of = [&](std::vector<int8_t>& rows) {
+    std::vector<int32_t> sums;
+    for (size_t row = 0; row < rows.size() / k; ++row) {
+      int32_t sum = 0;
+      for (size_t d = 0; d < k; ++d) {
+        if (d >= depth) rows[row * k + d] = 0;
+        sum += rows[row * k + d];
+      }
+      sums.push_back(sum);
+    }
+    return bytes_of(sums);
+  };
+  Bytes na = sums_of(a), nb = sums_of(b), as = bytes_of(a), bs = bytes_of(b);
+  Bytes zas = bytes_of(za), zbs = bytes_of(zb);
+  Bytes ys = bytes_of(std::vector<int32_t>(batches * m * n, INT32_MIN));
+  const auto ceil = [](uint32_t x, int64_t y) { return static_cast<uint32_t>((x + y - 1) / y); };
+  const uint32_t total = ceil(m, tile.bm) * ceil(n, tile.bn) * batches;
+  Params params;
+  params.u(total).u(m).u(n).u(k).u(depth).u(k).u(m * k).u(n * k).u(n).u(1).u(m * n);
+  params.u(1).u(1).u(0).u(0).u(m).u(n).u(0).u(0).u(0).u(0);
+  run_kernel(device, request, {&as, &bs, &na, &nb, &zas, &zbs, &ys}, params, {total, 1, 1},
+             kernel_of(device, request));
+  const auto got = values_of<int32_t>(ys);
+  size_t wrong = 0;
+  for (uint32_t i = 0; i < batches * m * n; ++i) {
+    const uint32_t batch = i / (m * n), row = i / n % m, column = i % n;
+    int32_t want = 0;
+    for (uint32_t d = 0; d < depth; ++d) {
+      want +=
+          (a[(batch * m + row) * k + d] - za[row]) * (b[(batch * n + column) * k + d] - zb[column]);
+    }
+    wrong += got[i] == want ? 0 : 1;
+  }
+  CHECK(wrong == 0);
+}
+
 }  // namespace
 
 TEST_CASE("PTX tiles, emulated on a CPU driver, agree with the host") {
@@ -252,6 +407,60 @@ TEST_CASE("PTX tiles, emulated on a CPU driver, agree with the host") {
   for (const MatrixTile& tile :
        {MatrixTile{128, 128, 32, 3, 2, 64, 64}, MatrixTile{64, 64, 32, 2, 1, 32, 32}}) {
     for (const Problem& problem : kProblems) check_turned(device, "ptx", tile, problem);
+  }
+}
+
+TEST_CASE("float32 tiles with asynchronous copies, emulated, agree with the host") {
+  const auto device = conformance::test_device("opencl");
+  if (!device) return;
+  for (const MatrixTile& tile :
+       {MatrixTile{128, 128, 16, 3, 2, 8, 8}, MatrixTile{64, 64, 16, 2, 1, 4, 4},
+        MatrixTile{128, 64, 8, 3, 2, 16, 8}, MatrixTile{64, 64, 32, 2, 1, 8, 16}}) {
+    for (const Problem& problem : kProblems) {
+      check(device, "async", tile, problem, DType::kFloat32);
+    }
+  }
+}
+
+TEST_CASE("products with either side turned agree with the host") {
+  for (const char* backend : {"opencl", "vulkan"}) {
+    const auto device = conformance::test_device(backend);
+    if (!device) continue;
+    for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+      for (const auto& [a_turned, b_turned] :
+           {std::pair{false, false}, {true, false}, {false, true}}) {
+        check_product(device, "plain", {64, 64, 32, 1, 1, 4, 4}, dtype, a_turned, b_turned);
+        if (std::string_view(backend) != "opencl") continue;
+        check_product(device, "ptx", {32, 64, 32, 3, 2, 16, 32}, dtype, a_turned, b_turned);
+      }
+    }
+  }
+}
+
+TEST_CASE("products of int8 are exact") {
+  for (const char* backend : {"opencl", "vulkan"}) {
+    const auto device = conformance::test_device(backend);
+    if (!device) continue;
+    check_integers(device, "plain", {64, 64, 32, 1, 1, 4, 4});
+    if (std::string_view(backend) != "opencl") continue;
+    check_integers(device, "ptx", {32, 64, 64, 3, 2, 16, 32});
+    check_integers(device, "ptx", {64, 64, 128, 2, 1, 32, 32});
+  }
+}
+
+TEST_CASE("the last group of a tile finishes it, and leaves the counters at zero") {
+  for (const char* backend : {"opencl", "vulkan"}) {
+    const auto device = conformance::test_device(backend);
+    if (!device || !device->caps().device_fences) continue;
+    for (const Problem& problem : kProblems) {
+      check(device, "plain", {64, 64, 16, 2, 1, 4, 4}, problem, DType::kFloat16, 3);
+      check(device, "plain", {64, 64, 16, 1, 1, 4, 4}, problem, DType::kFloat32, 2);
+    }
+    if (device->caps().backend != "opencl") continue;
+    for (const Problem& problem : kProblems) {
+      check(device, "ptx", {16, 64, 16, 3, 2, 16, 16}, problem, DType::kFloat16, 4);
+      check(device, "async", {64, 64, 16, 3, 2, 8, 4}, problem, DType::kFloat32, 3);
+    }
   }
 }
 
@@ -337,8 +546,12 @@ TEST_CASE("a tile that computes something else is not used") {
   // Two steps ahead need three stages: what is multiplied was overwritten.
   CHECK_FALSE(units.works({32, 64, 32, 1, 2, 4, 4}));
   CHECK_FALSE(units.works({32, 64, 33, 1, 1, 4, 4}));
-  CHECK(units.works({64, 64, 16, 2, 1, 4, 4}, true));
-  CHECK_FALSE(units.works({64, 64, 16, 1, 2, 4, 4}, true));
+  CHECK(units.works({64, 64, 16, 2, 1, 4, 4}, MatrixUse::kFloats));
+  CHECK(units.works({64, 64, 32, 1, 1, 4, 4}, MatrixUse::kBytes));
+  CHECK(units.works({64, 64, 32, 1, 1, 4, 4}, MatrixUse::kRight));
+  CHECK(units.works({64, 64, 32, 1, 1, 4, 4}, MatrixUse::kBfloats));
+  CHECK(units.works({64, 64, 16, 2, 1, 4, 4}, MatrixUse::kTurned));
+  CHECK_FALSE(units.works({64, 64, 16, 1, 2, 4, 4}, MatrixUse::kTurned));
 }
 
 TEST_CASE("a plan assumes tiles, which are tried before it runs, once for all processes") {

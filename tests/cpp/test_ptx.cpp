@@ -83,3 +83,21 @@ TEST_CASE("tiles of wgmma are printed as marked instructions with local memory o
   CHECK_THROWS_WITH_AS(KernelSources::embedded().print(request, KernelFormat::kOpenCLC, caps),
                        doctest::Contains("wgmma"), Error);
 }
+
+TEST_CASE("local memory becomes the launch's") {
+  const std::string ptx =
+      ".version 8.0\n.target sm_90\n.visible .entry k()\n{\n"
+      ".shared .align 128 .b8 k_$_tiles[98304];\nret;\n}\n";
+  const std::string launched = with_launched_local(ptx);
+  CHECK(launched.find(".extern .shared .align 128 .b8 k_$_tiles[];\n.visible .entry k()") !=
+        std::string::npos);
+  CHECK(launched.find("98304") == std::string::npos);
+  CHECK_THROWS_WITH_AS(with_launched_local(launched + ".shared .align 4 .b8 more[4];"),
+                       doctest::Contains("one array"), Error);
+  CHECK_THROWS_AS(with_launched_local(".version 8.0"), Error);
+  unsetenv("DLK_PTX_LOCAL_KB");
+  CHECK(most_launched_local_bytes() == kMostStaticLocalBytes);
+  setenv("DLK_PTX_LOCAL_KB", "9999", 1);
+  CHECK(most_launched_local_bytes() == kMostPtxLocalBytes);
+  unsetenv("DLK_PTX_LOCAL_KB");
+}

@@ -34,10 +34,14 @@ TILED = (
 
 
 def for_matrix_units() -> list[Variant]:
-    """What kernels for matrix units may compute: products in float16."""
+    """What kernels for matrix units may compute: products in float16, and of integers."""
     every = variants(iter(load_cases().values()))
-    products = ("Conv", "Gemm", "MatMul")
-    return [v for v in every if v.case.op in products and v.dtype == "float16" and not v.case.slow]
+    products, integers = ("Conv", "Gemm", "MatMul"), ("MatMulInteger", "QLinearMatMul")
+    return [
+        v for v in every
+        if not v.case.slow
+        and ((v.case.op in products and v.dtype == "float16") or v.case.op in integers)
+    ]  # fmt: skip
 
 
 SLACK = {"winograd2": 4.0, "winograd4": 30.0, "fft": 4.0}
