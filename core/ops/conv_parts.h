@@ -81,8 +81,8 @@ bool lower_conv_fft(LowerContext& ctx, const ConvProblem& problem);
 /// What that takes by the cost model; 0 where it is not for the problem.
 double fft_microseconds(const LowerContext& ctx, const ConvProblem& problem);
 
-/// A grouped convolution with a window of 1 whose results are shuffled, on CPU drivers (conv_group.k);
-/// false where the device or the problem is not for it.
+/// A grouped convolution with a window of 1 whose results are shuffled, on CPU drivers
+/// (conv_group.k); false where the device or the problem is not for it.
 bool lower_conv_group(LowerContext& ctx, const ConvProblem& problem);
 
 /// X (N, C, spatial...) as (N, H, W, C) with a multiple of 8 channels, zeros after the last.
