@@ -34,8 +34,6 @@ SECONDS = {
 }  # fmt: skip
 
 
-
-
 def run(command: list[str], seconds: float, environment: dict[str, str] | None = None) -> str:
     """Standard output; empty, with the reason on stderr, where it fails or takes too long."""
     try:

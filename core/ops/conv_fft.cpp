@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 
-#include "core/ops/batch_slices.h"
 #include "core/ops/conv_parts.h"
 
 namespace dlk {
@@ -262,19 +261,14 @@ bool lower_conv_fft(LowerContext& ctx, const ConvProblem& p) {
   const TensorView filters = filter_spectra(ctx, p, plan);
   const TensorView spectra = ctx.workspace(DType::kFloat32, {most, s.channels_in, numbers});
   const TensorView products = ctx.workspace(DType::kFloat32, {most, s.channels_out, numbers});
-  for (int64_t first = 0; first < s.batch; first += images) {
-    const int64_t count = std::min(images, s.batch - first);
-    lower_batch_slice(ctx, first, count, [&](LowerContext& to) {
-      ConvProblem part = p;
-      part.x = slice_view(p.x, 0, first, count);
-      part.y = slice_view(p.y, 0, first, count);
-      const TensorView from = slice_view(spectra, 0, 0, count * plan.image_tiles());
-      const TensorView into = slice_view(products, 0, 0, count * plan.image_tiles());
-      transform_images(to, part, plan, from);
-      multiply(to, part, plan, from, filters, into);
-      transform_products(to, part, plan, into);
-    });
-  }
+  lower_in_parts(ctx, p, images, [&](LowerContext& to, const ConvProblem& part) {
+    const int64_t tiles = part.x.shape[0] * plan.image_tiles();
+    const TensorView from = slice_view(spectra, 0, 0, tiles);
+    const TensorView into = slice_view(products, 0, 0, tiles);
+    transform_images(to, part, plan, from);
+    multiply(to, part, plan, from, filters, into);
+    transform_products(to, part, plan, into);
+  });
   return true;
 }
 

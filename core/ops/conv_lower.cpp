@@ -10,6 +10,7 @@
 //   conv_direct     everything else (3-D, a few channels a group)
 #include <algorithm>
 
+#include "core/ops/batch_slices.h"
 #include "core/ops/conv_parts.h"
 
 namespace dlk {
@@ -234,6 +235,20 @@ ConvSizes sizes_of(const ConvProblem& p) {
   s.kg = s.channels_out / p.groups;
   s.taps = p.window.taps();
   return s;
+}
+
+void lower_in_parts(LowerContext& ctx, const ConvProblem& p, int64_t images,
+                    const std::function<void(LowerContext&, const ConvProblem&)>& lower) {
+  const int64_t batch = p.x.shape[0];
+  for (int64_t first = 0; first < batch; first += images) {
+    const int64_t count = std::min(images, batch - first);
+    lower_batch_slice(ctx, first, count, [&](LowerContext& to) {
+      ConvProblem part = p;
+      part.x = slice_view(p.x, 0, first, count);
+      part.y = slice_view(p.y, 0, first, count);
+      lower(to, part);
+    });
+  }
 }
 
 void set_types(KernelRequest& request, const ConvProblem& p, DType weight) {

@@ -1,6 +1,7 @@
 // What the files that lower convolutions share; private to core/ops/conv_*.cpp.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -90,6 +91,11 @@ TensorView padded_image(LowerContext& ctx, const TensorView& x, DType dtype);
 
 /// Elements from one pixel of (N, C, H, W) to the next, where all are that far apart; 0 otherwise.
 int64_t pixel_step(const TensorView& view);
+
+/// Calls `lower` for one part of the batch after another, at most `images` each, with the part's
+/// context and problem.
+void lower_in_parts(LowerContext& ctx, const ConvProblem& problem, int64_t images,
+                    const std::function<void(LowerContext&, const ConvProblem&)>& lower);
 
 /// The gradient of a convolution's weights; the views have three spatial axes.
 struct WeightGradient {

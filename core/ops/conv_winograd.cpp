@@ -5,7 +5,6 @@
 // those of the transformed tiles: it gets the tiles of conv_gemm, or of the matrix units.
 #include <algorithm>
 
-#include "core/ops/batch_slices.h"
 #include "core/ops/conv_parts.h"
 #include "core/ops/forwarding.h"
 
@@ -234,20 +233,14 @@ void lower_for_gpu(LowerContext& ctx, const ConvProblem& p, const Tiling& t, int
       ctx.workspace(operand_type(ctx, p), {images * t.image, t.squares(), s.channels_in});
   const TensorView products =
       ctx.workspace(DType::kFloat32, {images * t.image, t.squares(), s.channels_out});
-  for (int64_t first = 0; first < s.batch; first += images) {
-    const int64_t count = std::min(images, s.batch - first);
-    lower_batch_slice(ctx, first, count, [&](LowerContext& to) {
-      ConvProblem part = p;
-      part.x = slice_view(p.x, 0, first, count);
-      part.y = slice_view(p.y, 0, first, count);
-      const Tiling own = tiling_of(p.window, count, t.m);
-      const TensorView from = slice_view(transformed, 0, 0, own.count);
-      const TensorView into = slice_view(products, 0, 0, own.count);
-      transform_images(to, part, own, {t.squares() * s.channels_in, s.channels_in}, from);
-      multiply_groups(to, part, own, from, into);
-      transform_products(to, part, own, {t.squares() * s.channels_out, s.channels_out}, into);
-    });
-  }
+  lower_in_parts(ctx, p, images, [&](LowerContext& to, const ConvProblem& part) {
+    const Tiling own = tiling_of(part.window, part.x.shape[0], t.m);
+    const TensorView from = slice_view(transformed, 0, 0, own.count);
+    const TensorView into = slice_view(products, 0, 0, own.count);
+    transform_images(to, part, own, {t.squares() * s.channels_in, s.channels_in}, from);
+    multiply_groups(to, part, own, from, into);
+    transform_products(to, part, own, {t.squares() * s.channels_out, s.channels_out}, into);
+  });
 }
 
 bool is_winograd(const ConvProblem& p) {

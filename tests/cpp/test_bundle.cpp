@@ -8,21 +8,13 @@
 #include "core/model/model_file.h"
 #include "dlk/dlk.h"
 #include "tests/cpp/engine_testing.h"
+#include "tests/cpp/temporary_folder.h"
 
 using namespace dlk;
 using namespace dlk::testing;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Folder {
-  Folder() {
-    char name[] = "/tmp/dlk-bundle-test-XXXXXX";
-    path = mkdtemp(name);
-  }
-  ~Folder() { fs::remove_all(path); }
-  std::string path;
-};
 
 /// x (1, 8, 10, 10) -> y = relu(conv(x)).
 Graph small_graph() {
@@ -57,7 +49,7 @@ TEST_CASE("a bundle runs without planning or compiling") {
   for (const auto& device : test_devices()) {
     if (device->caps().backend.starts_with("metal")) continue;
     CAPTURE(device->caps().id);
-    const Folder folder;
+    const TemporaryFolder folder;
     const RunInputs inputs{{"x", noise({1, 8, 10, 10})}};
     const std::vector<double> want =
         Model::create(small_graph(), device)->create_session()->run(inputs).at("y").to_doubles();
@@ -77,7 +69,7 @@ TEST_CASE("the C interface uses bundles") {
   for (const auto& device : test_devices()) {
     if (device->caps().backend.starts_with("metal")) continue;
     CAPTURE(device->caps().id);
-    const Folder folder;
+    const TemporaryFolder folder;
     const HostTensor x = noise({1, 8, 10, 10});
     const std::string path = bundled_file(device, {{"x", x}}, folder.path);
     const std::vector<double> want = Model::create(small_graph(), device)

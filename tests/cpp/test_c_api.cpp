@@ -21,17 +21,14 @@ using namespace dlk::testing;
 namespace {
 
 /// The models' files, for as long as a case runs.
-struct Models {
+struct Models : TemporaryFolder {
   Models() {
-    char name[] = "/tmp/dlk-c-api-XXXXXX";
-    folder = mkdtemp(name);
-    add_relu = folder + "/add_relu.dlk";
-    classifier = folder + "/classifier.dlk";
+    add_relu = path + "/add_relu.dlk";
+    classifier = path + "/classifier.dlk";
     save_add_relu(add_relu);
     save_color_classifier(classifier);
   }
-  ~Models() { std::filesystem::remove_all(folder); }
-  std::string folder, add_relu, classifier;
+  std::string add_relu, classifier;
 };
 
 void passes(const char* wrong) { CHECK_MESSAGE(wrong == nullptr, (wrong ? wrong : "")); }

@@ -15,24 +15,19 @@
 #include <vector>
 
 #include "core/base/cache_folder.h"
+#include "tests/cpp/temporary_folder.h"
 
 using namespace dlk;
 namespace fs = std::filesystem;
 
 namespace {
 
-struct Temporary {
+struct Temporary : testing::TemporaryFolder {
   Temporary() {
-    char name[] = "/tmp/dlk-cache-folder-XXXXXX";
-    path = mkdtemp(name);
     setenv("DLK_CACHE_SIZE", "64K", 1);
     unsetenv("DLK_LOG");
   }
-  ~Temporary() {
-    chmod(path.c_str(), 0700);
-    fs::remove_all(path);
-    unsetenv("DLK_CACHE_SIZE");
-  }
+  ~Temporary() { unsetenv("DLK_CACHE_SIZE"); }
   uint64_t bytes() const {
     uint64_t total = 0;
     for (const auto& file : fs::directory_iterator(path)) total += file.file_size();
@@ -48,7 +43,6 @@ struct Temporary {
     fs::last_write_time(path + "/" + name,
                         fs::file_time_type::clock::now() - std::chrono::hours(hours));
   }
-  std::string path;
 };
 
 std::string name_of(int i) { return "file" + std::to_string(i); }

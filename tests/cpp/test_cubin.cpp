@@ -10,6 +10,7 @@
 #include "core/device/registry.h"
 #include "core/kernel/cubin.h"
 #include "core/kernel/library.h"
+#include "tests/cpp/temporary_folder.h"
 
 using namespace dlk;
 namespace fs = std::filesystem;
@@ -81,17 +82,13 @@ class PtxBackend : public Backend {
 
 DLK_REGISTER_BACKEND(PtxBackend)
 
-struct Setting {
+struct Setting : testing::TemporaryFolder {
   Setting() {
-    char name[] = "/tmp/dlk-cubin-test-XXXXXX";
-    path = mkdtemp(name);
     setenv("DLK_CACHE_DIR", path.c_str(), 1);
     setenv("DLK_LOG", "0", 1);
     setenv("DLK_CUBIN_LIBRARY", DLK_FAKE_CUDA, 1);
     unsetenv("DLK_CUBIN");
   }
-  ~Setting() { fs::remove_all(path); }
-  std::string path;
 };
 
 KernelRequest request() {

@@ -12,6 +12,7 @@
 #include "core/device/registry.h"
 #include "core/kernel/disk_cache.h"
 #include "core/kernel/library.h"
+#include "tests/cpp/temporary_folder.h"
 
 using namespace dlk;
 namespace fs = std::filesystem;
@@ -64,17 +65,11 @@ class FakeBackend : public Backend {
 DLK_REGISTER_BACKEND(FakeBackend)
 
 /// A cache folder of its own for each case.
-struct Folder {
+struct Folder : testing::TemporaryFolder {
   Folder() {
-    char name[] = "/tmp/dlk-cache-test-XXXXXX";
-    path = mkdtemp(name);
     setenv("DLK_CACHE_DIR", path.c_str(), 1);
     setenv("DLK_CACHE", "1", 1);
     setenv("DLK_LOG", "0", 1);
-  }
-  ~Folder() {
-    chmod(path.c_str(), 0700);
-    fs::remove_all(path);
   }
   std::vector<fs::path> entries() const {
     std::vector<fs::path> found;
@@ -84,7 +79,6 @@ struct Folder {
     }
     return found;
   }
-  std::string path;
 };
 
 KernelRequest request_of(int64_t group) {

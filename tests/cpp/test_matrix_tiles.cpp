@@ -10,6 +10,7 @@
 #include "core/kernel/matrix_units.h"
 #include "tests/cpp/kernel_testing.h"
 #include "tests/cpp/ptx_emulation.h"
+#include "tests/cpp/temporary_folder.h"
 
 using namespace dlk;
 using namespace dlk::testing;
@@ -381,17 +382,9 @@ TEST_CASE("what the lowerings refuse") {
 namespace {
 
 /// A cache folder of the case's own: what tiles did in other processes is not known there.
-struct CacheOfItsOwn {
-  CacheOfItsOwn() {
-    char name[] = "/tmp/dlk-tiles-test-XXXXXX";
-    path = mkdtemp(name);
-    setenv("DLK_CACHE_DIR", path.c_str(), 1);
-  }
-  ~CacheOfItsOwn() {
-    unsetenv("DLK_CACHE_DIR");
-    std::filesystem::remove_all(path);
-  }
-  std::string path;
+struct CacheOfItsOwn : TemporaryFolder {
+  CacheOfItsOwn() { setenv("DLK_CACHE_DIR", path.c_str(), 1); }
+  ~CacheOfItsOwn() { unsetenv("DLK_CACHE_DIR"); }
 };
 
 }  // namespace

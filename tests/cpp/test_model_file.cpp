@@ -10,24 +10,13 @@
 #include "core/model/model_file.h"
 #include "core/model/safetensors.h"
 #include "core/model/zip.h"
+#include "tests/cpp/temporary_folder.h"
 
 using namespace dlk;
+using dlk::testing::TemporaryFolder;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct TemporaryFolder {
-  fs::path path;
-  TemporaryFolder() {
-    std::random_device random;
-    path = fs::temp_directory_path() / ("dlk-test-" + std::to_string(random()));
-    fs::create_directories(path);
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-};
 
 HostTensor floats(Shape shape, const std::vector<float>& values) {
   return HostTensor::of(DType::kFloat32, std::move(shape), values);
@@ -111,25 +100,25 @@ void check_sample(const Graph& graph) {
 
 TEST_CASE("a graph survives the archive and the directory") {
   TemporaryFolder folder;
-  const std::string file = (folder.path / "m.dlk").string();
+  const std::string file = folder.file("m.dlk");
   save_model(sample(), file);
   check_sample(load_model(file));
-  fs::create_directory(folder.path / "m");
-  save_model(sample(), (folder.path / "m").string());
-  check_sample(load_model((folder.path / "m").string()));
-  CHECK(std::distance(fs::directory_iterator(folder.path / "m"), {}) == 2);
+  fs::create_directory(folder.file("m"));
+  save_model(sample(), folder.file("m"));
+  check_sample(load_model(folder.file("m")));
+  CHECK(std::distance(fs::directory_iterator(folder.file("m")), {}) == 2);
 }
 
 TEST_CASE("the same graph gives the same bytes") {
   TemporaryFolder folder;
-  save_model(sample(), (folder.path / "a.dlk").string());
-  save_model(sample(), (folder.path / "b.dlk").string());
-  CHECK(slurp(folder.path / "a.dlk") == slurp(folder.path / "b.dlk"));
+  save_model(sample(), folder.file("a.dlk"));
+  save_model(sample(), folder.file("b.dlk"));
+  CHECK(slurp(folder.file("a.dlk")) == slurp(folder.file("b.dlk")));
 }
 
 TEST_CASE("tensors are aligned in the archive") {
   TemporaryFolder folder;
-  const std::string file = (folder.path / "m.dlk").string();
+  const std::string file = folder.file("m.dlk");
   save_model(sample(), file);
   const Graph graph = load_model(file);
   for (const Value& v : graph.values())
@@ -138,9 +127,9 @@ TEST_CASE("tensors are aligned in the archive") {
 
 TEST_CASE("every truncation is an error, never a crash") {
   TemporaryFolder folder;
-  save_model(sample(), (folder.path / "m.dlk").string());
-  const auto whole = slurp(folder.path / "m.dlk");
-  const std::string cut = (folder.path / "cut.dlk").string();
+  save_model(sample(), folder.file("m.dlk"));
+  const auto whole = slurp(folder.file("m.dlk"));
+  const std::string cut = folder.file("cut.dlk");
   for (size_t size = 0; size < whole.size(); size += size < 3000 ? 7 : 997) {
     spill(cut, {whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size)});
     CHECK_THROWS_AS(load_model(cut), Error);
@@ -149,9 +138,9 @@ TEST_CASE("every truncation is an error, never a crash") {
 
 TEST_CASE("flipped bytes never crash") {
   TemporaryFolder folder;
-  save_model(sample(), (folder.path / "m.dlk").string());
-  const auto whole = slurp(folder.path / "m.dlk");
-  const std::string file = (folder.path / "flipped.dlk").string();
+  save_model(sample(), folder.file("m.dlk"));
+  const auto whole = slurp(folder.file("m.dlk"));
+  const std::string file = folder.file("flipped.dlk");
   std::mt19937 random(7);
   for (int round = 0; round < 600; round++) {
     auto bytes = whole;
@@ -168,7 +157,7 @@ TEST_CASE("flipped bytes never crash") {
 TEST_CASE("hostile files are refused with a reason") {
   TemporaryFolder folder;
   const auto refuse = [&](const std::string& text, const std::string& reason) {
-    const std::string file = (folder.path / "bad.dlk").string();
+    const std::string file = folder.file("bad.dlk");
     spill(file, {text.begin(), text.end()});
     try {
       load_model(file);
@@ -179,14 +168,14 @@ TEST_CASE("hostile files are refused with a reason") {
   };
   refuse("", "it is empty");
   refuse("hello", "not a zip archive");
-  CHECK_THROWS_AS(load_model((folder.path / "missing.dlk").string()), Error);
+  CHECK_THROWS_AS(load_model(folder.file("missing.dlk")), Error);
 }
 
 TEST_CASE("unknown features and versions are named") {
   TemporaryFolder folder;
-  fs::create_directory(folder.path / "m");
-  const fs::path json = folder.path / "m" / "dlk.json";
-  save_model(sample(), (folder.path / "m").string());
+  fs::create_directory(folder.file("m"));
+  const fs::path json = fs::path(folder.file("m")) / "dlk.json";
+  save_model(sample(), folder.file("m"));
   const auto whole = slurp(json);
   std::string text(whole.begin(), whole.end());
   const size_t at = text.find("\"requires\": []");
@@ -194,13 +183,11 @@ TEST_CASE("unknown features and versions are named") {
   std::string changed = text;
   changed.replace(at, 14, "\"requires\": [\"palette\"]");
   spill(json, {changed.begin(), changed.end()});
-  CHECK_THROWS_WITH_AS(load_model((folder.path / "m").string()), doctest::Contains("palette"),
-                       Error);
+  CHECK_THROWS_WITH_AS(load_model(folder.file("m")), doctest::Contains("palette"), Error);
   changed = text;
   changed.replace(changed.find("\"version\": 1"), 12, "\"version\": 9");
   spill(json, {changed.begin(), changed.end()});
-  CHECK_THROWS_WITH_AS(load_model((folder.path / "m").string()), doctest::Contains("version 9"),
-                       Error);
+  CHECK_THROWS_WITH_AS(load_model(folder.file("m")), doctest::Contains("version 9"), Error);
 }
 
 TEST_CASE("safetensors headers are bounded and strict") {
@@ -232,7 +219,7 @@ TEST_CASE("safetensors headers are bounded and strict") {
 
 TEST_CASE("a failed save leaves the old file") {
   TemporaryFolder folder;
-  const fs::path file = folder.path / "m.dlk";
+  const fs::path file = folder.file("m.dlk");
   save_model(sample(), file.string());
   const auto before = slurp(file);
   Graph bad = sample();
@@ -243,5 +230,5 @@ TEST_CASE("a failed save leaves the old file") {
   CHECK_THROWS_AS(save_model(bad, file.string()), Error);
   CHECK(slurp(file) == before);
   CHECK(std::distance(fs::directory_iterator(folder.path), {}) == 1);
-  CHECK_THROWS_AS(save_model(sample(), (folder.path / "no" / "such" / "m.dlk").string()), Error);
+  CHECK_THROWS_AS(save_model(sample(), folder.file("no/such/m.dlk")), Error);
 }

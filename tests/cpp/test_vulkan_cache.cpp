@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "core/base/cache_folder.h"
+#include "tests/cpp/temporary_folder.h"
 #include "tests/cpp/vulkan_testing.h"
 
 using namespace dlk;
@@ -16,14 +17,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct Folder {
+struct Folder : TemporaryFolder {
   Folder() {
-    char name[] = "/tmp/dlk-vulkan-cache-XXXXXX";
-    path = mkdtemp(name);
     setenv("DLK_CACHE_DIR", path.c_str(), 1);
     setenv("DLK_CACHE", "1", 1);
   }
-  ~Folder() { fs::remove_all(path); }
   /// The files' names; Vulkan's only, no kernel library is used here.
   std::vector<std::string> files() const {
     std::vector<std::string> names;
@@ -33,7 +31,6 @@ struct Folder {
     }
     return names;
   }
-  std::string path;
 };
 
 /// Opens the device, compiles and runs a kernel, closes the device.
