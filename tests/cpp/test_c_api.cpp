@@ -8,6 +8,7 @@
 #include "tests/cpp/c_api.h"
 #include "tests/cpp/c_api_models.h"
 #include "tests/cpp/engine_testing.h"
+#include "tests/cpp/temporary_folder.h"
 #ifdef DLK_HAVE_OPENCL
 #include "tests/cpp/opencl_app.h"
 #endif
