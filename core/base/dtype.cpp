@@ -7,6 +7,7 @@
 #include <limits>
 
 #if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -152,6 +153,12 @@ void convert_to_halves(const std::byte* floats, size_t count, uint16_t* halves) 
 }
 
 #if defined(__x86_64__) && defined(__GNUC__)
+bool has_half_instructions() {
+  unsigned a = 0, b = 0, c = 0, d = 0;  // Clang 14 has no name for F16C
+  return __builtin_cpu_supports("avx") != 0 && __get_cpuid(1, &a, &b, &c, &d) != 0 &&
+         (c & bit_F16C) != 0;
+}
+
 __attribute__((target("avx,f16c"))) void convert_by_eights(const std::byte* floats, size_t count,
                                                            uint16_t* halves) {
   const size_t whole = count / 8 * 8;
@@ -168,8 +175,7 @@ __attribute__((target("avx,f16c"))) void convert_by_eights(const std::byte* floa
 
 void floats_to_halves(const std::byte* floats, size_t count, uint16_t* halves) {
 #if defined(__x86_64__) && defined(__GNUC__)
-  static const bool has_instructions =
-      __builtin_cpu_supports("avx") != 0 && __builtin_cpu_supports("f16c") != 0;
+  static const bool has_instructions = has_half_instructions();
   if (has_instructions) return convert_by_eights(floats, count, halves);
 #endif
   convert_to_halves(floats, count, halves);
