@@ -18,7 +18,8 @@ constexpr int64_t kChunk = 16;
 constexpr MatrixTile kPtxTiles[] = {{128, 256, 128, 4, 2, 16, 256}, {128, 128, 128, 4, 2, 16, 128},
                                     {128, 64, 128, 2, 1, 16, 64},   {128, 128, 64, 3, 2, 64, 64},
                                     {64, 64, 64, 4, 3, 32, 32},     {32, 64, 64, 4, 3, 16, 32}};
-constexpr MatrixTile kPlainTiles[] = {{64, 64, 32, 1, 1, 4, 4}};
+// No fewer chunks than work-items: two of them may not copy the same one.
+constexpr MatrixTile kPlainTiles[] = {{64, 64, 32, 1, 1, 8, 4}};
 
 /// One side of the product: rows along the depth, and their sums.
 struct Side {
