@@ -89,11 +89,37 @@ std::vector<uint64_t> place(const std::vector<Storage*>& order, const Room& room
   return chunks;
 }
 
+uint64_t total(const std::vector<uint64_t>& chunks) {
+  return std::accumulate(chunks.begin(), chunks.end(), uint64_t{0});
+}
+
+/// Improves an order until its arena is close to `bound`: what reaches highest is placed first, so
+/// that what had been in its way goes elsewhere.
+void improve(std::vector<Storage*>& order, const Room& room, uint64_t bound) {
+  constexpr size_t kRounds = 64, kPairs = 4'000'000;  // of storages that are compared, in all
+  const size_t rounds = std::min(kRounds, kPairs / (order.size() * order.size() + 1));
+  std::vector<Storage*> tried = order;
+  uint64_t best = total(place(tried, room));
+  for (size_t round = 0; round < rounds && best > bound + bound / 64; ++round) {
+    const auto highest =
+        std::max_element(tried.begin(), tried.end(), [&](const Storage* a, const Storage* b) {
+          const uint64_t end_a = a->offset_bytes + room.needs(*a);
+          const uint64_t end_b = b->offset_bytes + room.needs(*b);
+          return std::pair(a->chunk, end_a) < std::pair(b->chunk, end_b);
+        });
+    if (highest == tried.begin()) break;
+    std::rotate(tried.begin(), highest, highest + 1);
+    const uint64_t bytes = total(place(tried, room));
+    if (bytes < best) {
+      best = bytes;
+      order = tried;
+    }
+  }
+}
+
 }  // namespace
 
-uint64_t MemoryPlan::arena_bytes() const {
-  return std::accumulate(chunk_bytes.begin(), chunk_bytes.end(), uint64_t{0});
-}
+uint64_t MemoryPlan::arena_bytes() const { return total(chunk_bytes); }
 
 uint64_t guarded_bytes(uint64_t size_bytes) { return aligned(size_bytes) + 2 * kGuardBytes; }
 
@@ -141,6 +167,7 @@ MemoryPlan plan_memory(Lowered& lowered, uint64_t max_chunk_bytes, bool guards) 
       best = i;
     }
   }
+  if (!used.empty() && !guards) improve(orders[best], room, plan.peak_live_bytes);
   plan.chunk_bytes = place(orders[best], room);
   for (Storage& storage : lowered.storages) {
     if (storage.kind != StorageKind::kCounters) continue;
