@@ -46,6 +46,8 @@ def run(command: list[str], seconds: float, environment: dict[str, str] | None =
         return ""
     if done.returncode != 0:
         print(f"{command}: exit {done.returncode}: {done.stderr}"[-3000:], file=sys.stderr)
+    else:  # notices, of tiles that are not used, say
+        sys.stderr.write(done.stderr)
     return done.stdout
 
 

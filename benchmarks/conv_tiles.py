@@ -163,7 +163,9 @@ def main() -> int:
         for name in chosen.set.split(",") if name
         for label, shape in SETS[name].items()
     ]  # fmt: skip
-    cases += [(f"gemm {size}", None, "float16") for size in chosen.gemm]
+    cases += [
+        (f"gemm {size}", None, dtype) for dtype in chosen.dtypes.split(",") for size in chosen.gemm
+    ]
     devices = {name: _core.open_device(name) for name in chosen.devices.split(",")}
     for label, shape, dtype in cases:
         size = 0 if shape else int(label.split()[1])
