@@ -133,6 +133,21 @@ class Differentiator {
     return at < types_.size() && types_[at] ? *types_[at] : kUnknown;
   }
 
+  bool is_fixed(ValueId id, size_t axis) const {
+    Graph shown = graph_;
+    shown.add_output(id, graph_.value(id).name + "/shown");
+    const Shape& known = type_of(id).shape;
+    for (const int64_t size : {3, 65, 513, 4}) {
+      try {
+        const auto values = infer_at(shown, {}, size);
+        return values.at(graph_.value(id).name).shape.at(axis) == known.at(axis);
+      } catch (const Error&) {
+        continue;  // the graph does not take this size
+      }
+    }
+    return true;
+  }
+
   void set_type(ValueId id, ValueType type) {
     const auto at = static_cast<size_t>(id);
     if (at >= types_.size()) types_.resize(at + 1);
@@ -202,6 +217,9 @@ class Differentiator::Context : public GradientContext {
   }
   DType dtype(ValueId id) const override { return owner_.type_of(id).dtype; }
   const Shape& example_shape(ValueId id) const override { return owner_.type_of(id).shape; }
+  bool is_fixed(ValueId id, int64_t axis) const override {
+    return owner_.is_fixed(id, static_cast<size_t>(axis));
+  }
   std::optional<HostTensor> constant(ValueId id) const override {
     if (id == kNoValue || owner_.graph_.value(id).kind != ValueKind::kConstant) return std::nullopt;
     return owner_.graph_.value(id).data;

@@ -40,15 +40,24 @@ void conv_gradient(GradientContext& ctx) {
 void conv_transpose_gradient(GradientContext& ctx) {
   const ValueId x = ctx.input(kInput), w = ctx.input(kWeight), dy = ctx.output_gradient(0);
   const std::string pad = ctx.attr_string("auto_pad", "NOTSET");
-  if ((pad != "NOTSET" && pad != "VALID" && !pad.empty()) || ctx.has_attr("output_shape")) {
-    ctx.unsupported("has a gradient with explicit pads only, not with auto_pad or output_shape");
-  }
+  const size_t axes = static_cast<size_t>(ctx.rank(x)) - 2;
+  const Shape strides = ctx.attr_ints("strides", Shape(axes, 1));
+  const Shape extra = ctx.attr_ints("output_padding", Shape(axes, 0));
+  bool is_plain =
+      (pad == "NOTSET" || pad == "VALID" || pad.empty()) && !ctx.has_attr("output_shape");
+  // Padding of the output that is as large as the stride gives a last row that nothing reads.
+  for (size_t i = 0; i < axes; ++i) is_plain = is_plain && extra.at(i) < strides.at(i);
   Attributes attributes = ctx.node().attributes;
-  attributes.erase("output_padding");
+  // Else the window follows from the sizes of a run.
+  if (is_plain) {
+    attributes.erase("output_padding");
+  } else {
+    attributes["transposed"] = int64_t{1};
+  }
   if (ctx.wants(kInput)) {
-    const ValueId dx = ctx.onnx("Conv", {dy, w}, attributes);
-    // Padding of the output that is as large as the stride gives a last row that nothing reads.
-    ctx.set_gradient(kInput, dx);
+    ctx.set_gradient(kInput, is_plain ? ctx.onnx("Conv", {dy, w}, attributes)
+                                      : ctx.own("ConvTransposeInputGradient",
+                                                {dy, w, ctx.shape_of(x)}, attributes));
   }
   if (ctx.wants(kWeight)) {
     ctx.set_gradient(kWeight, ctx.own("ConvWeightGradient", {dy, x, ctx.shape_of(w)}, attributes));
@@ -155,24 +164,6 @@ std::vector<Phase> phases_of(const Window& forward, size_t axis) {
   return phases;
 }
 
-/// Zeros, by vectors of 16 bytes where memory allows them.
-void clear(LowerContext& ctx, const TensorView& view) {
-  constexpr int64_t kBytes = 16;
-  const auto size = static_cast<int64_t>(dtype_size(view.dtype));
-  if (!view.is_dense() || view.offset * size % kBytes != 0 ||
-      view.elements() * size % kBytes != 0) {
-    return fill_view(ctx, view, 0);
-  }
-  TensorView words = view;
-  words.dtype = DType::kFloat32;
-  words.offset = view.offset * size / 4;
-  words.shape = {view.elements() * size / 4};
-  words.strides = {1};
-  KernelRequest request;
-  request.name = "clear_vectors";
-  dispatch_linear(ctx, std::move(request), {words}, {}, words.shape[0] / 4);
-}
-
 /// The data's gradient of a convolution with strides, for GPUs.
 void lower_phases(LowerContext& ctx, const TensorView& dx, const Window& forward) {
   std::vector<std::vector<Phase>> all{{}};
@@ -188,7 +179,7 @@ void lower_phases(LowerContext& ctx, const TensorView& dx, const Window& forward
     }
     all = std::move(longer);
   }
-  if (!complete) clear(ctx, dx);
+  if (!complete) fill_view(ctx, dx, 0);
   for (const std::vector<Phase>& phases : all) {
     TensorView view = dx;
     Window window = forward;
@@ -271,7 +262,7 @@ void lower_patches(LowerContext& ctx, const TensorView& dx, const Window& forwar
   strides.insert(strides.end(), tap_strides.begin(), tap_strides.end());
   to.shape = from_shape;
   to.strides = strides;
-  if (!is_covered) clear(ctx, dx);
+  if (!is_covered) fill_view(ctx, dx, 0);
   ctx.copy(*problem.y.reshaped(from_shape), to);
 }
 
@@ -300,6 +291,24 @@ void lower_input_gradient(LowerContext& ctx) {
     taps.push_back({0, window.kernel[i], 1});
   }
   convolve_back(ctx, dx, window, taps);
+}
+
+/// The convolution over the results of a transposed one, which gives its data's gradient: `x` is
+/// the shape of that data.
+Window transposed_window(const NodeReader& node, const Shape& x, const Shape& kernel) {
+  Window window = read_transposed_window(node, x, kernel);
+  std::swap(window.input, window.output);
+  return window;
+}
+
+void lower_transposed_input_gradient(LowerContext& ctx) {
+  ConvProblem problem;
+  problem.x = ctx.input(0);
+  problem.y = ctx.output(0);
+  problem.weight = ctx.input(kWeight);
+  problem.groups = ctx.attr_int("group", 1);
+  problem.window = transposed_window(ctx, problem.y.shape, kernel_of(problem.weight.shape));
+  lower_convolution(ctx, problem);
 }
 
 struct Split {
@@ -335,7 +344,10 @@ void lower_weight_gradient(LowerContext& ctx) {
   for (const TensorView* view : {&p.x, &p.dy, &p.dw}) require_32bit(ctx, *view);
   if (p.dw.elements() == 0) return;
   if (p.dy.elements() == 0) return fill_view(ctx, ctx.output(0), 0);
-  const Window window = read_window(ctx, ctx.input(0).shape, kernel_of(ctx.output(0).shape));
+  const Shape kernel = kernel_of(ctx.output(0).shape);
+  const bool is_transposed = ctx.attr_int("transposed", 0) != 0;
+  const Window window = is_transposed ? transposed_window(ctx, ctx.input(1).shape, kernel)
+                                      : read_window(ctx, ctx.input(0).shape, kernel);
   p.window = window.expanded(3);
   p.window.output = Shape(p.dy.shape.begin() + 2, p.dy.shape.end());
   for (size_t i = 0; i < 3; ++i) {
@@ -392,10 +404,24 @@ DLK_REGISTER_OPS {
                .infer = infer_from_shape,
                .lower = [](LowerContext& ctx) { lower_in_batch_slices(ctx, lower_input_gradient); },
                .mixed_floats = true});
+  register_op(
+      {.name = "ConvTransposeInputGradient",
+       .domain = "dlk",
+       .doc = "Gradient of a transposed convolution's data; inputs: gradient, weights, "
+              "shape of the data; the operator's attributes.",
+       .min_inputs = 3,
+       .max_inputs = 3,
+       .layout = LayoutRule::kChannelsLast,
+       .infer = infer_from_shape,
+       .lower =
+           [](LowerContext& ctx) { lower_in_batch_slices(ctx, lower_transposed_input_gradient); },
+       .mixed_floats = true});
   register_op({.name = "ConvWeightGradient",
                .domain = "dlk",
-               .doc = "Gradient of a convolution's weights; inputs: data, gradient, shape of the "
-                      "weights; the convolution's attributes.",
+               .doc =
+                   "Gradient of a convolution's weights; inputs: data, gradient, shape of the "
+                   "weights; the convolution's attributes (`transposed`: those of a ConvTranspose, "
+                   "whose gradient stands first).",
                .min_inputs = 3,
                .max_inputs = 3,
                .layout = LayoutRule::kContiguous,

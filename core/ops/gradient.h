@@ -26,6 +26,8 @@ class GradientContext : public NodeReader {
   virtual DType dtype(ValueId value) const = 0;
   /// The shape at one binding of the symbols: for choices that hold at every size.
   virtual const Shape& example_shape(ValueId value) const = 0;
+  /// Whether an axis of a value has the same size at every binding of the symbols.
+  virtual bool is_fixed(ValueId value, int64_t axis) const = 0;
   /// A constant's (or shape arithmetic's) value where it is the same in every run.
   virtual std::optional<HostTensor> constant(ValueId value) const = 0;
   /// An output that the forward node saves for its gradient; it is added where it is not there.

@@ -27,12 +27,12 @@ void concat_gradient(GradientContext& ctx);
 void split_gradient(GradientContext& ctx);
 void slice_gradient(GradientContext& ctx);
 void pad_gradient(GradientContext& ctx);
-void gather_gradient(GradientContext& ctx);
 void tile_gradient(GradientContext& ctx);
 
-// Addressing (index_gradient.cpp).
-void gather_elements_gradient(GradientContext& ctx);
+// Addressing (gather_gradient.cpp, index_gradient.cpp).
+void gather_gradient(GradientContext& ctx);
 void gather_nd_gradient(GradientContext& ctx);
+void gather_elements_gradient(GradientContext& ctx);
 void scatter_gradient(GradientContext& ctx);
 void top_k_gradient(GradientContext& ctx);
 void cumulative_sum_gradient(GradientContext& ctx);

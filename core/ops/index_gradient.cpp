@@ -23,14 +23,6 @@ void gather_elements_gradient(GradientContext& ctx) {
                   {{"axis", ctx.attr_int("axis", 0)}, {"reduction", kAdd}}));
 }
 
-void gather_nd_gradient(GradientContext& ctx) {
-  if (ctx.attr_int("batch_dims", 0) != 0) ctx.unsupported("has no gradient with batch_dims");
-  ctx.set_gradient(
-      0,
-      ctx.onnx("ScatterND", {zeros_like(ctx, ctx.input(0)), ctx.input(1), ctx.output_gradient(0)},
-               {{"reduction", kAdd}}));
-}
-
 void scatter_gradient(GradientContext& ctx) {
   const std::string reduction = ctx.attr_string("reduction", "none");
   if (reduction != "none" && reduction != "add") {

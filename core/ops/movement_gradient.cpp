@@ -81,12 +81,6 @@ void pad_gradient(GradientContext& ctx) {
   ctx.set_gradient(2, ctx.reshape_like(padding, ctx.input(2)));
 }
 
-void gather_gradient(GradientContext& ctx) {
-  ctx.set_gradient(0, ctx.own("GatherGradient",
-                              {ctx.output_gradient(0), ctx.input(1), ctx.shape_of(ctx.input(0))},
-                              {{"axis", ctx.attr_int("axis", 0)}}));
-}
-
 void tile_gradient(GradientContext& ctx) {
   // (r0, d0, r1, d1, ...), summed over the repeats.
   const auto as_column = [&](ValueId v) { return ctx.onnx("Unsqueeze", {v, ctx.ints({1})}); };
@@ -136,35 +130,6 @@ void lower_sum_to(LowerContext& ctx) {
   dispatch_reduction(ctx, "ReduceSum", from, to, axes);
 }
 
-// GatherGradient: rows are added up in the order of the indices, so that results are the same bits
-// in every run.
-void infer_gather_gradient(InferContext& ctx) {
-  ctx.set_output(0, ctx.dtype(0), ctx.require_constant(2, "the shape").to_ints());
-}
-
-void lower_gather_gradient(LowerContext& ctx) {
-  const TensorView dy = ctx.contiguous(ctx.input(0));
-  const TensorView indices = index_view(ctx, ctx.contiguous(ctx.input(1)));
-  const TensorView& dx = ctx.output(0);
-  const int64_t axis = ctx.normalize_axis(ctx.attr_int("axis", 0), dx.rank());
-  const auto at = static_cast<size_t>(axis);
-  const bool direct = dx.is_contiguous() && dtype_size(dx.dtype) >= 4;
-  const TensorView sums = direct ? dx : ctx.workspace(DType::kFloat32, dx.shape);
-  fill_view(ctx, sums, 0);
-  if (dy.elements() == 0) return direct ? void() : ctx.copy(sums, dx);
-  const int64_t outer = product(dx.shape, 0, at), inner = product(dx.shape, at + 1);
-  KernelRequest request;
-  request.name = "gather_gradient";
-  request.types = {{"TX", dy.dtype}, {"TY", sums.dtype}};
-  dispatch_linear(ctx, std::move(request), {dy, indices, sums},
-                  {{"inner", inner},
-                   {"size", dx.shape[at]},
-                   {"count", ctx.input(1).elements()},
-                   {"step", ctx.input(1).dtype == DType::kInt64 ? 2 : 1}},
-                  outer * inner);
-  if (!direct) ctx.copy(sums, dx);
-}
-
 }  // namespace
 
 DLK_REGISTER_OPS {
@@ -179,15 +144,6 @@ DLK_REGISTER_OPS {
                .gradient = [](GradientContext& ctx) {
                  ctx.set_gradient(0, ctx.expand_like(ctx.output_gradient(0), ctx.input(0)));
                }});
-  register_op({.name = "GatherGradient",
-               .domain = "dlk",
-               .doc = "Rows of a gradient added up at their indices; inputs: gradient, indices, "
-                      "shape of the data; axis.",
-               .min_inputs = 3,
-               .max_inputs = 3,
-               .layout = LayoutRule::kContiguous,
-               .infer = infer_gather_gradient,
-               .lower = lower_gather_gradient});
 }
 
 }  // namespace dlk

@@ -258,7 +258,31 @@ int64_t cpu_group(int64_t rows, int64_t units) {
   return rows >= 8 * units ? 8 : 1;
 }
 
+namespace {
+
+/// Zeros, by vectors of 16 bytes; false where memory does not allow them.
+bool clear_vectors(LowerContext& context, const TensorView& view) {
+  constexpr int64_t kBytes = 16;
+  const auto size = static_cast<int64_t>(dtype_size(view.dtype));
+  if (!view.is_dense() || view.offset * size % kBytes != 0 ||
+      view.elements() * size % kBytes != 0) {
+    return false;
+  }
+  TensorView words = view;
+  words.dtype = DType::kFloat32;
+  words.offset = view.offset * size / 4;
+  words.shape = {view.elements() * size / 4};
+  words.strides = {1};
+  KernelRequest request;
+  request.name = "clear_vectors";
+  dispatch_linear(context, std::move(request), {words}, {}, words.shape[0] / 4);
+  return true;
+}
+
+}  // namespace
+
 void fill_view(LowerContext& context, const TensorView& view, double value) {
+  if (value == 0 && !std::signbit(value) && clear_vectors(context, view)) return;
   const HostTensor host = HostTensor::from_doubles(view.dtype, {1}, {value});
   uint32_t words[2] = {0, 0};
   std::memcpy(words, host.bytes().data(), host.bytes().size());

@@ -7,37 +7,21 @@
 #include "core/ops/gradients.h"
 #include "core/ops/matmul.h"
 #include "core/ops/op_util.h"
+#include "core/ops/rnn_activations.h"
 
 namespace dlk {
 namespace {
 
-struct Activation {
-  const char* name;
-  bool takes_alpha, takes_beta;
-  double alpha, beta;
-};
-
-/// In the order of rnn_activate's codes.
-const Activation kActivations[] = {
-    {"Sigmoid", false, false, 0, 0},     {"Tanh", false, false, 0, 0},
-    {"Relu", false, false, 0, 0},        {"Affine", true, true, 1, 0},
-    {"LeakyRelu", true, false, 0.01, 0}, {"ThresholdedRelu", true, false, 1, 0},
-    {"ScaledTanh", true, true, 1, 1},    {"HardSigmoid", true, true, 0.2, 0.5},
-    {"Elu", true, false, 1, 0},          {"Softsign", false, false, 0, 0},
-    {"Softplus", false, false, 0, 0},
-};
-
 struct Cell {
   const char* name;
   int64_t code, gates;
-  std::vector<std::string> activations;  // of one direction
 };
 
 const Cell& cell_of(const NodeReader& node) {
   static const Cell cells[] = {
-      {"RNN", 0, 1, {"Tanh"}},
-      {"GRU", 1, 3, {"Sigmoid", "Tanh"}},
-      {"LSTM", 2, 4, {"Sigmoid", "Tanh", "Tanh"}},
+      {"RNN", 0, 1},
+      {"GRU", 1, 3},
+      {"LSTM", 2, 4},
   };
   for (const Cell& cell : cells) {
     if (node.node().op == cell.name) return cell;
@@ -96,54 +80,6 @@ void infer_rnn(InferContext& context) {
   for (size_t i = 1; i < context.output_count(); ++i) {
     if (context.has_output(i)) context.set_output(i, context.dtype(0), state);
   }
-}
-
-/// Codes and factors of f, g and h for both directions.
-struct Activations {
-  std::vector<int64_t> codes = std::vector<int64_t>(6, 0);
-  std::vector<double> alpha = std::vector<double>(6, 0.0), beta = std::vector<double>(6, 0.0);
-};
-
-std::string lower_case(std::string text) {
-  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return text;
-}
-
-Activations read_activations(const NodeReader& node, const Cell& cell, int64_t directions) {
-  std::vector<std::string> names;
-  const auto found = node.node().attributes.find("activations");
-  if (found != node.node().attributes.end()) {
-    if (const auto* list = std::get_if<std::vector<std::string>>(&found->second)) names = *list;
-  }
-  const size_t per_direction = cell.activations.size();
-  const size_t wanted = per_direction * static_cast<size_t>(directions);
-  if (names.empty()) {
-    for (int64_t d = 0; d < directions; ++d) {
-      names.insert(names.end(), cell.activations.begin(), cell.activations.end());
-    }
-  }
-  if (names.size() != wanted) {
-    node.fail(std::to_string(names.size()) + " activations, expected " + std::to_string(wanted));
-  }
-  // Factors are listed for the activations that take them, in order.
-  const auto alphas = node.attr_floats("activation_alpha");
-  const auto betas = node.attr_floats("activation_beta");
-  size_t next_alpha = 0, next_beta = 0;
-  Activations result;
-  for (size_t i = 0; i < names.size(); ++i) {
-    const auto* end = std::end(kActivations);
-    const auto* row = std::find_if(std::begin(kActivations), end, [&](const Activation& a) {
-      return lower_case(a.name) == lower_case(names[i]);
-    });
-    if (row == end) node.unsupported("activation " + names[i]);
-    const size_t slot = i / per_direction * 3 + i % per_direction;
-    result.codes[slot] = row - std::begin(kActivations);
-    result.alpha[slot] =
-        row->takes_alpha && next_alpha < alphas.size() ? alphas[next_alpha++] : row->alpha;
-    result.beta[slot] =
-        row->takes_beta && next_beta < betas.size() ? betas[next_beta++] : row->beta;
-  }
-  return result;
 }
 
 /// Weights (direction, gate * unit, from) as (direction, from, gate * unit): neighbouring
@@ -276,7 +212,7 @@ class Recurrence {
                       {"TW", context_.input(2).dtype},
                       {"TB", context_.has_input(3) ? bias.dtype : context_.input(2).dtype},
                       {"TY", y.dtype}};
-    const Activations activations = read_activations(context_, cell_, sizes_.directions);
+    const Activations activations = read_activations(context_, sizes_.directions);
     const char* const names[] = {"F0", "G0", "H0", "F1", "G1", "H1"};
     for (size_t i = 0; i < 6; ++i) request_.constants[names[i]] = activations.codes[i];
     request_.constants["CELL"] = cell_.code;

@@ -1,11 +1,12 @@
-// Gradients of RNN, GRU and LSTM where recurrent_gradient.cpp has no kernels. The layer is
-// written out step by step in simpler operators, and those are differentiated: every attribute,
-// both directions and variable lengths come with it. The number of steps must be the same in every
-// run.
+// Gradients of RNN, GRU and LSTM where recurrent_gradient.cpp has no kernels: peepholes,
+// input_forget, clip, activations, float64. The layer is written out step by step in simpler
+// operators, and those are differentiated: every attribute, both directions and variable lengths
+// come with it. The number of steps must be the same in every run.
 #include <algorithm>
 #include <map>
 
 #include "core/ops/gradients.h"
+#include "core/ops/rnn_activations.h"
 
 namespace dlk {
 
@@ -21,7 +22,8 @@ class Unrolled {
     directions_ = r.at(0);
     units_ = r.at(2);
     gates_ = op_ == "LSTM" ? 4 : op_ == "GRU" ? 3 : 1;
-    check_attributes();
+    activations_ = read_activations(ctx, directions_);
+    require_fixed_times();
   }
 
   /// Results in the order of the operator's outputs.
@@ -45,18 +47,51 @@ class Unrolled {
   }
 
  private:
-  void check_attributes() const {
-    for (const char* name : {"activations", "activation_alpha", "activation_beta"}) {
-      if (!ctx_.has_attr(name)) continue;
-      ctx_.unsupported(std::string("has a gradient for the default activations, not with ") + name);
-    }
-    if (ctx_.has_attr("clip")) ctx_.unsupported("has no gradient with clip");
+  void require_fixed_times() {
+    if (ctx_.is_fixed(ctx_.input(0), batch_first_ ? 1 : 0)) return;
+    ctx_.unsupported(
+        "has a gradient for any number of times only in float32 and float16 with the default "
+        "activations, without clip, input_forget and peepholes; give the time axis a fixed size");
   }
 
   ValueId add(ValueId a, ValueId b) { return ctx_.onnx("Add", {a, b}); }
   ValueId mul(ValueId a, ValueId b) { return ctx_.onnx("Mul", {a, b}); }
-  ValueId sigmoid(ValueId a) { return ctx_.onnx("Sigmoid", {a}); }
-  ValueId tanh(ValueId a) { return ctx_.onnx("Tanh", {a}); }
+  ValueId factor(double value) { return ctx_.scalar(value, ctx_.input(0)); }
+  /// f, g or h (0, 1, 2) of what `clip` leaves of a sum.
+  ValueId activated(size_t which, ValueId a) {
+    if (ctx_.has_attr("clip")) {
+      const double limit = ctx_.attr_float("clip", 0);
+      a = ctx_.onnx("Clip", {a, factor(-limit), factor(limit)});
+    }
+    const size_t slot = static_cast<size_t>(direction_) * 3 + which;
+    const double alpha = activations_.alpha[slot], beta = activations_.beta[slot];
+    const auto affine = [&](ValueId v) { return add(mul(v, factor(alpha)), factor(beta)); };
+    switch (static_cast<Activation>(activations_.codes[slot])) {
+      case Activation::kSigmoid:
+        return ctx_.onnx("Sigmoid", {a});
+      case Activation::kTanh:
+        return ctx_.onnx("Tanh", {a});
+      case Activation::kRelu:
+        return ctx_.onnx("Relu", {a});
+      case Activation::kAffine:
+        return affine(a);
+      case Activation::kLeakyRelu:
+        return ctx_.onnx("LeakyRelu", {a}, {{"alpha", alpha}});
+      case Activation::kThresholdedRelu:
+        return ctx_.onnx("ThresholdedRelu", {a}, {{"alpha", alpha}});
+      case Activation::kScaledTanh:
+        return mul(ctx_.onnx("Tanh", {mul(a, factor(beta))}), factor(alpha));
+      case Activation::kHardSigmoid:
+        return ctx_.onnx("HardSigmoid", {a}, {{"alpha", alpha}, {"beta", beta}});
+      case Activation::kElu:
+        return ctx_.onnx("Elu", {a}, {{"alpha", alpha}});
+      case Activation::kSoftsign:
+        return ctx_.onnx("Softsign", {a});
+      case Activation::kSoftplus:
+        return ctx_.onnx("Softplus", {a});
+    }
+    ctx_.fail("has an activation without a gradient");
+  }
   ValueId turned(ValueId v, std::vector<int64_t> perm) {
     return ctx_.onnx("Transpose", {v}, {{"perm", std::move(perm)}});
   }
@@ -97,6 +132,7 @@ class Unrolled {
 
   /// Y of one direction as (time, 1, batch, units); leaves the last states in h_ and c_.
   ValueId direction(int64_t d, ValueId x, bool backward) {
+    direction_ = d;
     const ValueId w = turned(entry(ctx_.input(1), d), {1, 0});
     r_ = turned(entry(ctx_.input(2), d), {1, 0});
     ValueId projected = ctx_.onnx("MatMul", {x, w});
@@ -118,8 +154,7 @@ class Unrolled {
         const ValueId number = ctx_.onnx("Cast", {ctx_.input(4)}, {{"to", std::string("int32")}});
         const ValueId time = ctx_.add_constant(HostTensor::from_ints(DType::kInt32, {}, {t}));
         const ValueId live = unsqueezed(ctx_.onnx("Greater", {number, time}), 1);
-        const ValueId zero = ctx_.scalar(0.0, ctx_.input(0));
-        y = ctx_.onnx("Where", {live, h_, zero});
+        y = ctx_.onnx("Where", {live, h_, factor(0.0)});
         h_ = ctx_.onnx("Where", {live, h_, h});
         if (op_ == "LSTM") c_ = ctx_.onnx("Where", {live, c_, c});
       }
@@ -144,23 +179,22 @@ class Unrolled {
     if (op_ == "GRU") return gru_step(x);
     const ValueId sums = add(x, hidden_product(h_));
     if (op_ == "RNN") {
-      h_ = tanh(sums);
+      h_ = activated(0, sums);
       return;
     }
-    const ValueId in = sigmoid(with_peephole(gate(sums, 0), 0, c_));
-    const ValueId one = ctx_.scalar(1.0, ctx_.input(0));
+    const ValueId in = activated(0, with_peephole(gate(sums, 0), 0, c_));
     const ValueId forget = ctx_.attr_int("input_forget", 0) != 0
-                               ? ctx_.onnx("Sub", {one, in})
-                               : sigmoid(with_peephole(gate(sums, 2), 2, c_));
-    c_ = add(mul(forget, c_), mul(in, tanh(gate(sums, 3))));
-    const ValueId out = sigmoid(with_peephole(gate(sums, 1), 1, c_));
-    h_ = mul(out, tanh(c_));
+                               ? ctx_.onnx("Sub", {factor(1.0), in})
+                               : activated(0, with_peephole(gate(sums, 2), 2, c_));
+    c_ = add(mul(forget, c_), mul(in, activated(1, gate(sums, 3))));
+    const ValueId out = activated(0, with_peephole(gate(sums, 1), 1, c_));
+    h_ = mul(out, activated(2, c_));
   }
 
   void gru_step(ValueId x) {
     const ValueId product = hidden_product(h_);
-    const ValueId z = sigmoid(add(gate(x, 0), gate(product, 0)));
-    const ValueId r = sigmoid(add(gate(x, 1), gate(product, 1)));
+    const ValueId z = activated(0, add(gate(x, 0), gate(product, 0)));
+    const ValueId r = activated(0, add(gate(x, 1), gate(product, 1)));
     ValueId hidden = kNoValue;
     if (ctx_.attr_int("linear_before_reset", 0) != 0) {
       hidden = mul(r, gate(product, 2));
@@ -170,15 +204,16 @@ class Unrolled {
         hidden = add(hidden, cut(hidden_bias_, 0, 2 * units_, units_));
       }
     }
-    const ValueId fresh = tanh(add(gate(x, 2), hidden));
+    const ValueId fresh = activated(1, add(gate(x, 2), hidden));
     // (1 - z) fresh + z h
     h_ = add(fresh, mul(z, ctx_.onnx("Sub", {h_, fresh})));
   }
 
   GradientContext& ctx_;
   const std::string op_;
+  Activations activations_;
   bool batch_first_ = false;
-  int64_t times_ = 0, directions_ = 1, units_ = 0, gates_ = 1;
+  int64_t direction_ = 0, times_ = 0, directions_ = 1, units_ = 0, gates_ = 1;
   ValueId r_ = kNoValue, hidden_bias_ = kNoValue, peephole_ = kNoValue, h_ = kNoValue,
           c_ = kNoValue;
 };

@@ -1,6 +1,7 @@
 // RoiAlign, MaxRoiPool, DeformConv, MaxUnpool and Col2Im.
 #include <algorithm>
 
+#include "core/ops/gradient.h"
 #include "core/ops/op_util.h"
 #include "core/ops/window.h"
 
@@ -297,6 +298,47 @@ void lower_col2im(LowerContext& context) {
                   y.elements());
 }
 
+/// Col2Im's gradient, and its transpose: the windows of an image as columns.
+void col2im_gradient(GradientContext& ctx) {
+  ctx.set_gradient(0, ctx.own("Im2Col", {ctx.output_gradient(0), ctx.input(1), ctx.input(2)},
+                              ctx.node().attributes));
+}
+
+void im2col_gradient(GradientContext& ctx) {
+  ctx.set_gradient(0, ctx.onnx("Col2Im", {ctx.output_gradient(0), ctx.input(1), ctx.input(2)},
+                               ctx.node().attributes));
+}
+
+void infer_im2col(InferContext& context) {
+  const Columns c = read_columns(context);
+  const Shape& x = context.shape(0);
+  if (x.size() != static_cast<size_t>(c.axes) + 2 ||
+      !std::equal(x.begin() + 2, x.end(), c.image.end() - c.axes)) {
+    context.fail("the input " + shape_string(x) + " must be (N, C, image_shape...)");
+  }
+  context.set_output(0, context.dtype(0), {x[0], x[1] * c.taps(), product(c.counts)});
+}
+
+void lower_im2col(LowerContext& context) {
+  const TensorView &x = context.input(0), &y = context.output(0);
+  require_compute(context, x.dtype);
+  const Columns c = read_columns(context);
+  KernelRequest request;
+  request.name = "im2col";
+  request.types = {{"T", x.dtype}};
+  dispatch_linear(context, request, {x, y},
+                  {{"xs", expanded_strides(x, 3)},
+                   {"ys", y.strides},
+                   {"image", c.image},
+                   {"k", c.block},
+                   {"blocks", c.counts},
+                   {"rows", y.shape[1]},
+                   {"stride", c.stride},
+                   {"dil", c.dilation},
+                   {"pad", c.pad}},
+                  y.elements());
+}
+
 }  // namespace
 
 DLK_REGISTER_OPS {
@@ -334,7 +376,18 @@ DLK_REGISTER_OPS {
                .min_inputs = 3,
                .max_inputs = 3,
                .infer = infer_col2im,
-               .lower = lower_col2im});
+               .lower = lower_col2im,
+               .gradient = col2im_gradient});
+  register_op({.name = "Im2Col",
+               .domain = "dlk",
+               .doc = "The windows of images as columns, zeros in the padding: the transpose of "
+                      "Col2Im, with its further inputs and attributes.",
+               .min_inputs = 3,
+               .max_inputs = 3,
+               .layout = LayoutRule::kContiguous,
+               .infer = infer_im2col,
+               .lower = lower_im2col,
+               .gradient = im2col_gradient});
 }
 
 }  // namespace dlk

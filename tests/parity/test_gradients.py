@@ -70,8 +70,12 @@ WITHOUT_CASE: dict[str, str] = {
     "CastLike": "tests/train/test_autodiff.py: its inputs are of two dtypes",
     "Clip": "tests/train/test_autodiff.py: limits away from the data",
 }
-# Gradients of gradients; tests/train/test_losses.py.
-WITHOUT_CASE_KEYS = [("", n) for n in WITHOUT_CASE] + [("dlk", "SumTo"), ("dlk", "CTCLoss")]
+# Gradients of gradients (tests/train/test_autodiff.py); tests/train/test_losses.py.
+OF_GRADIENTS = ("SumTo", "GatherGradient", "GatherNDGradient", "Im2Col")
+WITHOUT_CASE_KEYS = [
+    *[("", n) for n in WITHOUT_CASE],
+    *[("dlk", n) for n in (*OF_GRADIENTS, "CTCLoss")],
+]
 """Gradients that one-operator cases cannot reach, with the test that covers each."""
 
 
@@ -109,7 +113,7 @@ NOT_DIFFERENTIABLE: dict[str, str] = {
         "what it draws does not change with its inputs",
     ),
     **dict.fromkeys(
-        ("DeformConv", "MaxRoiPool", "MaxUnpool", "RoiAlign", "Col2Im", "TensorScatter"),
+        ("DeformConv", "MaxRoiPool", "MaxUnpool", "RoiAlign", "TensorScatter"),
         "not yet: a rare operator of detectors and decoders; nothing in dlk.nn uses it",
     ),
     **dict.fromkeys(

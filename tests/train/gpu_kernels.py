@@ -171,6 +171,39 @@ def linear_errors(rows: int, device: Any, dtype: str) -> dict[str, float]:
     return {name: error(got[name], value.numpy()) for name, value in want.items()}
 
 
+def gather_errors(indices: int, rows: int, device: Any, dtype: str) -> dict[str, float]:
+    """Relative errors of the gradients of Gather and GatherND by a table (2, rows, 5), at more
+    indices than rows: several name the same row, one row is named by a third of them. "repeated" is
+    0 where a second run gives the same bits."""
+    from dlk import _core
+
+    rng = np.random.default_rng(5)
+    at = rng.integers(-rows, rows, indices)
+    at[rng.random(indices) < 1 / 3] = rows // 2
+    dy = rounded(rng.standard_normal((2, indices, 5)))
+    tuples = np.stack([np.arange(indices) % 2, at], 1)
+    graph = _core.Graph()
+    table = graph.add_input("table", "float32", [2, rows, 5])
+    di = graph.add_input("dy", "float32", list(dy.shape))
+    dn = graph.add_input("dn", "float32", [indices, 5])
+    i32, i64 = graph.add_input("i", "int32", [indices]), graph.add_input("t", "int64", [indices, 2])
+    (y,) = graph.add_node("Gather", [table, i32], {"axis": 1})
+    (z,) = graph.add_node("GatherND", [table, i64])
+    for name, value, cotangent in (("gather", y, di), ("nd", z, dn)):
+        graph.add_output(graph.gradients([value], [table], [cotangent])[0], name)
+    session = _core.Model(graph, device, dtype).create_session()
+    feeds = {
+        "table": np.zeros((2, rows, 5), np.float32), "dy": dy, "dn": dy[0],
+        "i": at.astype(np.int32), "t": tuples,
+    }  # fmt: skip
+    got, again = session.run(feeds), session.run(feeds)
+    want = {name: np.zeros((2, rows, 5)) for name in ("gather", "nd")}
+    np.add.at(want["gather"].swapaxes(0, 1), at, dy.swapaxes(0, 1))
+    np.add.at(want["nd"], (tuples[:, 0], tuples[:, 1]), dy[0])
+    errors = {name: error(got[name], value) for name, value in want.items()}
+    return errors | {"repeated": float(any((got[n] != again[n]).any() for n in want))}
+
+
 def block_errors(device: Any, dtype: str) -> dict[str, float]:
     """Branches of convolution, batch normalization and ReLU, joined; then a residual block."""
     from dlk import _core
@@ -227,6 +260,9 @@ def error(got: np.ndarray, want: np.ndarray) -> float:
     return float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-30))
 
 
+GATHERS = ((5, 7), (17, 1), (64, 3), (300, 300), (1000, 11))
+"""Indices, and rows of the table."""
+
 NORMS = ((4, 24, 9, 7), (2, 64, 30, 30), (3, 5, 8, 8), (33, 40), (2, 12, 300))
 
 
@@ -243,6 +279,7 @@ def main(device_id: str) -> None:
         found += [(p, conv_errors(p, device, dtype)) for p in PROBLEMS]
         found += [(shape, norm_errors(shape, device, dtype)) for shape in NORMS]
         found += [(rows, linear_errors(rows, device, dtype)) for rows in (3, 40)]
+        found += [(shape, gather_errors(*shape, device, dtype)) for shape in GATHERS]
         found += [("block", block_errors(device, dtype))]
         for what, errors in found:
             for name, value in errors.items():

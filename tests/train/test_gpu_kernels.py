@@ -34,3 +34,6 @@ def test_gradients_on_this_device(device: Any) -> None:
     for shape in gpu_kernels.NORMS:
         for name, value in gpu_kernels.norm_errors(shape, device, "float32").items():
             assert value <= gpu_kernels.BOUNDS["float32"], (name, value, shape)
+    for indices, rows in gpu_kernels.GATHERS:
+        for name, value in gpu_kernels.gather_errors(indices, rows, device, "float32").items():
+            assert value <= gpu_kernels.BOUNDS["float32"], (name, value, indices, rows)

@@ -179,6 +179,8 @@ _transposed("same_lower", (1, 4, 3, 4), (4, 6, 4, 3), (6, 8), (1, 1), strides=[2
             auto_pad="SAME_LOWER")  # fmt: skip
 _transposed("valid", (1, 4, 3, 4), (4, 6, 3, 3), (7, 9), strides=[2, 2], auto_pad="VALID")
 _transposed("dilated", (1, 4, 5, 4), (4, 6, 3, 2), (11, 9), strides=[1, 2], dilations=[3, 2])
+_transposed("padding_beyond_stride", (1, 4, 4, 3), (4, 6, 3, 3), (9, 8), dilations=[2, 2],
+            output_padding=[1, 1])  # fmt: skip
 _transposed("groups", (1, 8, 5, 4), (8, 3, 3, 3), (9, 7), (1, 1), strides=[2, 2], group=2,
             pads=[1, 1, 1, 1])  # fmt: skip
 _transposed("depthwise", (1, 6, 5, 4), (6, 1, 4, 4), (10, 8), (1, 1), strides=[2, 2], group=6,
