@@ -3,12 +3,17 @@
     python benchmarks/conv_tiles.py --set twelve --dtypes float32,float16 --output tiles.json
 
 Each shape is a graph of one convolution with bias and ReLU. A variant is a value of
-``DLK_CONV_ALGO`` (an algorithm, or a tile of the matrix units with its slices); its result is
-compared with NumPy's float32 product of the same operands, and its time is the device's own, the
-sum over the commands of a run, median of many. ``--gemm N`` adds square products. JSON holds all
-rows, each with its dtype; the table shows the default choice beside the best; ``--records`` writes
-what beats the default as lines for ``tuning.tsv`` or ``core/ops/conv_records.cpp``. With
+``DLK_CONV_ALGO`` (an algorithm, or a tile of the matrix units with its slices, or as a stream with
+so many groups a compute unit); its result is compared with NumPy's float32 product of the same
+operands, and its time is the device's own, the sum over the commands of a run, median of many.
+``--gemm N`` adds square products. JSON holds all rows, each with its dtype; the table shows the
+default choice beside the best, and beside both the best stream where that is neither; ``--records``
+writes what beats the default as lines for ``tuning.tsv`` or ``core/ops/conv_records.cpp``. With
 ``DLK_TUNING=/dev/null`` the default is the cost model's, without the records that ship with dlk.
+
+Whether stream-K pays, in one short run:
+
+    python benchmarks/conv_tiles.py --set resnet50,batch8 --only stream --output streams.json
 """
 
 from __future__ import annotations
@@ -25,7 +30,16 @@ from typing import Any
 import dlk
 import numpy as np
 from dlk import _core
-from dlk.tune import FLOAT_TILES, GAIN, TILES, TOLERANCE, Problem, algorithms, tile_family
+from dlk.tune import (
+    FLOAT_TILES,
+    GAIN,
+    TILES,
+    TOLERANCE,
+    Problem,
+    algorithms,
+    streams_of,
+    tile_family,
+)
 
 # name: batch, channels in, height and width, channels out, window, stride, padding
 SETS = {
@@ -51,6 +65,19 @@ SETS = {
         "28 512-128 1x1": (64, 512, 28, 128, 1, 1, 0),
         "14 256-256 3x3": (64, 256, 14, 256, 3, 1, 1),
         "7 512-2048 1x1": (64, 512, 7, 2048, 1, 1, 0),
+    },
+    "batch8": {
+        "56 64-64 3x3": (8, 64, 56, 64, 3, 1, 1),
+        "56 256-64 1x1": (8, 256, 56, 64, 1, 1, 0),
+        "28 128-128 3x3": (8, 128, 28, 128, 3, 1, 1),
+        "28 512-128 1x1": (8, 512, 28, 128, 1, 1, 0),
+        "28 128-512 1x1": (8, 128, 28, 512, 1, 1, 0),
+        "14 256-256 3x3": (8, 256, 14, 256, 3, 1, 1),
+        "14 1024-256 1x1": (8, 1024, 14, 256, 1, 1, 0),
+        "7 512-512 3x3": (8, 512, 7, 512, 3, 1, 1),
+        "7 2048-512 1x1": (8, 2048, 7, 512, 1, 1, 0),
+        "7 512-2048 1x1": (8, 512, 7, 2048, 1, 1, 0),
+        "vgg 28 512-512 3x3": (8, 512, 28, 512, 3, 1, 1),
     },
     "batch64-fp32": {
         "vgg 224 64-64 3x3": (64, 64, 224, 64, 3, 1, 1),
@@ -130,15 +157,21 @@ def run_variant(
         return {"algorithm": algorithm, "error": f"{type(error).__name__}: {error}"[:300]}
 
 
-def variants(device: Any, shape: tuple[int, ...] | None, dtype: str) -> list[str]:
-    """Algorithms for a shape; for a product the tiles alone, unsplit."""
+def variants(device: Any, shape: tuple[int, ...] | None, dtype: str, size: int) -> list[str]:
+    """Algorithms for a shape; for a square product the tiles alone, whole or as streams."""
     caps = device.caps
     if shape is not None:
-        return algorithms(problem_of(shape, dtype), tile_family(caps), caps["is_cpu"])
+        units = caps["compute_units"]
+        return algorithms(problem_of(shape, dtype), tile_family(caps), caps["is_cpu"], units)
     family = tile_family(caps)
     floats = FLOAT_TILES if family in ("opencl", "import") else ()
     tiles = TILES.get(family, ()) if dtype == "float16" else floats
-    return ["", "gemm", *(f"mma:{tile}:1" for tile in tiles)]
+    result = ["", "gemm"]
+    for tile in tiles:
+        rows, columns = (int(side) for side in tile.split(",")[:2])
+        count = -(-size // rows) * -(-size // columns)
+        result += [f"mma:{tile}:1", *streams_of(tile, count, size, caps["compute_units"])]
+    return result
 
 
 def main() -> int:
@@ -152,6 +185,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.05, help="for each variant")
     parser.add_argument("--budget", type=float, default=200, help="seconds in all")
     parser.add_argument("--only-default", action="store_true")
+    parser.add_argument("--only", default="", help="variants with this in their names, say stream")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--records", type=Path, help="a file to add lines to")
     chosen = parser.parse_args()
@@ -171,7 +205,8 @@ def main() -> int:
         size = 0 if shape else int(label.split()[1])
         case = problem_of(shape, dtype).graph() if shape else gemm_graph(size, 1, dtype)
         for name, device in devices.items():
-            todo = [""] if chosen.only_default else variants(device, shape, dtype)
+            todo = [""] if chosen.only_default else variants(device, shape, dtype, size)
+            todo = [how for how in todo if not how or chosen.only in how]
             found = []
             for algorithm in todo:
                 if time.perf_counter() - begin > chosen.budget:
@@ -206,6 +241,9 @@ def report(label: str, device: str, rows: list[dict[str, Any]]) -> None:
     chosen = next((row for row in good if row["algorithm"] == ""), None)
     beside = f"; default {chosen['us']:.1f} {chosen['steps'][0]}" if chosen else ""
     bad = [f"{row['algorithm']}: {row['error']}" for row in rows if "error" in row]
+    stream = next((row for row in good[4:] if "stream" in row["algorithm"]), None)
+    if stream and not any("stream" in row["algorithm"] for row in good[:4]):
+        beside += f"; {stream['algorithm']} {stream['us']:.1f}"
     print(f"{label} on {device}: {text} us{beside}", flush=True)
     for problem in bad[:3]:
         print("   ", problem, flush=True)

@@ -26,6 +26,8 @@ namespace {
 constexpr const char* kUses[] = {"",         " turned",    " of float32",
                                  " of int8", " by turned", " of bfloat16"};
 
+constexpr const char* kSharings[] = {"", " in shared slices", " as a stream"};
+
 std::string coopmat_or_none(const Caps& caps) {
   return caps.cooperative_matrix && caps.subgroup_size == 32 ? "coopmat" : "";
 }
@@ -72,16 +74,28 @@ std::vector<std::byte> packed_params(const std::vector<ParamInfo>& params, uint3
   return packed;
 }
 
+/// What groups share: their sums, and counters, which are zeros again after a run.
+struct SharedMemory {
+  std::vector<float> sums;
+  std::vector<uint32_t> counters;
+};
+
 /// Runs a kernel of two inputs; `result` holds what the output starts with, then its bytes.
 void run(const std::shared_ptr<Device>& device, const KernelRequest& request,
          std::span<const std::byte> left, std::span<const std::byte> right,
-         std::span<std::byte> result, const Values& values, int64_t groups) {
+         std::span<std::byte> result, const Values& values, int64_t groups,
+         SharedMemory* shared = nullptr) {
   const std::shared_ptr<Kernel> kernel = KernelLibrary::of(device)->get(request);
   const std::unique_ptr<Queue> queue = device->create_queue();
   DispatchCommand command;
   command.kernel = kernel;
   std::vector<View> views;
-  for (const std::span<const std::byte> data : {left, right, std::span<const std::byte>(result)}) {
+  std::vector<std::span<const std::byte>> operands{left, right, result};
+  if (shared != nullptr) {
+    operands.insert(operands.begin(), {std::as_bytes(std::span(shared->sums)),
+                                       std::as_bytes(std::span(shared->counters))});
+  }
+  for (const std::span<const std::byte> data : operands) {
     views.push_back({device->allocate(data.size(), MemoryKind::kDevice), 0, data.size()});
     queue->write(views.back(), data);
     command.operands.emplace_back(views.back());
@@ -91,6 +105,9 @@ void run(const std::shared_ptr<Device>& device, const KernelRequest& request,
   CommandList list;
   list.dispatch(std::move(command), "matrix units");
   queue->submit(device->record(list));
+  if (shared != nullptr) {
+    queue->read(views[1], std::as_writable_bytes(std::span(shared->counters)));
+  }
   queue->wait(queue->read(views.back(), result));
 }
 
@@ -206,7 +223,7 @@ std::string MatrixUnits::lowering() {
   constexpr MatrixTile kSmall{32, 64, 64, 4, 3, 16, 32};
   const bool works_here = works(kSmall);
   const std::lock_guard lock(state_->mutex);
-  if (assumed_.contains({kSmall, MatrixUse::kHalves})) return state_->lowering;
+  if (assumed_.contains({kSmall})) return state_->lowering;
   if (!works_here && !state_->chosen) state_->lowering = coopmat_or_none(device->caps());
   state_->chosen = true;
   return state_->lowering;
@@ -220,18 +237,17 @@ std::string MatrixUnits::lowering(MatrixUse use) {
 
 bool MatrixUnits::fits(const Trial& trial) const {
   const std::shared_ptr<Device> device = state_->device.lock();
-  return device != nullptr &&
-         (local_bytes(trial.first, trial.second) <= most_launched_local_bytes() ||
-          !device->caps().binary_import);
+  return device != nullptr && (local_bytes(trial.tile, trial.use) <= most_launched_local_bytes() ||
+                               !device->caps().binary_import);
 }
 
 bool MatrixUnits::may_hang(const Trial& trial) const {
   return state_->device.lock()->caps().binary_import &&
-         local_bytes(trial.first, trial.second) > kMostStaticLocalBytes;
+         local_bytes(trial.tile, trial.use) > kMostStaticLocalBytes;
 }
 
-bool MatrixUnits::works(const MatrixTile& tile, MatrixUse use) {
-  const Trial trial{tile, use};
+bool MatrixUnits::works(const MatrixTile& tile, MatrixUse use, TileSharing sharing) {
+  const Trial trial{tile, use, sharing};
   if (current_lowering().empty() || !fits(trial)) return false;
   const Backend* backend = find_backend(state_->device.lock()->caps().backend);
   if (backend != nullptr && backend->kernel_format() == KernelFormat::kNone) return true;
@@ -264,10 +280,14 @@ std::optional<bool> MatrixUnits::known(const Trial& trial) {
   return state_->tried[trial] = stored == "works";
 }
 
+std::string MatrixUnits::text_of(const Trial& trial) {
+  return trial.tile.text() + kUses[static_cast<size_t>(trial.use)] +
+         kSharings[static_cast<size_t>(trial.sharing)];
+}
+
 std::string MatrixUnits::file_of(const Trial& trial) const {
   const std::string key = KernelLibrary::of(state_->device.lock())->cache_key() +
-                          current_lowering() + "|" + trial.first.text() +
-                          kUses[static_cast<size_t>(trial.second)];
+                          current_lowering() + "|" + text_of(trial);
   return "tile-" + hex_text(hash_text(key)) + hex_text(hash_text(key, 1)) + ".txt";
 }
 
@@ -283,8 +303,8 @@ bool MatrixUnits::try_now(const Trial& trial) {
   }
   if (!problem.empty()) {
     const std::string device = state_->device.lock()->caps().id;
-    log_once("the matrix tile " + trial.first.text() + kUses[static_cast<size_t>(trial.second)] +
-             " (" + current_lowering() + ") is not used on " + device + ": " + problem);
+    log_once("the matrix tile " + text_of(trial) + " (" + current_lowering() + ") is not used on " +
+             device + ": " + problem);
   }
   // Too little memory, say, may be another matter in the next process.
   if (for_good) folder().write(file_of(trial), problem.empty() ? "works" : "wrong");
@@ -293,8 +313,8 @@ bool MatrixUnits::try_now(const Trial& trial) {
 }
 
 bool MatrixUnits::try_any(const Trial& trial) const {
-  const auto& [tile, use] = trial;
-  switch (use) {
+  const MatrixTile& tile = trial.tile;
+  switch (trial.use) {
     case MatrixUse::kTurned:
       return try_out_turned(tile);
     case MatrixUse::kBytes:
@@ -307,7 +327,7 @@ bool MatrixUnits::try_any(const Trial& trial) const {
     case MatrixUse::kFloats:
       break;
   }
-  return try_out(tile, use);
+  return try_out(trial);
 }
 
 // A launch that never starts must not stop whoever asks: it is left behind.
@@ -327,8 +347,9 @@ bool MatrixUnits::try_in_time(const Trial& trial) const {
 }
 
 // Rows that fill no tile, two blocks of columns or more, a depth with a tail.
-bool MatrixUnits::try_out(const MatrixTile& tile, MatrixUse use) const {
-  const bool in_floats = use == MatrixUse::kFloats;
+bool MatrixUnits::try_out(const Trial& trial) const {
+  const MatrixTile& tile = trial.tile;
+  const bool in_floats = trial.use == MatrixUse::kFloats;
   const DType dtype = in_floats ? DType::kFloat32 : DType::kFloat16;
   const std::string lowering = current_lowering();
   KernelRequest request;
@@ -344,9 +365,9 @@ bool MatrixUnits::try_out(const MatrixTile& tile, MatrixUse use) const {
   for (int64_t i = 0; i < packed_rows * columns; ++i) {
     if (i / 64 % packed_rows >= depth) w[static_cast<size_t>(i)] = 0;
   }
-  const int64_t total = (rows + tile.bm - 1) / tile.bm * ((columns + tile.bn - 1) / tile.bn);
+  const int64_t tiles = (rows + tile.bm - 1) / tile.bm * ((columns + tile.bn - 1) / tile.bn);
+  constexpr int64_t kSteps = 4;  // of the depth
   Values values{{"pixels", {rows}},
-                {"total", {total}},
                 {"cg", {depth}},
                 {"kg", {columns}},
                 {"first_block", {0}},
@@ -359,10 +380,28 @@ bool MatrixUnits::try_out(const MatrixTile& tile, MatrixUse use) const {
   for (const char* none : {"pad_h", "pad_w"}) values[none] = {0};
   values["in_h"] = values["out_h"] = {rows};
   values["in_w"] = values["out_w"] = {1};
+  int64_t groups = tiles, parts = 0;
+  if (trial.sharing == TileSharing::kSlices) {
+    groups = parts = 2 * tiles;
+    values["slices"] = values["depth"] = {2};
+  } else if (trial.sharing == TileSharing::kStream) {
+    // Shares that end one tile and begin another; one group more than tiles.
+    groups = tiles + 1;
+    parts = groups + tiles;
+    values["share"] = {tiles * kSteps / groups};
+    values["extra"] = {tiles * kSteps % groups};
+  }
+  if (parts != 0) request.constants["SPLIT"] = trial.sharing == TileSharing::kSlices ? 2 : 3;
+  values["total"] = {groups};
+  SharedMemory shared;
+  shared.sums.assign(static_cast<size_t>(parts * (tile.bm * tile.bn + 1)), NAN);
+  shared.counters.assign(static_cast<size_t>(tiles), 0);
   std::vector<uint16_t> y(static_cast<size_t>(rows * columns), 0x7e00);
   const std::vector<float> wide_x = floats(x), wide_w = floats(w);
   run(state_->device.lock(), request, in_floats ? bytes(wide_x) : bytes(x),
-      in_floats ? bytes(wide_w) : bytes(w), std::as_writable_bytes(std::span(y)), values, total);
+      in_floats ? bytes(wide_w) : bytes(w), std::as_writable_bytes(std::span(y)), values, groups,
+      parts == 0 ? nullptr : &shared);
+  if (std::ranges::any_of(shared.counters, [](uint32_t n) { return n != 0; })) return false;
   const std::vector<double> left = numbers_of(x), right = numbers_of(w);
   for (int64_t m = 0; m < rows; ++m) {
     for (int64_t n = 0; n < columns; ++n) {

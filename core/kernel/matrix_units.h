@@ -39,6 +39,13 @@ enum class MatrixUse : uint8_t {
   kBfloats,  // the same in bfloat16
 };
 
+/// How groups share a tile of kernels/conv_mma.k where it is tried out: SPLIT of that kernel.
+enum class TileSharing : uint8_t {
+  kNone,
+  kSlices,  // parts of the depth, which the last group of a tile adds up
+  kStream,  // stream-K: steps of all tiles, where tiles end inside of a group's share
+};
+
 class MatrixUnits {
  public:
   /// One object a device, kept while the device lives, so that each size is tried once.
@@ -54,7 +61,9 @@ class MatrixUnits {
   std::string lowering(MatrixUse use);
   /// Thread-safe; the first call for a tile compiles and runs (a backend whose kernels do nothing
   /// has nothing to try).
-  bool works(const MatrixTile& tile, MatrixUse use = MatrixUse::kHalves);
+  /// `sharing` is of kHalves and kFloats, on devices with `device_fences`.
+  bool works(const MatrixTile& tile, MatrixUse use = MatrixUse::kHalves,
+             TileSharing sharing = TileSharing::kNone);
 
   /// The same units for one plan: `works` and `lowering` take it that what was never tried works.
   std::shared_ptr<MatrixUnits> assumed() const;
@@ -63,7 +72,12 @@ class MatrixUnits {
   bool settle();
 
  private:
-  using Trial = std::pair<MatrixTile, MatrixUse>;
+  struct Trial {
+    MatrixTile tile;
+    MatrixUse use = MatrixUse::kHalves;
+    TileSharing sharing = TileSharing::kNone;
+    auto operator<=>(const Trial&) const = default;
+  };
   struct State {
     std::weak_ptr<Device> device;
     std::mutex mutex;  // of what follows
@@ -76,13 +90,14 @@ class MatrixUnits {
   /// What is known of a tile, from this process or the cache folder.
   std::optional<bool> known(const Trial& trial);
   bool try_now(const Trial& trial);
+  static std::string text_of(const Trial& trial);
   std::string file_of(const Trial& trial) const;
   /// Launches of PTX under Vulkan never start with more local memory than a module may declare.
   bool fits(const Trial& trial) const;
   bool may_hang(const Trial& trial) const;
   bool try_in_time(const Trial& trial) const;
   bool try_any(const Trial& trial) const;
-  bool try_out(const MatrixTile& tile, MatrixUse use) const;
+  bool try_out(const Trial& trial) const;
   bool try_out_turned(const MatrixTile& tile) const;
   bool try_out_bytes(const MatrixTile& tile) const;
   bool try_out_right(const MatrixTile& tile, DType dtype) const;

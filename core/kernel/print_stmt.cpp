@@ -1,4 +1,6 @@
 // Statements, declarations, and what is resolved before printing: static if, static for.
+#include <algorithm>
+
 #include "core/kernel/printer.h"
 #include "core/kernel/tiles.h"
 
@@ -8,6 +10,24 @@ namespace {
 
 constexpr uint32_t kMostExpansions = 20000;
 constexpr size_t kLongestText = 4u << 20;
+
+/// A statement of a loop's body holds a 'break' or 'continue' of that loop.
+bool leaves_loop(const Stmt* stmt) {
+  if (stmt == nullptr) return false;
+  switch (stmt->kind) {
+    case StmtKind::kBreak:
+    case StmtKind::kContinue:
+      return true;
+    case StmtKind::kFor:
+    case StmtKind::kWhile:
+    case StmtKind::kDo:
+    case StmtKind::kTileEach:
+      return false;
+    default:
+      return leaves_loop(stmt->first) || leaves_loop(stmt->second) ||
+             std::ranges::any_of(stmt->body, leaves_loop);
+  }
+}
 
 }  // namespace
 
@@ -87,9 +107,7 @@ void Printer::statement(const Stmt* stmt) {
       loop_body(stmt->first);
       return close();
     case StmtKind::kDo:
-      open("do {");
-      loop_body(stmt->first);
-      return close("} while (" + condition(stmt->expr).text + ");");
+      return do_statement(stmt);
     case StmtKind::kBreak:
     case StmtKind::kContinue: {
       const bool is_break = stmt->kind == StmtKind::kBreak;
@@ -182,6 +200,19 @@ void Printer::for_statement(const Stmt* stmt) {
   loop_body(stmt->second);
   close();
   pop_scope();
+}
+
+// What a constant lets run once is a block: no target sees a loop there.
+void Printer::do_statement(const Stmt* stmt) {
+  const Value again = condition(stmt->expr);
+  if (again.is_const && again.value == 0 && !leaves_loop(stmt->first)) {
+    open("{");
+    body_of(stmt->first);
+    return close();
+  }
+  open("do {");
+  loop_body(stmt->first);
+  close("} while (" + again.text + ");");
 }
 
 void Printer::static_if(const Stmt* stmt) {

@@ -186,6 +186,7 @@ class Printer : private ConstNames {
   void loop_body(const Stmt* stmt);
   void if_statement(const Stmt* stmt);
   void for_statement(const Stmt* stmt);
+  void do_statement(const Stmt* stmt);
   void static_if(const Stmt* stmt);
   void static_for(const Stmt* stmt);
   void return_statement(const Stmt* stmt);

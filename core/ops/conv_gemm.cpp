@@ -79,11 +79,12 @@ std::optional<std::vector<TensorView>> shared_sums(LowerContext& ctx, const Spli
   const Caps& caps = ctx.caps();
   const size_t block = 1;  // of parameters, where these are a buffer
   if (operands + 2 + block > caps.max_bindings) return std::nullopt;
-  const int64_t groups = split.tiles * split.slices;
-  const int64_t floats = split.slices == 1 ? 1 : groups * (split.elements + 1);
+  const bool is_stream = split.streams != 0, alone = !is_stream && split.slices == 1;
+  const int64_t parts = is_stream ? split.tiles + split.streams : split.tiles * split.slices;
+  const int64_t floats = alone ? 1 : parts * (split.elements + 1);
   if (static_cast<uint64_t>(floats) * sizeof(float) > caps.max_binding_bytes || floats > INT32_MAX)
     return std::nullopt;
-  const std::optional<TensorView> counters = ctx.counters(split.slices == 1 ? 1 : split.tiles);
+  const std::optional<TensorView> counters = ctx.counters(alone ? 1 : split.tiles);
   if (!counters) return std::nullopt;
   return std::vector<TensorView>{ctx.workspace(DType::kFloat32, {floats}), *counters};
 }

@@ -38,6 +38,14 @@ struct MmaPlan {
   MatrixTile tile;
   int64_t slices = 1, depth = 0;
   double microseconds = 0;
+  int64_t streams = 0;  // groups of stream-K, which share the steps of all tiles
+
+  bool is_split() const { return slices > 1 || streams != 0; }
+  TileSharing sharing() const {
+    return streams != 0 ? TileSharing::kStream
+           : slices > 1 ? TileSharing::kSlices
+                        : TileSharing::kNone;
+  }
 };
 
 // Microseconds, as measured on an H200. A step waits for memory, less the more steps are under way;
@@ -63,10 +71,15 @@ Unit unit_of(const std::string& lowering, bool in_floats) {
   return {4, 3.0e6, 0.9e5};
 }
 
+/// Groups that a unit runs at a time.
+int64_t groups_together(const MatrixTile& t, const Unit& unit) {
+  const int64_t local = unit.element * (t.bm + t.bn) * t.bk * t.stages;
+  return std::clamp<int64_t>(kLocalBytesPerUnit / local, 1, unit.most_groups);
+}
+
 double time_of(const MatrixTile& t, const Unit& unit, int64_t units, int64_t groups,
                int64_t steps) {
-  const int64_t local = unit.element * (t.bm + t.bn) * t.bk * t.stages;
-  const int64_t most = std::clamp<int64_t>(kLocalBytesPerUnit / local, 1, unit.most_groups);
+  const int64_t most = groups_together(t, unit);
   const int64_t waves = ceil_div(groups, units * most);
   const auto together = static_cast<double>(std::min(ceil_div(groups, units), most));
   // Of a part in registers, what is loaded for each multiplication falls with its size.
@@ -85,7 +98,7 @@ double time_of(const MatrixTile& t, const Unit& unit, int64_t units, int64_t gro
 struct MmaProblem {
   int64_t units, pixels, channels, blocks, depth;
   bool fences;  // the last group of a tile may finish it
-  int64_t forced_slices = 0;
+  int64_t forced_slices = 0, forced_streams = 0;
 };
 
 double split_time(const MmaPlan& plan, const Unit& unit, const MmaProblem& p, int64_t tiles) {
@@ -110,6 +123,33 @@ MmaPlan plan_of(const MatrixTile& tile, const Unit& unit, const MmaProblem& p) {
     plan.microseconds = time_of(tile, unit, p.units, tiles * plan.slices, plan.depth);
     if (plan.slices > 1) plan.microseconds += split_time(plan, unit, p, tiles);
     if (best.microseconds == 0 || plan.microseconds < best.microseconds) best = plan;
+  }
+  return best;
+}
+
+/// Stream-K: as many groups as run at a time, or fewer of each unit. It pays where the last wave
+/// of whole tiles, or of their slices, would leave most units idle; a group that ends inside of a
+/// tile writes its sums, and starts the next tile's copies anew.
+std::optional<MmaPlan> streamed_plan(const MatrixTile& tile, const Unit& unit,
+                                     const MmaProblem& p) {
+  constexpr int64_t kLeastSteps = 4, kMostWaves = 4;
+  if (!p.fences || p.forced_slices != 0) return std::nullopt;
+  const int64_t steps = ceil_div(p.depth, tile.bk);
+  const int64_t tiles = ceil_div(p.pixels, tile.bm) * ceil_div(p.blocks * kColumns, tile.bn);
+  const int64_t all = tiles * steps;
+  const bool forced = p.forced_streams != 0;
+  const int64_t most = forced ? p.forced_streams : groups_together(tile, unit);
+  std::optional<MmaPlan> best;
+  for (int64_t each = forced ? most : 1; each <= most; ++each) {
+    const int64_t groups = std::min(p.units * each, all);
+    const bool pays = all >= groups * kLeastSteps && tiles <= groups * kMostWaves;
+    if (!forced && (!pays || tiles % groups == 0)) continue;
+    MmaPlan plan{tile, 1, ceil_div(all, groups), 0, groups};
+    const auto begun = static_cast<double>(ceil_div(plan.depth, steps));  // tiles after the first
+    const double sums = 8.0 * static_cast<double>((groups + tiles) * tile.bm * tile.bn);
+    plan.microseconds = time_of(tile, unit, p.units, groups, plan.depth) + kLatency * begun +
+                        kFinish + sums / (unit.bytes * static_cast<double>(p.units));
+    if (!best || plan.microseconds < best->microseconds) best = plan;
   }
   return best;
 }
@@ -167,30 +207,57 @@ std::optional<MmaPlan> chosen_plan(const LowerContext& ctx, const ConvProblem& p
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
   const int64_t stored = ceil_div(s.cg, kTileChannels) * kTileChannels;
   const int64_t blocks = p.groups * ceil_div(s.kg, kColumns);
+  const MmaProblem problem{
+      ctx.caps().compute_units, pixels,        s.channels_out, blocks, s.taps * stored,
+      ctx.caps().device_fences, choice.slices, choice.streams};
+  const auto works = [&](const MatrixTile& tile, TileSharing sharing) {
+    if (sharing != TileSharing::kNone && problem.fences && units->works(tile, form->use, sharing)) {
+      return true;
+    }
+    // Slices that one dispatch cannot finish take two.
+    return sharing != TileSharing::kStream && units->works(tile, form->use);
+  };
   const std::span<const MatrixTile> known = tiles_for(*form);
   std::vector<MatrixTile> tiles(known.begin(), known.end());
   // A record of other units than the device offers now leaves the choice to the model.
-  if (choice.tile && (choice.forced || units->works(*choice.tile, form->use))) {
+  const MmaPlan asked{{}, choice.slices, 0, 0, choice.streams};
+  if (choice.tile && (choice.forced || works(*choice.tile, asked.sharing()))) {
     tiles = {*choice.tile};
   }
   const Unit unit = unit_of(form->lowering, form->in_floats());
   std::vector<MmaPlan> plans;
   for (const MatrixTile& tile : tiles) {
     if (tile.bn > kColumns && p.groups != 1) continue;
-    plans.push_back(plan_of(tile, unit,
-                            {ctx.caps().compute_units, pixels, s.channels_out, blocks,
-                             s.taps * stored, ctx.caps().device_fences, choice.slices}));
+    if (const auto stream = streamed_plan(tile, unit, problem)) plans.push_back(*stream);
+    plans.push_back(plan_of(tile, unit, problem));
   }
-  std::ranges::stable_sort(plans, {}, &MmaPlan::microseconds);
+  // A stream by what it gains beyond the model's error, or where it is asked for.
+  constexpr double kLeastGain = 1.2;
+  std::ranges::stable_sort(plans, {}, [&](const MmaPlan& candidate) {
+    const double weight = candidate.streams == 0 ? 1.0 : choice.streams == 0 ? kLeastGain : 0.0;
+    return weight * candidate.microseconds;
+  });
   const auto plan = std::ranges::find_if(
-      plans, [&](const MmaPlan& candidate) { return units->works(candidate.tile, form->use); });
+      plans, [&](const MmaPlan& candidate) { return works(candidate.tile, candidate.sharing()); });
   if (plan == plans.end()) return std::nullopt;
   // Small products in float32 stay with conv_gemm, whose tiles are finer.
-  const int64_t groups =
-      ceil_div(pixels, plan->tile.bm) * ceil_div(blocks * kColumns, plan->tile.bn) * plan->slices;
+  const int64_t whole =
+      ceil_div(pixels, plan->tile.bm) * ceil_div(blocks * kColumns, plan->tile.bn);
+  const int64_t groups = plan->streams != 0 ? plan->streams : whole * plan->slices;
   const bool is_small = form->lowering == "async" && groups < ctx.caps().compute_units;
   if (is_small && choice.algorithm != "mma") return std::nullopt;
   return *plan;
+}
+
+/// Memory in which groups finish their tiles in one dispatch; empty where there is nothing to
+/// share, and where that is left to a second dispatch.
+std::vector<TensorView> shared_by(LowerContext& ctx, const MmaPlan& plan, const MmaForm& form,
+                                  int64_t tiles, size_t operands) {
+  const bool may_share = plan.is_split() && ctx.caps().device_fences &&
+                         ctx.matrix_units()->works(plan.tile, form.use, plan.sharing());
+  if (!may_share) return {};
+  return shared_sums(ctx, {tiles, plan.slices, plan.tile.bm * plan.tile.bn, plan.streams}, operands)
+      .value_or(std::vector<TensorView>{});
 }
 
 }  // namespace
@@ -251,19 +318,15 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   const Shape packed_shape{blocks, ceil_div(s.taps * stored, kRows) * kRows, kColumns};
   if (blocks_in_reach(ctx, p.groups, packed_shape, form.dtype) < blocks) return false;
   const TensorView packed = packed_weights(ctx, p, packing);
+  const std::vector<TensorView> shared =
+      shared_by(ctx, *plan, form, places, operands_of(ctx, p, packed).size());
+  // A stream ends in one dispatch or not at all.
+  if (plan->streams != 0 && shared.empty()) {
+    return lower_conv_mma(ctx, p, {.algorithm = "mma", .tile = plan->tile, .slices = 1});
+  }
+  const int64_t split = !plan->is_split() ? 0 : shared.empty() ? 1 : plan->streams == 0 ? 2 : 3;
   ConvProblem product = p;
   if (!aligned) product.x = padded_image(ctx, p.x, form.dtype);
-  const bool is_split = plan->slices > 1;
-  std::vector<TensorView> shared;
-  int64_t split = is_split ? 1 : 0;
-  if (is_split) {
-    const auto sums = shared_sums(ctx, {places, plan->slices, plan->tile.bm * plan->tile.bn},
-                                  operands_of(ctx, p, packed).size());
-    if (sums) {
-      split = 2;
-      shared = *sums;
-    }
-  }
   KernelRequest request;
   if (split == 1) {
     product.bias.reset();
@@ -282,7 +345,7 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   request.constants["EVEN_Y"] = is_image && pixel_step(y) == y.strides[3] ? 1 : 0;
   request.constants["SPLIT"] = split;
   request.constants["VECTOR_Y"] = whole && (split == 1 || vectors_along(p.y, 1, 4)) ? 1 : 0;
-  const int64_t total = places * plan->slices;
+  const int64_t total = plan->streams != 0 ? plan->streams : places * plan->slices;
   Params params{{"pixels", pixels},
                 {"total", total},
                 {"cg", stored},
@@ -291,7 +354,11 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
                 {"bound_blocks", blocks},
                 {"packed_rows", packed.shape[1]},
                 {"xs", expanded_strides(product.x, 2)}};
-  if (is_split) {
+  if (split == 3) {
+    const int64_t all = places * ceil_div(s.taps * stored, plan->tile.bk);
+    params["share"] = all / total;
+    params["extra"] = all % total;
+  } else if (split != 0) {
     params["slices"] = plan->slices;
     params["depth"] = plan->depth;
   }

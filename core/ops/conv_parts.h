@@ -119,10 +119,11 @@ void add_weight_sums(LowerContext& ctx, const WeightGradient& problem, const Ten
 bool lower_weight_gradient_tiles(LowerContext& ctx, const WeightGradient& problem);
 
 /// Where groups that share a tile leave their sums, so that the last of them finishes it (SPLIT =
-/// 2): P and N of the kernel. None where they cannot, or where the kernel's further operands leave
-/// no room for two more: then SPLIT is 1, and sum_slices finishes.
+/// 2 or 3): P and N of the kernel. None where they cannot, or where the kernel's further operands
+/// leave no room for two more: then SPLIT is 1, and sum_slices finishes.
 struct SplitTiles {
   int64_t tiles = 0, slices = 1, elements = 0;  // of a tile
+  int64_t streams = 0;                          // groups of stream-K
 };
 std::optional<std::vector<TensorView>> shared_sums(LowerContext& ctx, const SplitTiles& split,
                                                    size_t operands);

@@ -31,6 +31,7 @@ __all__ = [
     "algorithms",
     "measure",
     "problems_of",
+    "streams_of",
     "tile_family",
     "tune",
 ]
@@ -69,6 +70,10 @@ FLOAT_TILES = (
 SLICES = (1, 2, 4, 8, 16)
 FEW, MANY = 24, 1056
 """Groups of a tile, with its slices, that are worth a try."""
+STREAMS = (1, 2)
+"""Groups a compute unit of stream-K, which share the steps of all tiles."""
+LEAST_STREAMED, LEAST_SHARE, MOST_WAVES = 64 * 64, 4, 4
+"""Results of a tile, steps of a group, and waves of whole tiles that make a stream worth a try."""
 LEAST_TAPS, MOST_SPAN = 9, 64
 """Windows for which Fourier transforms are worth a try."""
 GAIN = 0.97
@@ -193,8 +198,23 @@ def problems_of(model: Model, inputs: dict[str, Any]) -> list[Problem]:
     return [Problem.parse(key) for key in dict.fromkeys(keys)]
 
 
-def algorithms(problem: Problem, family: str, is_cpu: bool) -> list[str]:
-    """What may compute a problem, the default ("") first."""
+def streams_of(tile: str, tiles: int, depth: int, units: int) -> list[str]:
+    """Stream-K with a tile on `units` compute units, for a product of so many tiles and that depth:
+    where whole tiles would leave units idle."""
+    rows, columns, step = (int(size) for size in tile.split(",")[:3])
+    if rows * columns < LEAST_STREAMED:
+        return []
+    return [
+        f"mma:{tile}:stream{count}"
+        for count in STREAMS
+        if tiles % (units * count) != 0
+        and tiles <= MOST_WAVES * units * count
+        and tiles * -(-depth // step) >= LEAST_SHARE * units * count
+    ]
+
+
+def algorithms(problem: Problem, family: str, is_cpu: bool, units: int) -> list[str]:
+    """What may compute a problem on a device of `units` compute units, the default ("") first."""
     result = [""]
     taps = problem.kernel[0] * problem.kernel[1]
     if not is_cpu and taps >= LEAST_TAPS and max(problem.kernel) <= MOST_SPAN:
@@ -220,6 +240,7 @@ def algorithms(problem: Problem, family: str, is_cpu: bool) -> list[str]:
             if (rows >= 2 * pixels and rows > 16) or columns >= 2 * problem.filters > 64:
                 continue
             result += [f"mma:{tile}:{c}" for c in counts if groups * c <= MANY or c == 1]
+            result += streams_of(tile, groups, depth, units)
     return result
 
 
@@ -276,7 +297,9 @@ def tune(
         with _environment("DLK_TUNING", os.devnull):  # the default is the cost model's choice
             results = [
                 measure(problem, device, algorithm, seconds)
-                for algorithm in algorithms(problem, tile_family(caps), caps["is_cpu"])
+                for algorithm in algorithms(
+                    problem, tile_family(caps), caps["is_cpu"], caps["compute_units"]
+                )
             ]
         if progress:
             progress(problem, results)

@@ -51,11 +51,11 @@ std::vector<double> expected(const Problem& p, const std::vector<float>& x,
   return y;
 }
 
-Params params_of(const Problem& p, uint32_t total, uint32_t slices, uint32_t depth) {
+Params params_of(const Problem& p, uint32_t total, const std::vector<uint32_t>& sharing) {
   Params params;
   params.u(p.n * p.out_h() * p.out_w()).u(total).u(p.c).u(p.k).u(0).u(p.blocks());
   params.u(p.packed_rows());
-  if (slices > 1) params.u(slices).u(depth);
+  for (const uint32_t value : sharing) params.u(value);
   params.u(p.h * p.w * p.c).u(1).u(p.w * p.c).u(p.c);
   params.u(p.out_h() * p.out_w() * p.k).u(1).u(p.out_w() * p.k).u(p.k);
   params.u(p.h).u(p.w).u(p.out_h()).u(p.out_w()).u(p.window).u(p.window);
@@ -63,10 +63,11 @@ Params params_of(const Problem& p, uint32_t total, uint32_t slices, uint32_t dep
   return params;
 }
 
-/// With `slices`, groups share the depth and the last of a tile finishes it.
+/// With `slices`, groups share the depth and the last of a tile finishes it; with `streams`, that
+/// many share the steps of all tiles.
 void check(const std::shared_ptr<Device>& device, const std::string& lowering,
            const MatrixTile& tile, const Problem& p, DType dtype = DType::kFloat16,
-           uint32_t slices = 1) {
+           uint32_t slices = 1, uint32_t streams = 0) {
   const bool in_floats = dtype == DType::kFloat32;
   KernelRequest request;
   request.name = "conv_mma";
@@ -76,7 +77,7 @@ void check(const std::shared_ptr<Device>& device, const std::string& lowering,
   request.constants["HAS_BIAS"] = 1;
   request.constants["POINT"] = p.window == 1 ? 1 : 0;
   request.constants["VECTOR_Y"] = p.k % 4 == 0 ? 1 : 0;
-  request.constants["SPLIT"] = slices > 1 ? 2 : 0;
+  request.constants["SPLIT"] = streams > 0 ? 3 : slices > 1 ? 2 : 0;
   CAPTURE(request.key());
   const uint32_t pixels = p.n * p.out_h() * p.out_w();
   const auto x = random_halves(p.n * p.h * p.w * p.c, 1);
@@ -91,13 +92,18 @@ void check(const std::shared_ptr<Device>& device, const std::string& lowering,
   Bytes ys = bytes_of(std::vector<uint16_t>(pixels * p.k, 0x7e00));
   const auto ceil = [](uint32_t a, int64_t b) { return static_cast<uint32_t>((a + b - 1) / b); };
   const uint32_t tiles = ceil(pixels, tile.bm) * ceil(p.blocks() * 64, tile.bn);
-  const uint32_t total = tiles * slices, depth = ceil(ceil(p.depth(), tile.bk), slices);
+  const uint32_t steps = ceil(p.depth(), tile.bk), all = tiles * steps;
+  const uint32_t total = streams > 0 ? std::min(streams, all) : tiles * slices;
+  std::vector<uint32_t> sharing;
+  if (slices > 1) sharing = {slices, ceil(steps, slices)};
+  if (streams > 0) sharing = {all / total, all % total};
   std::vector<Bytes*> buffers{&xs, &ws, &bs, &ys};
-  const auto floats = total * static_cast<size_t>(tile.bm * tile.bn + 1);
+  const auto floats =
+      (streams > 0 ? total + tiles : total) * static_cast<size_t>(tile.bm * tile.bn + 1);
   Bytes sums = bytes_of(std::vector<float>(floats, NAN));
   Bytes counters = bytes_of(std::vector<uint32_t>(tiles, 0));
-  if (slices > 1) buffers.insert(buffers.begin(), {&sums, &counters});
-  run_kernel(device, request, buffers, params_of(p, total, slices, depth), {total, 1, 1},
+  if (!sharing.empty()) buffers.insert(buffers.begin(), {&sums, &counters});
+  run_kernel(device, request, buffers, params_of(p, total, sharing), {total, 1, 1},
              kernel_of(device, request));
   CHECK(counters == bytes_of(std::vector<uint32_t>(tiles, 0)));
   const auto want = expected(p, x, w, bias);
@@ -326,6 +332,27 @@ TEST_CASE("the last group of a tile finishes it, and leaves the counters at zero
   }
 }
 
+TEST_CASE("groups that share the steps of all tiles agree with the host") {
+  for (const char* backend : {"opencl", "vulkan"}) {
+    const auto device = conformance::test_device(backend);
+    if (!device || !device->caps().device_fences) continue;
+    const bool is_opencl = device->caps().backend == "opencl";
+    for (const Problem& problem : kProblems) {
+      // A group that does several tiles; several groups to a tile; a step each.
+      for (const uint32_t groups : {3u, 7u, 1000u}) {
+        CAPTURE(groups);
+        check(device, "plain", {64, 64, 16, 2, 1, 4, 4}, problem, DType::kFloat16, 1, groups);
+        if (groups != 7) continue;
+        check(device, "plain", {64, 64, 16, 1, 1, 4, 4}, problem, DType::kFloat32, 1, groups);
+        if (!is_opencl) continue;
+        check(device, "ptx", {16, 64, 16, 3, 2, 16, 16}, problem, DType::kFloat16, 1, groups);
+        check(device, "ptx", {64, 64, 32, 4, 2, 32, 32}, problem, DType::kFloat16, 1, 3);
+        check(device, "async", {64, 64, 16, 3, 2, 8, 4}, problem, DType::kFloat32, 1, groups);
+      }
+    }
+  }
+}
+
 TEST_CASE("tiles in registers agree with the host") {
   for (const char* backend : {"opencl", "vulkan"}) {
     const auto device = conformance::test_device(backend);
@@ -401,6 +428,11 @@ TEST_CASE("a tile that computes something else is not used") {
   CHECK_FALSE(units.works({32, 64, 32, 1, 2, 4, 4}));
   CHECK_FALSE(units.works({32, 64, 33, 1, 1, 4, 4}));
   CHECK(units.works({64, 64, 16, 2, 1, 4, 4}, MatrixUse::kFloats));
+  for (const TileSharing sharing : {TileSharing::kSlices, TileSharing::kStream}) {
+    CHECK(units.works({32, 64, 32, 1, 1, 4, 4}, MatrixUse::kHalves, sharing));
+    CHECK_FALSE(units.works({32, 64, 32, 1, 2, 4, 4}, MatrixUse::kHalves, sharing));
+    CHECK(units.works({64, 64, 16, 2, 1, 4, 4}, MatrixUse::kFloats, sharing));
+  }
   CHECK(units.works({64, 64, 32, 1, 1, 4, 4}, MatrixUse::kBytes));
   CHECK(units.works({64, 64, 32, 1, 1, 4, 4}, MatrixUse::kRight));
   CHECK(units.works({64, 64, 32, 1, 1, 4, 4}, MatrixUse::kBfloats));

@@ -38,7 +38,12 @@ def test_algorithm(device: Any, algorithm: str, monkeypatch: pytest.MonkeyPatch)
     assert count > 30
 
 
-@pytest.mark.parametrize("text", ["fast", "mma:64", "mma:1,2,3,4,5,6,x", "gemm:1,2,3,4,5,6,7", ":"])
+TILE = "mma:64,64,32,1,1,4,4"
+REFUSED = ["fast", "mma:64", "mma:1,2,3,4,5,6,x", "gemm:1,2,3,4,5,6,7", ":", f"{TILE}:stream",
+           f"{TILE}:stream0", f"{TILE}:4:stream2"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REFUSED)
 def test_unknown_algorithms_are_refused(
     device: Any, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

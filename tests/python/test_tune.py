@@ -33,13 +33,24 @@ def test_problems_come_from_the_plan(device_id: str) -> None:
 def test_every_algorithm_that_is_offered_is_right(device_id: str) -> None:
     device = dlk.Device(device_id)
     problem = Problem.parse(KEY)
-    offered = tune.algorithms(problem, device.backend, bool(device.caps["is_cpu"]))
+    offered = tune.algorithms(problem, device.backend, bool(device.caps["is_cpu"]), 2)
     assert offered[0] == ""
     assert {"winograd2", "winograd4"} <= set(offered)
     for algorithm in offered:
         result = tune.measure(problem, device.handle, algorithm, 0.0)
         assert result.error == ""
         assert result.microseconds > 0
+
+
+def test_streams_are_offered_where_whole_tiles_leave_units_idle() -> None:
+    tile = "64,64,64,3,2,32,32"
+    offered = tune.algorithms(Problem.parse("8,256,14,14,256,3,3,1,1,1,1,1,float16"), "opencl",
+                              False, 132)  # fmt: skip
+    assert {f"mma:{tile}:stream1", f"mma:{tile}:stream2"} <= set(offered)
+    assert tune.streams_of(tile, 100, 2304, 132) == [f"mma:{tile}:stream{n}" for n in (1, 2)]
+    assert tune.streams_of(tile, 132, 2304, 132) == [f"mma:{tile}:stream2"]
+    assert tune.streams_of(tile, 10, 64, 132) == []
+    assert tune.streams_of("16,64,64,4,3,16,16", 100, 2304, 132) == []
 
 
 def test_a_wrong_name_is_an_error_of_the_measurement(device_id: str) -> None:
