@@ -1,0 +1,63 @@
+"""A tile that a device cannot share among groups as planned: what its trial says decides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.subprocesses import run_python
+
+PROGRAM = """
+import json, sys
+import numpy as np
+from dlk import _core
+from dlk.tune import Problem
+
+graph, feed, want = Problem.parse("1,64,8,8,64,3,3,1,1,1,1,1,float16").graph()
+session = _core.Model(graph, _core.open_device(sys.argv[1]), dtype="float16").create_session()
+got = session.run(feed)["y"].astype(np.float32)
+error = float(np.linalg.norm(got - want) / np.linalg.norm(want))
+print(json.dumps([error, [[s.kernel, s.groups[0]] for s, _ in session.profile(feed)]]))
+"""
+TILE = "mma:32,64,32,1,1,4,4"
+WRONG = "mma:32,64,32,1,2,4,4"
+"""Copies two steps ahead into one stage: what is multiplied was overwritten."""
+TILES = 2
+
+
+def plan_of(device_id: str, cache: Path, algorithm: str) -> list[Any]:
+    """Kernels of the plan, each with its groups; the results are right."""
+    done = run_python(
+        "-c", PROGRAM, device_id,
+        timeout=300, DLK_KERNEL_SHAPES="gpu", DLK_MATRIX_UNITS="plain", DLK_CACHE_DIR=str(cache),
+        DLK_CONV_ALGO=algorithm,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    error, steps = json.loads(done.stdout.splitlines()[-1])
+    assert error < 5e-3
+    return list(steps)
+
+
+def trials(cache: Path) -> list[Path]:
+    return sorted(cache.rglob("tile-*.txt"))
+
+
+@pytest.mark.parametrize("how", ["4", "stream2"])
+def test_a_failed_trial_leaves_the_tile_unshared(device_id: str, tmp_path: Path, how: str) -> None:
+    assert plan_of(device_id, tmp_path / "wrong", f"{WRONG}:{how}")[0][0] != "conv_mma"
+    cache = tmp_path / "right"
+    steps = plan_of(device_id, cache, f"{TILE}:{how}")
+    assert [kernel for kernel, _ in steps] == ["conv_mma"]
+    assert steps[0][1] != TILES
+    (trial,) = trials(cache)
+    assert trial.read_text().endswith("works")
+    trial.write_text(trials(tmp_path / "wrong")[0].read_text())
+    again = plan_of(device_id, cache, f"{TILE}:{how}")
+    assert again[0][0] == "conv_mma"
+    assert again != steps
+    if how == "4":  # the same slices, added up in a second dispatch
+        assert again == [steps[0], ["conv_gemm_sum", again[1][1]]]
+    assert len(trials(cache)) == 2
