@@ -31,12 +31,14 @@ struct MatrixTile {
 
 /// Products that tiles are tried in before operators use them for the same.
 enum class MatrixUse : uint8_t {
-  kHalves,   // float16, kernels/conv_mma.k
-  kTurned,   // float16, with the left side turned: kernels/conv_weight_tile.k
-  kFloats,   // float32 in registers, kernels/conv_mma.k
-  kBytes,    // int8, kernels/integer_tile.k
-  kRight,    // float16, with the right side turned: kernels/gemm_mma.k
-  kBfloats,  // the same in bfloat16
+  kHalves,        // float16, kernels/conv_mma.k
+  kTurned,        // float16, with the left side turned: kernels/conv_weight_tile.k
+  kFloats,        // float32 in registers, kernels/conv_mma.k
+  kBytes,         // int8, kernels/integer_tile.k
+  kRight,         // float16, with the right side turned: kernels/gemm_mma.k
+  kBfloats,       // the same in bfloat16
+  kBfloatImages,  // bfloat16, kernels/conv_mma.k
+  kByteImages,    // int8, kernels/integer_conv_tile.k
 };
 
 /// How groups share a tile of kernels/conv_mma.k where it is tried out: SPLIT of that kernel.
@@ -44,6 +46,14 @@ enum class TileSharing : uint8_t {
   kNone,
   kSlices,  // parts of the depth, which the last group of a tile adds up
   kStream,  // stream-K: steps of all tiles, where tiles end inside of a group's share
+};
+
+/// What is tried out: a tile for a use.
+struct MatrixTrial {
+  MatrixTile tile;
+  MatrixUse use = MatrixUse::kHalves;
+  TileSharing sharing = TileSharing::kNone;
+  auto operator<=>(const MatrixTrial&) const = default;
 };
 
 class MatrixUnits {
@@ -61,7 +71,7 @@ class MatrixUnits {
   std::string lowering(MatrixUse use);
   /// Thread-safe; the first call for a tile compiles and runs (a backend whose kernels do nothing
   /// has nothing to try).
-  /// `sharing` is of kHalves and kFloats, on devices with `device_fences`.
+  /// `sharing` is of kernels/conv_mma.k, on devices with `device_fences`.
   bool works(const MatrixTile& tile, MatrixUse use = MatrixUse::kHalves,
              TileSharing sharing = TileSharing::kNone);
 
@@ -72,39 +82,28 @@ class MatrixUnits {
   bool settle();
 
  private:
-  struct Trial {
-    MatrixTile tile;
-    MatrixUse use = MatrixUse::kHalves;
-    TileSharing sharing = TileSharing::kNone;
-    auto operator<=>(const Trial&) const = default;
-  };
   struct State {
     std::weak_ptr<Device> device;
     std::mutex mutex;  // of what follows
     std::string lowering;
     bool chosen = false;
-    std::map<Trial, bool> tried;
+    std::map<MatrixTrial, bool> tried;
   };
 
   std::string current_lowering() const;
   /// What is known of a tile, from this process or the cache folder.
-  std::optional<bool> known(const Trial& trial);
-  bool try_now(const Trial& trial);
-  static std::string text_of(const Trial& trial);
-  std::string file_of(const Trial& trial) const;
+  std::optional<bool> known(const MatrixTrial& trial);
+  bool try_now(const MatrixTrial& trial);
+  static std::string text_of(const MatrixTrial& trial);
+  std::string file_of(const MatrixTrial& trial) const;
   /// Launches of PTX under Vulkan never start with more local memory than a module may declare.
-  bool fits(const Trial& trial) const;
-  bool may_hang(const Trial& trial) const;
-  bool try_in_time(const Trial& trial) const;
-  bool try_any(const Trial& trial) const;
-  bool try_out(const Trial& trial) const;
-  bool try_out_turned(const MatrixTile& tile) const;
-  bool try_out_bytes(const MatrixTile& tile) const;
-  bool try_out_right(const MatrixTile& tile, DType dtype) const;
+  bool fits(const MatrixTrial& trial) const;
+  bool may_hang(const MatrixTrial& trial) const;
+  bool try_in_time(const MatrixTrial& trial) const;
 
   std::shared_ptr<State> state_;
   bool assumes_ = false;
-  std::set<Trial> assumed_;  // by `works`, not tried yet; used by the plan's thread only
+  std::set<MatrixTrial> assumed_;  // by `works`, not tried yet; used by the plan's thread only
 };
 
 }  // namespace dlk

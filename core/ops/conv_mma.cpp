@@ -180,6 +180,12 @@ std::optional<MmaForm> form_of(const LowerContext& ctx, const ConvProblem& p) {
   const bool halves = p.weight.dtype == DType::kFloat16 ||
                       (p.weight.dtype == DType::kFloat32 && p.y.dtype == DType::kFloat16);
   const bool floats = p.weight.dtype == DType::kFloat32 && p.x.dtype == DType::kFloat32;
+  const bool brains = p.weight.dtype == DType::kBFloat16 && p.x.dtype == DType::kBFloat16;
+  // Cooperative matrices of bfloat16 are of another extension.
+  if (brains && units->lowering() != "coopmat" &&
+      (is_aligned(p, DType::kBFloat16) || p.groups == 1)) {
+    return MmaForm{DType::kBFloat16, MatrixUse::kBfloatImages, units->lowering()};
+  }
   if (halves && (is_aligned(p, DType::kFloat16) || p.groups == 1)) {
     return MmaForm{DType::kFloat16, MatrixUse::kHalves, units->lowering()};
   }

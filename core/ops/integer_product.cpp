@@ -172,10 +172,23 @@ Shape conv_shape(const InferContext& context, const ConvRoles& roles) {
 
 void lower_conv(LowerContext& context, const ConvRoles& roles) {
   const TensorView &x = context.input(roles.x), &y = context.output(0);
-  const TensorView w = context.contiguous(context.input(roles.w));
+  if (y.elements() == 0) return;
   const int64_t groups = context.attr_int("group", 1);
-  const Window window =
-      read_window(context, x.shape, Shape(w.shape.begin() + 2, w.shape.end())).expanded(3);
+  IntegerConv conv;
+  conv.x = x;
+  conv.weight = context.input(roles.w);
+  conv.y = y;
+  conv.w_input = roles.w;
+  const Shape& taps = conv.weight.shape;
+  conv.window = read_window(context, x.shape, Shape(taps.begin() + 2, taps.end()));
+  conv.groups = groups;
+  conv.scaled = roles.scaled;
+  if (context.has_input(roles.x_zero)) conv.x_zero = roles.x_zero;
+  if (context.has_input(roles.w_zero)) conv.w_zero = roles.w_zero;
+  if (roles.scaled && context.has_input(8)) conv.bias = 8;
+  if (lower_integer_conv_tiles(context, conv)) return;
+  const TensorView w = context.contiguous(conv.weight);
+  const Window window = conv.window.expanded(3);
   const bool has_zx = context.has_input(roles.x_zero), has_zw = context.has_input(roles.w_zero);
   const bool has_bias = roles.scaled && context.has_input(8);
   KernelRequest request;
@@ -257,6 +270,7 @@ DLK_REGISTER_OPS {
                .doc = "int32 convolution of 8-bit integers less their zero points.",
                .min_inputs = 2,
                .max_inputs = 4,
+               .layout = LayoutRule::kChannelsLast,
                .infer = infer_conv_integer,
                .lower = [](LowerContext& context) { lower_conv(context, kConvInteger); }});
   register_op({.name = "QLinearConv",
@@ -264,6 +278,7 @@ DLK_REGISTER_OPS {
                .doc = "Convolution of quantized tensors, quantized again; int32 bias.",
                .min_inputs = 8,
                .max_inputs = 9,
+               .layout = LayoutRule::kChannelsLast,
                .infer = infer_qlinear_conv,
                .lower = [](LowerContext& context) { lower_conv(context, kQLinearConv); }});
 }

@@ -87,20 +87,6 @@ void set_strides(Side& side, const Source& from) {
   side.sum_batch = several ? from.rows : 0;
 }
 
-// The largest tile of which there are enough for the device, else the smallest.
-std::optional<MatrixTile> tile_for(MatrixUnits& units, int64_t rows, int64_t columns,
-                                   int64_t batches, int64_t compute_units) {
-  std::span<const MatrixTile> tiles = kPlainTiles;
-  if (units.lowering() == "ptx") tiles = kPtxTiles;
-  std::optional<MatrixTile> chosen;
-  for (const MatrixTile& tile : tiles) {
-    if (!units.works(tile, MatrixUse::kBytes)) continue;
-    chosen = tile;
-    if (ceil_div(rows, tile.bm) * ceil_div(columns, tile.bn) * batches >= compute_units) break;
-  }
-  return chosen;
-}
-
 bool are_of_all_batches(const IntegerProduct& p) {
   if (p.batch.rank() != 1) return false;
   if (p.batch.dims[0] == 1) return true;
@@ -114,14 +100,29 @@ bool are_of_all_batches(const IntegerProduct& p) {
 
 }  // namespace
 
+std::optional<MatrixTile> integer_tile_for(MatrixUnits& units, MatrixUse use,
+                                           const IntegerTiles& wanted) {
+  const std::string lowering = units.lowering();
+  if (lowering != "ptx" && lowering != "plain") return std::nullopt;
+  std::span<const MatrixTile> tiles = kPlainTiles;
+  if (lowering == "ptx") tiles = kPtxTiles;
+  std::optional<MatrixTile> chosen;
+  for (const MatrixTile& tile : tiles) {
+    if (!units.works(tile, use)) continue;
+    chosen = tile;
+    const int64_t places = ceil_div(wanted.rows, tile.bm) * ceil_div(wanted.columns, tile.bn);
+    if (places * wanted.batches >= wanted.compute_units) break;
+  }
+  return chosen;
+}
+
 bool lower_integer_tiles(LowerContext& ctx, const IntegerProduct& p) {
   MatrixUnits* units = ctx.matrix_units();
   if (units == nullptr || !ctx.caps().int8_storage || !are_of_all_batches(p)) return false;
-  if (units->lowering() != "ptx" && units->lowering() != "plain") return false;
   const size_t m = p.y.shape.size() - 2, n = m + 1;
   const int64_t rows = p.y.shape[m], columns = p.y.shape[n], batches = p.batch.dims[0];
-  const std::optional<MatrixTile> tile =
-      tile_for(*units, rows, columns, batches, ctx.caps().compute_units);
+  const std::optional<MatrixTile> tile = integer_tile_for(
+      *units, MatrixUse::kBytes, {rows, columns, batches, ctx.caps().compute_units});
   if (!tile) return false;
   const auto step = [&](size_t which) { return batches == 1 ? 0 : p.batch.strides[which][0]; };
   const Source left{

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <numeric>
 #include <random>
 #include <string_view>
 
@@ -63,12 +64,29 @@ Params params_of(const Problem& p, uint32_t total, const std::vector<uint32_t>& 
   return params;
 }
 
+/// Few bits, which bfloat16 holds too.
+std::vector<float> few_bits(std::vector<float> values) {
+  for (float& value : values) value = std::round(value * 64.0f) / 64.0f;
+  return values;
+}
+
+Bytes stored_as(DType dtype, const std::vector<float>& values) {
+  if (dtype == DType::kFloat32) return bytes_of(values);
+  if (dtype == DType::kFloat16) return bytes_of(halves(values));
+  std::vector<uint16_t> bits;
+  for (const float value : values) {
+    uint32_t word = 0;
+    std::memcpy(&word, &value, sizeof word);
+    bits.push_back(static_cast<uint16_t>(word >> 16));
+  }
+  return bytes_of(bits);
+}
+
 /// With `slices`, groups share the depth and the last of a tile finishes it; with `streams`, that
 /// many share the steps of all tiles.
 void check(const std::shared_ptr<Device>& device, const std::string& lowering,
            const MatrixTile& tile, const Problem& p, DType dtype = DType::kFloat16,
            uint32_t slices = 1, uint32_t streams = 0) {
-  const bool in_floats = dtype == DType::kFloat32;
   KernelRequest request;
   request.name = "conv_mma";
   request.types = {{"TB", DType::kFloat32}, {"TX", dtype}, {"TW", dtype}};
@@ -80,15 +98,14 @@ void check(const std::shared_ptr<Device>& device, const std::string& lowering,
   request.constants["SPLIT"] = streams > 0 ? 3 : slices > 1 ? 2 : 0;
   CAPTURE(request.key());
   const uint32_t pixels = p.n * p.out_h() * p.out_w();
-  const auto x = random_halves(p.n * p.h * p.w * p.c, 1);
-  auto w = random_halves(p.blocks() * p.packed_rows() * 64, 2);
+  const auto x = few_bits(random_halves(p.n * p.h * p.w * p.c, 1));
+  auto w = few_bits(random_halves(p.blocks() * p.packed_rows() * 64, 2));
   for (size_t i = 0; i < w.size(); ++i) {
     const size_t row = i / 64 % p.packed_rows(), k = i / 64 / p.packed_rows() * 64 + i % 64;
     if (row >= p.depth() || k >= p.k) w[i] = 0.0f;
   }
   const auto bias = random_halves(p.k, 3);
-  Bytes xs = in_floats ? bytes_of(x) : bytes_of(halves(x));
-  Bytes ws = in_floats ? bytes_of(w) : bytes_of(halves(w)), bs = bytes_of(bias);
+  Bytes xs = stored_as(dtype, x), ws = stored_as(dtype, w), bs = bytes_of(bias);
   Bytes ys = bytes_of(std::vector<uint16_t>(pixels * p.k, 0x7e00));
   const auto ceil = [](uint32_t a, int64_t b) { return static_cast<uint32_t>((a + b - 1) / b); };
   const uint32_t tiles = ceil(pixels, tile.bm) * ceil(p.blocks() * 64, tile.bn);
@@ -173,24 +190,10 @@ void check_product(const std::shared_ptr<Device>& device, const std::string& low
   request.constants["B_TURNED"] = b_turned ? 1 : 0;
   CAPTURE(request.key());
   const uint32_t batches = 2, m = 72, n = 40, k = 56;
-  // Few bits, which bfloat16 holds too.
-  const auto small = [](std::vector<float> values) {
-    for (float& value : values) value = std::round(value * 64.0f) / 64.0f;
-    return values;
-  };
-  const auto a = small(random_halves(batches * m * k, 1));
-  const auto b = small(random_halves(batches * n * k, 2));
-  const auto stored = [&](const std::vector<float>& values) {
-    if (dtype == DType::kFloat16) return bytes_of(halves(values));
-    std::vector<uint16_t> bits;
-    for (const float value : values) {
-      uint32_t word = 0;
-      std::memcpy(&word, &value, sizeof word);
-      bits.push_back(static_cast<uint16_t>(word >> 16));
-    }
-    return bytes_of(bits);
-  };
-  Bytes as = stored(a), bs = stored(b), cs = bytes_of(std::vector<float>(batches * m * n, NAN));
+  const auto a = few_bits(random_halves(batches * m * k, 1));
+  const auto b = few_bits(random_halves(batches * n * k, 2));
+  Bytes as = stored_as(dtype, a), bs = stored_as(dtype, b);
+  Bytes cs = bytes_of(std::vector<float>(batches * m * n, NAN));
   const auto ceil = [](uint32_t x, int64_t y) { return static_cast<uint32_t>((x + y - 1) / y); };
   const uint32_t total = ceil(m, tile.bm) * ceil(n, tile.bn) * batches;
   Params params;
@@ -262,6 +265,66 @@ void check_integers(const std::shared_ptr<Device>& device, const std::string& lo
   CHECK(wrong == 0);
 }
 
+/// integer_conv_tile with zero points on both sides, exactly: an image with its padding around it.
+void check_integer_images(const std::shared_ptr<Device>& device, const std::string& lowering,
+                          const MatrixTile& tile, uint32_t groups) {
+  KernelRequest request;
+  request.name = "integer_conv_tile";
+  request.types = {{"TX", DType::kInt8}, {"TW", DType::kInt8}};
+  tile.set_constants(request, lowering);
+  for (const char* name : {"X_ZERO", "W_ZERO", "X_POINTS", "W_POINTS"}) request.constants[name] = 1;
+  CAPTURE(request.key());
+  const uint32_t batch = 2, height = 7, width = 9, window = 3, cg = 48, kg = 35;
+  const uint32_t out_h = height - window + 1, out_w = (width - window) / 2 + 1;
+  const uint32_t pixels = batch * out_h * out_w, channels = groups * cg, depth = 9 * cg;
+  std::vector<int8_t> x(batch * height * width * channels), w(groups * kg * depth), zx(1);
+  std::vector<int8_t> zw(groups * kg);
+  std::mt19937 random(7);
+  for (auto* values : {&x, &w, &zx, &zw}) {
+    for (int8_t& value : *values) value = static_cast<int8_t>(random());
+  }
+  // The pixel of an image under a tap of a window, its first channel of a group.
+  const auto at = [&](uint32_t m, uint32_t tap, uint32_t g) {
+    const uint32_t n = m / (out_h * out_w), y = m / out_w % out_h + tap / 3;
+    return ((n * height + y) * width + m % out_w * 2 + tap % 3) * channels + g * cg;
+  };
+  std::vector<int32_t> window_sums, filter_sums;
+  for (uint32_t i = 0; i < pixels * groups; ++i) {
+    int32_t sum = 0;
+    for (uint32_t d = 0; d < depth; ++d) sum += x[at(i / groups, d / cg, i % groups) + d % cg];
+    window_sums.push_back(sum);
+  }
+  for (uint32_t k = 0; k < groups * kg; ++k) {
+    const auto row = w.begin() + k * depth;
+    filter_sums.push_back(std::accumulate(row, row + depth, 0));
+  }
+  Bytes xs = bytes_of(x), ws = bytes_of(w), nx = bytes_of(window_sums), nw = bytes_of(filter_sums);
+  Bytes zxs = bytes_of(zx), zws = bytes_of(zw);
+  Bytes ys = bytes_of(std::vector<int32_t>(pixels * groups * kg, INT32_MIN));
+  const auto ceil = [](uint32_t a, int64_t b) { return static_cast<uint32_t>((a + b - 1) / b); };
+  const uint32_t total = ceil(pixels, tile.bm) * ceil(kg, tile.bn) * groups;
+  Params params;
+  params.u(total).u(pixels).u(groups).u(cg).u(kg).u(depth).u(1).u(0);
+  params.u(height * width * channels).u(1).u(width * channels).u(channels);
+  params.u(out_h * out_w * groups * kg).u(1).u(out_w * groups * kg).u(groups * kg);
+  params.u(height).u(width).u(out_h).u(out_w).u(window).u(window);
+  for (const uint32_t v : {1u, 2u, 1u, 1u, 0u, 0u}) params.u(v);
+  params.u(0).u(0).u(0).u(0);
+  run_kernel(device, request, {&xs, &ws, &nx, &nw, &zxs, &zws, &ys}, params, {total, 1, 1},
+             kernel_of(device, request));
+  const auto got = values_of<int32_t>(ys);
+  size_t wrong = 0;
+  for (uint32_t i = 0; i < got.size(); ++i) {
+    const uint32_t m = i / (groups * kg), k = i % (groups * kg);
+    int32_t want = 0;
+    for (uint32_t d = 0; d < depth; ++d) {
+      want += (x[at(m, d / cg, k / kg) + d % cg] - zx[0]) * (w[k * depth + d] - zw[k]);
+    }
+    wrong += got[i] == want ? 0 : 1;
+  }
+  CHECK(wrong == 0);
+}
+
 }  // namespace
 
 TEST_CASE("PTX tiles, emulated on a CPU driver, agree with the host") {
@@ -271,6 +334,9 @@ TEST_CASE("PTX tiles, emulated on a CPU driver, agree with the host") {
        {MatrixTile{128, 128, 32, 2, 1, 64, 64}, MatrixTile{64, 64, 64, 2, 1, 32, 32},
         MatrixTile{32, 64, 64, 3, 2, 16, 32}, MatrixTile{16, 64, 16, 3, 2, 16, 16}}) {
     for (const Problem& problem : kProblems) check(device, "ptx", tile, problem);
+  }
+  for (const Problem& problem : kProblems) {
+    check(device, "ptx", {32, 64, 64, 3, 2, 16, 32}, problem, DType::kBFloat16);
   }
   for (const MatrixTile& tile :
        {MatrixTile{128, 128, 32, 3, 2, 64, 64}, MatrixTile{64, 64, 32, 2, 1, 32, 32}}) {
@@ -305,14 +371,19 @@ TEST_CASE("products with either side turned agree with the host") {
   }
 }
 
-TEST_CASE("products of int8 are exact") {
+TEST_CASE("products and convolutions of int8 are exact") {
   for (const char* backend : {"opencl", "vulkan"}) {
     const auto device = conformance::test_device(backend);
     if (!device) continue;
-    check_integers(device, "plain", {64, 64, 32, 1, 1, 4, 4});
+    check_integers(device, "plain", {64, 64, 32, 1, 1, 8, 4});
+    check_integer_images(device, "plain", {64, 64, 32, 1, 1, 8, 4}, 2);
     if (std::string_view(backend) != "opencl") continue;
     check_integers(device, "ptx", {32, 64, 64, 3, 2, 16, 32});
     check_integers(device, "ptx", {64, 64, 128, 2, 1, 32, 32});
+    for (const uint32_t groups : {1u, 2u}) {
+      check_integer_images(device, "ptx", {32, 64, 64, 3, 2, 16, 32}, groups);
+      check_integer_images(device, "ptx", {64, 64, 128, 2, 1, 32, 32}, groups);
+    }
   }
 }
 
@@ -359,7 +430,10 @@ TEST_CASE("tiles in registers agree with the host") {
     if (!device) continue;
     for (const MatrixTile& tile :
          {MatrixTile{64, 64, 32, 1, 1, 4, 4}, MatrixTile{32, 128, 16, 2, 1, 4, 8}}) {
-      for (const Problem& problem : kProblems) check(device, "plain", tile, problem);
+      for (const Problem& problem : kProblems) {
+        check(device, "plain", tile, problem);
+        check(device, "plain", tile, problem, DType::kBFloat16);
+      }
     }
     for (const MatrixTile& tile :
          {MatrixTile{64, 64, 16, 2, 1, 4, 4}, MatrixTile{128, 128, 16, 2, 1, 8, 8}}) {
@@ -434,8 +508,12 @@ TEST_CASE("a tile that computes something else is not used") {
     CHECK(units.works({64, 64, 16, 2, 1, 4, 4}, MatrixUse::kFloats, sharing));
   }
   CHECK(units.works({64, 64, 32, 1, 1, 4, 4}, MatrixUse::kBytes));
+  CHECK(units.works({64, 64, 32, 1, 1, 8, 4}, MatrixUse::kByteImages));
+  CHECK_FALSE(units.works({64, 64, 32, 1, 2, 8, 4}, MatrixUse::kByteImages));
   CHECK(units.works({64, 64, 32, 1, 1, 4, 4}, MatrixUse::kRight));
   CHECK(units.works({64, 64, 32, 1, 1, 4, 4}, MatrixUse::kBfloats));
+  CHECK(units.works({64, 64, 32, 1, 1, 4, 4}, MatrixUse::kBfloatImages));
+  CHECK_FALSE(units.works({32, 64, 32, 1, 2, 4, 4}, MatrixUse::kBfloatImages));
   CHECK(units.works({64, 64, 16, 2, 1, 4, 4}, MatrixUse::kTurned));
   CHECK_FALSE(units.works({64, 64, 16, 1, 2, 4, 4}, MatrixUse::kTurned));
 }

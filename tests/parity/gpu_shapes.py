@@ -34,13 +34,14 @@ TILED = (
 
 
 def for_matrix_units() -> list[Variant]:
-    """What kernels for matrix units may compute: products in float16, and of integers."""
+    """What kernels for matrix units may compute: products in 16 bits, and of integers."""
     every = variants(iter(load_cases().values()))
-    products, integers = ("Conv", "Gemm", "MatMul"), ("MatMulInteger", "QLinearMatMul")
+    products, halves = ("Conv", "Gemm", "MatMul"), ("float16", "bfloat16")
+    integers = ("MatMulInteger", "QLinearMatMul", "ConvInteger", "QLinearConv")
     return [
         v for v in every
         if not v.case.slow
-        and ((v.case.op in products and v.dtype == "float16") or v.case.op in integers)
+        and ((v.case.op in products and v.dtype in halves) or v.case.op in integers)
     ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def test_parity(device_id: str, part: int) -> None:
 
 def test_matrix_units(device_id: str) -> None:
     """The kernels for matrix units, with registers in the units' place."""
-    run(device_id, 0, 1, "plain", 80)
+    run(device_id, 0, 1, "plain", 140)
 
 
 @pytest.mark.parametrize("algorithm", SLACK)

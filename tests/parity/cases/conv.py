@@ -113,6 +113,13 @@ _conv("volume", (1, 4, 5, 6, 7), (6, 4, 3, 3, 3), pads=[(1, 1), (1, 1), (1, 1)])
 _conv("volume_strided", (2, 4, 7, 6, 9), (6, 2, 2, 3, 3), groups=2, strides=[2, 1, 2],
       dilations=[1, 2, 1], pads=[(0, 1), (2, 1), (1, 0)])  # fmt: skip
 _conv("bfloat16", (1, 16, 9, 9), (16, 16, 3, 3), dtypes=("bfloat16",), layouts=("contiguous",))
+_conv("bfloat16_padded", (2, 24, 9, 7), (72, 24, 3, 3), pads=[(1, 1), (1, 1)],
+      dtypes=("bfloat16",))  # fmt: skip
+_conv("bfloat16_odd_channels", (1, 3, 11, 9), (10, 3, 5, 3), strides=[2, 1], dilations=[1, 2],
+      pads=[(2, 1), (0, 2)], dtypes=("bfloat16",))  # fmt: skip
+_conv("bfloat16_groups", (1, 32, 6, 7), (48, 16, 1, 1), groups=2, dtypes=("bfloat16",))
+_conv("bfloat16_deep", (1, 256, 3, 3), (64, 256, 3, 3), pads=[(1, 1), (1, 1)],
+      dtypes=("bfloat16",), layouts=("channels_last",))  # fmt: skip
 
 
 def _transposed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -161,3 +162,84 @@ for name, group, attributes in (("plain", 1, {}), ("window", 2, CONV)):
             dtypes=("float32",),
         )
     )
+
+
+# On matrix units: channels as they stand or padded, several tiles, groups, images that can be
+# copied as they are (int8, 32 channels, channels innermost) and that cannot (uint8, a zero point at
+# the border). The zero point of an image is left out, 0, or another.
+Shape = tuple[int, ...]
+TILES: tuple[tuple[str, str, str, int | None, int, Shape, Shape, dict[str, Any]], ...] = (
+    ("deep", "int8", "int8", None, 1, (2, 32, 9, 7), (70, 32, 3, 3), {"pads": [1, 1, 1, 1]}),
+    ("zero", "int8", "int8", 0, 1, (1, 48, 6, 5), (24, 48, 3, 2), {"pads": [0, 1, 2, 0]}),
+    ("border", "int8", "int8", -7, 1, (1, 32, 6, 7), (17, 32, 3, 3), {"pads": [1, 2, 0, 1]}),
+    ("bytes", "uint8", "int8", 131, 1, (2, 20, 9, 8), (66, 20, 3, 3), {"strides": [2, 2]}),
+    ("unsigned", "uint8", "uint8", None, 1, (1, 17, 8, 9), (9, 17, 2, 3), {"pads": [1, 0, 0, 2]}),
+    ("stem", "uint8", "int8", 117, 1, (1, 3, 19, 17), (32, 3, 7, 7),
+     {"pads": [3, 3, 3, 3], "strides": [2, 2]}),
+    ("groups", "uint8", "int8", 128, 3, (2, 36, 7, 6), (72, 12, 3, 3),
+     {"pads": [2, 2, 2, 2], "dilations": [2, 2]}),
+    ("point", "int8", "int8", 5, 2, (3, 64, 1, 1), (20, 32, 1, 1), {}),
+    ("pads_past_the_image", "uint8", "int8", 9, 1, (1, 8, 2, 3), (12, 8, 3, 3),
+     {"pads": [4, 3, 3, 5], "strides": [2, 1]}),
+)  # fmt: skip
+
+
+def quantized_convolution(
+    group: int, attributes: dict[str, Any], x: Array, sx: Array, zx: Array, w: Array, sw: Array,
+    zw: Array, sy: Array, zy: Array, b: Array | None = None,
+) -> Array:  # fmt: skip
+    filters = w.astype(np.int64) - zw.astype(np.int64).reshape(-1, 1, 1, 1)
+    sums = convolved(x.astype(np.int64) - int(zx), filters, group, attributes)
+    if b is not None:
+        sums = sums + b.reshape(-1, 1, 1)
+    return requantized(sums, np.reshape(sx * sw / sy, (-1, 1, 1)), zy)
+
+
+for name, tx, tw, zero, group, x_shape, w_shape, attributes in TILES:
+    for constant in (True, False):
+        case(
+            Case(
+                op="ConvInteger",
+                name=f"tiles_{name}" + ("" if constant else "_at_run_time"),
+                inputs=lambda rng, x=x_shape, w=w_shape, t=tx, u=tw, z=zero, c=constant: {
+                    "x": values(rng, t, *x),
+                    "w": values(rng, u, *w),
+                    "zx": None if z is None else np.array(z, t),
+                    "zw": None if c and u == "uint8" else
+                    np.array(0, u) if c else values(rng, u, w[0]),
+                },
+                attributes={**attributes, "group": group},
+                oracle=lambda x, w, zx, zw, g=group, a=attributes: convolved(
+                    x.astype(np.int64) - (0 if zx is None else int(zx)),
+                    w.astype(np.int64)
+                    - (0 if zw is None else zw.astype(np.int64).reshape(-1, 1, 1, 1)),
+                    g,
+                    a,
+                ).astype(np.int32),
+                constants=("w", "zx", "zw") if constant else (),
+                dtypes=("none",),
+            )
+        )  # fmt: skip
+    for bias in (True, False):
+        case(
+            Case(
+                op="QLinearConv",
+                name=f"tiles_{name}" + ("" if bias else "_no_bias"),
+                inputs=lambda rng, x=x_shape, w=w_shape, t=tx, u=tw, z=zero, b=bias: {
+                    "x": values(rng, t, *x),
+                    "sx": np.array(2.0**-6),
+                    "zx": np.array(z or 0, t),
+                    "w": values(rng, u, *w),
+                    "sw": 2.0 ** rng.integers(-8, -5, w[0]).astype(np.float64)
+                    if b else np.array(2.0**-7),
+                    "zw": np.zeros(w[0], u) if u == "int8" else values(rng, u),
+                    "sy": np.array(0.5),
+                    "zy": values(rng, t),
+                    **({"b": integers(rng, -5000, 5000, w[0], dtype="int32")} if b else {}),
+                },
+                attributes={**attributes, "group": group},
+                oracle=partial(quantized_convolution, group, attributes),
+                constants=("w", "sw", "zw", "zx"),
+                dtypes=("float32",),
+            )
+        )  # fmt: skip
