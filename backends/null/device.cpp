@@ -37,6 +37,12 @@ bool NullBackend::hidden() const {
 
 namespace {
 
+[[noreturn]] void refuse(std::string_view profile) {
+  throw Error(ErrorCode::kInvalidArgument,
+              "DLK_NULL_PROFILE=" + std::string(profile) +
+                  ": use nvidia, nvidia-opencl, apple or mali, or leave it out");
+}
+
 /// What plans depend on, as these devices report it.
 void imitate(Caps& caps, std::string_view profile) {
   caps.is_cpu = false;
@@ -44,11 +50,14 @@ void imitate(Caps& caps, std::string_view profile) {
   caps.vector_width = 4;
   caps.subgroup_arithmetic = caps.native_recordings = true;
   caps.max_push_bytes = 256;
-  if (profile == "nvidia") {  // an H200 through Vulkan, tensor cores as cooperative matrices
+  if (profile.starts_with("nvidia")) {  // an H200
     caps.unified_memory = false;
     caps.compute_units = 132, caps.subgroup_size = 32, caps.local_memory_bytes = 49152;
-    caps.cooperative_matrix = caps.device_fences = true;
+    caps.device_fences = true;
     caps.memory_bytes = uint64_t{140} << 30;
+    const bool through_opencl = profile == "nvidia-opencl";  // tensor cores by PTX
+    if (!through_opencl && profile != "nvidia") refuse(profile);
+    (through_opencl ? caps.inline_ptx : caps.cooperative_matrix) = true;
   } else if (profile == "apple") {
     caps.compute_units = 10, caps.subgroup_size = 32;
   } else if (profile == "mali") {
@@ -57,8 +66,7 @@ void imitate(Caps& caps, std::string_view profile) {
     caps.max_push_bytes = 128;
     caps.device_fences = true;
   } else {
-    throw Error(ErrorCode::kInvalidArgument, "DLK_NULL_PROFILE=" + std::string(profile) +
-                                                 ": use nvidia, apple or mali, or leave it out");
+    refuse(profile);
   }
   caps.name += ", planned for as " + std::string(profile);
 }

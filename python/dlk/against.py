@@ -78,7 +78,7 @@ def torch_op(case: OpCase, dtype: str) -> TorchResult:
         stride, kernel = case.sizes[5], case.sizes[4]
         return TorchResult(
             lambda x: torch.nn.functional.conv2d(
-                x, weights["w"], weights["b"], stride, kernel // 2
+                x, weights["w"], weights.get("b"), stride, kernel // 2
             ),
             case.feeds["x"],
             dtype,

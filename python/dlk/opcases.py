@@ -44,13 +44,25 @@ def _normals(*shape: int, scale: float = 1.0, seed: int = 0) -> Array:
     return values.astype(np.float32)
 
 
+def _stored(dtype: str) -> np.dtype[Any]:
+    if dtype != "bfloat16":
+        return np.dtype(dtype)
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise ValueError("bfloat16 cases need the package ml_dtypes") from error
+    stored: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return stored
+
+
 def _case(
     name: str, sizes: Sequence[int], op: str, x: Array, weights: dict[str, Array],
     flops: float, outputs: int, attributes: dict[str, Any], dtype: str,
 ) -> OpCase:  # fmt: skip
     graph = _core.Graph()
-    x = x.astype(dtype)
-    weights = {key: value.astype(dtype) for key, value in weights.items()}
+    stored = _stored(dtype)
+    x = x.astype(stored)
+    weights = {key: value.astype(stored) for key, value in weights.items()}
     inputs = [graph.add_input("x", dtype, list(x.shape))]
     inputs += [graph.add_constant(key, value) for key, value in weights.items()]
     graph.add_output(graph.add_node(op, inputs, attributes)[0], "y")
@@ -75,15 +87,21 @@ def _conv(
 ) -> OpCase:
     pad, depth = kernel // 2, cin * kernel * kernel
     out = (size + 2 * pad - kernel) // stride + 1
+    sizes, outputs = (batch, cin, size, cout, kernel, stride), batch * cout * out * out
+    window = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
+    if dtype == "int8":
+        return _case(
+            "conv", sizes, "ConvInteger", _normals(batch, cin, size, size, scale=4.0),
+            {"w": _normals(cout, cin, kernel, kernel, scale=4.0, seed=1)},
+            2.0 * outputs * depth, outputs, window, dtype,
+        )  # fmt: skip
     weights = {
         "w": _normals(cout, cin, kernel, kernel, scale=depth**-0.5, seed=1),
         "b": _normals(cout, seed=2),
     }
-    outputs = batch * cout * out * out
     return _case(
-        "conv", (batch, cin, size, cout, kernel, stride), "Conv",
-        _normals(batch, cin, size, size), weights, 2.0 * outputs * depth, outputs,
-        {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}, dtype,
+        "conv", sizes, "Conv", _normals(batch, cin, size, size), weights,
+        2.0 * outputs * depth, outputs, window, dtype,
     )  # fmt: skip
 
 
@@ -115,8 +133,8 @@ CASES: dict[str, tuple[Callable[..., OpCase], tuple[str, ...], tuple[int, ...]]]
 def op_case(spec: str, dtype: str = "float32") -> OpCase:
     """The case of ``"gemm"``, ``"gemm:512"`` (all sizes) or ``"conv:1,64,56,64,3,1"``.
 
-    Inputs and weights are of `dtype`, ``"float32"`` or ``"float16"``; of a product also ``"int8"``,
-    whose result is int32.
+    Inputs and weights are of `dtype`, ``"float32"`` or ``"float16"``; of a product or a convolution
+    also ``"bfloat16"``, or ``"int8"``, whose result is int32.
 
     Raises:
         ValueError: an unknown name, or sizes that do not fit; the message says what would.

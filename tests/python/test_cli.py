@@ -116,7 +116,10 @@ def test_bench_of_one_parity_case_and_of_integers(call: Any, device_id: str) -> 
     fails(call("bench", "op:case:relu_of_nothing"), "no such case")
     answer = call("bench", "op:gemm:32", "--dtype", "int8", *words).json()
     assert (answer["dtype"], answer["target"]) == ("int8", "op:gemm:32")
-    fails(call("bench", "op:conv", "--dtype", "int8"), "float16")
+    for dtype in ("int8", "bfloat16"):
+        answer = call("bench", "op:conv:1,8,6,8,3,1", "--dtype", dtype, *words).json()
+        assert (answer["dtype"], answer["gflops"] > 0) == (dtype, True)
+    fails(call("bench", "op:lstm", "--dtype", "int8"), "float16")
 
 
 def test_bench_of_an_operator_and_a_zoo_network(call: Any, device_id: str) -> None:

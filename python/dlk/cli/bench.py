@@ -62,10 +62,10 @@ def bench(
 
     median_ms: host in to host out, waited for. device_ms: one resident run, waited for.
     pipelined_ms: 30 queued runs and one wait, per run. op:gemm, op:conv and op:lstm take sizes
-    (op:gemm:512, op:conv:1,64,56,64,3,1, op:lstm:32,20,64,200) and show their rates; other
-    operators run their largest parity case, op:case:NAME runs one of them by its name. --roofline
-    adds how near each operation comes to the device's bandwidth or arithmetic, measured by a short
-    probe that is kept in the cache folder.
+    (op:gemm:512, op:conv:1,64,56,64,3,1, op:lstm:32,20,64,200) and show their rates, op:gemm and
+    op:conv also in int8 and bfloat16; other operators run their largest parity case, op:case:NAME
+    runs one of them by its name. --roofline adds how near each operation comes to the device's
+    bandwidth or arithmetic, measured by a short probe that is kept in the cache folder.
     """
     from dlk.bench import measure
     from dlk.opcases import CASES, op_case
@@ -78,8 +78,11 @@ def bench(
         _bench_training(target, weights, batch, runs, device, amp, json, bool(against))
         return
     case = None
-    if not (dtype == "int8" and target.startswith("op:gemm")):
+    stored = dtype in ("int8", "bfloat16") and target.startswith(("op:gemm", "op:conv"))
+    if not stored:
         dtype = check_dtype(dtype)
+    if against and dtype == "bfloat16":
+        raise ValueError("--against torch: compare float32, float16 or int8")
     where = dlk.Device(device)
     with _progress.shown():
         if target.startswith("op:") and target.split(":")[1] in CASES:
@@ -89,7 +92,7 @@ def bench(
             graph, feeds = _operator(target.removeprefix("op:"), dtype)
         else:
             graph, feeds = _network(target, weights), {}
-        model = dlk.Model(graph, where, "float32" if dtype == "int8" else dtype)
+        model = dlk.Model(graph, where, "float32" if stored else dtype)
         if not feeds:
             feeds = batched_inputs(model, batch)
         model.plan(feeds)
