@@ -294,7 +294,7 @@ int64_t pixel_step(const TensorView& view) {
   for (const size_t axis : {3, 2, 0}) {
     if (view.shape[axis] == 1) continue;
     if (step == 0) step = next = view.strides[axis];
-    if (view.strides[axis] != next) return 0;
+    if (step == 0 || view.strides[axis] != next) return 0;  // 0: the axis is a repetition
     next *= view.shape[axis];
   }
   return step == 0 ? view.shape[1] : step;
