@@ -1,7 +1,11 @@
 // Gang tiles of float32 on NVIDIA in OpenCL C: micro-tiles in registers, as the plain lowering has
-// them, with cp.async for copies. Tiles lie as they come from memory: a work-item reads four
-// elements along the depth of each of its rows at a time, and multiplies four columns by each. In a
-// subgroup, 4 x 8 work-items share rows and columns, so that most of their reads are one.
+// them. The right tile lies as it comes from memory, by cp.async. The left one, with two stages at
+// most, is turned on its way, through registers: then both give a depth's part of a micro-tile in
+// reads of four elements, and few registers hold what is ahead. (Rows held along the depth take
+// four times as many, all of a depth in one bank of the register file: ptxas then issues a tenth
+// fewer FFMA a cycle.) With more stages copies are under way for several steps, so they are
+// cp.async on both sides, and a work-item reads four elements along the depth of each of its rows:
+// for small tiles, whose steps are shorter than the memory's latency.
 #include <algorithm>
 
 #include "core/kernel/tiles_matrix.h"
@@ -12,6 +16,7 @@ namespace {
 
 constexpr uint32_t kWide = 4;  // floats of a read or a copy
 constexpr uint32_t kLanesX = 8, kLanesY = 4;
+constexpr uint32_t kBankVectors = 8;  // vectors of four floats that lie side by side in the banks
 
 // Everything that is PTX; tests put C in its place.
 constexpr char kPrelude[] =
@@ -34,8 +39,9 @@ struct Shape {
   uint32_t rows, columns;  // of the accumulator
   uint32_t tm, tn;         // of a work-item's part of it
   uint32_t items_x() const { return columns / tn; }
-  uint32_t items() const { return rows / tm * items_x(); }
-  bool in_blocks() const { return items_x() % kLanesX == 0 && rows / tm % kLanesY == 0; }
+  uint32_t items_y() const { return rows / tm; }
+  uint32_t items() const { return items_y() * items_x(); }
+  bool in_blocks() const { return items_x() % kLanesX == 0 && items_y() % kLanesY == 0; }
 };
 
 Shape shape_of(const Variant& variant) {
@@ -48,30 +54,46 @@ uint32_t stage_vectors(const TileVar& tile) { return tile.rows * tile.columns / 
 
 std::string local_name(const TileVar& tile) { return "dlk_tile_" + std::string(tile.name); }
 
-// The vector of four floats (row, part of the row) of a stage. Parts are exchanged by rows, so that
-// the rows of neighbouring work-items lie in different banks.
-std::string vector_at(const Variant& variant, const TileVar& tile, bool is_left,
-                      const std::string& stage, const std::string& row, const std::string& part) {
+bool is_turned(const TileVar& left) { return left.stages <= 2; }
+
+// Of the left tile as it comes from memory, four elements along the depth of a row. Parts are
+// exchanged by rows, so that the rows of neighbouring work-items lie in different banks.
+std::string row_vector(const Shape& shape, const TileVar& tile, const std::string& stage,
+                       const std::string& row, const std::string& part) {
   const uint32_t parts = tile.columns / kWide;
-  std::string place = "(" + row + ") * " + unsigned_text(parts) + " + ";
-  if (is_left) {
-    const Shape shape = shape_of(variant);
-    place += "((" + part + ") ^ ((" + row + ") / " + unsigned_text(shape.tm) + " % " +
-             unsigned_text(std::min(parts, kLanesY)) + "))";
-  } else {
-    place += part;
+  return "(" + stage + ") * " + unsigned_text(stage_vectors(tile)) + " + (" + row + ") * " +
+         unsigned_text(parts) + " + ((" + part + ") ^ ((" + row + ") / " + unsigned_text(shape.tm) +
+         " % " + unsigned_text(std::min(parts, kLanesY)) + "))";
+}
+
+// Of the turned left tile, the vector of four rows at a depth. Items that turn neighbouring chunks
+// of eight of the depth write to different banks.
+std::string turned_vector(const TileVar& tile, const std::string& stage, const std::string& depth,
+                          const std::string& rows, const std::string& chunk) {
+  const uint32_t chunks = std::min(tile.columns / kTileChunk, kBankVectors);
+  std::string place = "(" + rows + ")";
+  if (chunks > 1) {
+    place = "(" + place + " ^ (" + chunk + " % " + unsigned_text(chunks) + " * " +
+            unsigned_text(kBankVectors / chunks) + "))";
   }
+  place = "(" + depth + ") * " + unsigned_text(tile.rows / kWide) + " + " + place;
+  if (tile.stages == 1) return place;
+  return "(" + stage + ") * " + unsigned_text(stage_vectors(tile)) + " + " + place;
+}
+
+// Of the right tile, four columns of a row.
+std::string right_vector(const TileVar& tile, const std::string& stage, const std::string& row,
+                         const std::string& part) {
+  const std::string place = "(" + row + ") * " + unsigned_text(tile.columns / kWide) + " + " + part;
   if (tile.stages == 1) return place;
   return "(" + stage + ") * " + unsigned_text(stage_vectors(tile)) + " + " + place;
 }
 
 // The tile that is declared first is the left side of products.
-bool is_left(const Variant& variant, const TileVar& tile) {
-  for (const TileVar& first : variant.tiles) {
-    if (!first.is_accumulator) return &tile == &first;
-  }
-  return false;
+const TileVar& left_of(const Variant& variant) {
+  return *std::ranges::find(variant.tiles, false, &TileVar::is_accumulator);
 }
+bool is_left(const Variant& variant, const TileVar& tile) { return &tile == &left_of(variant); }
 
 class AsyncLowering final : public TileLowering {
  public:
@@ -88,6 +110,8 @@ class AsyncLowering final : public TileLowering {
       const uint32_t parts = tile.columns / kWide;
       want(tile.columns % kTileChunk == 0 && (parts & (parts - 1)) == 0,
            "takes tiles whose columns are a power of two, 8 at least");
+      want(tiles > 1 || tile.rows % (kWide * kBankVectors) == 0,
+           "takes a left tile whose rows are a multiple of 32");
       vectors += stage_vectors(tile) * tile.stages;
     }
     want(accumulators == 1 && tiles == 2, "takes kernels with one accumulator and two tiles");
@@ -124,8 +148,12 @@ class AsyncLowering final : public TileLowering {
     printer.line("uint dlk_item = (uint)get_local_id(0);");
     if (shape.in_blocks()) {
       const std::string across = unsigned_text(shape.items_x() / kLanesX);
-      printer.line("uint dlk_tile_x = dlk_item / 32u % " + across + " * 8u + dlk_item % 8u;");
-      printer.line("uint dlk_tile_y = dlk_item / 32u / " + across + " * 4u + dlk_item % 32u / 8u;");
+      // Bit 0 and bit 1 of the lane are of x and of y: reads of 16 bytes that two neighbours, or
+      // the next but one, have in common take half of the cycles.
+      printer.line("uint dlk_tile_x = dlk_item / 32u % " + across +
+                   " * 8u + ((dlk_item & 1u) | (dlk_item >> 1 & 6u));");
+      printer.line("uint dlk_tile_y = dlk_item / 32u / " + across +
+                   " * 4u + ((dlk_item >> 1 & 1u) | (dlk_item >> 3 & 2u));");
     } else {
       printer.line("uint dlk_tile_x = dlk_item % " + unsigned_text(shape.items_x()) + ";");
       printer.line("uint dlk_tile_y = dlk_item / " + unsigned_text(shape.items_x()) + ";");
@@ -183,7 +211,11 @@ class AsyncLowering final : public TileLowering {
     printer.open(unrolled("dlk_j", shape.tn / kWide) + "{");
     printer.push_scope();
     const TileEachNames names = declare_tile_each(printer, stmt);
-    printer.line("uint " + names.row + " = dlk_tile_y * " + unsigned_text(shape.tm) + " + dlk_i;");
+    const bool turned = is_turned(left_of(printer.variant()));
+    printer.line("uint " + names.row + " = " +
+                 (turned ? "dlk_i / 4u * " + unsigned_text(kWide * shape.items_y()) +
+                               " + dlk_tile_y * 4u + dlk_i % 4u;"
+                         : "dlk_tile_y * " + unsigned_text(shape.tm) + " + dlk_i;"));
     printer.line("uint " + names.column + " = dlk_j * " + unsigned_text(kWide * shape.items_x()) +
                  " + dlk_tile_x * 4u;");
     printer.line("float4 " + names.element + " = " + acc_variable(acc) + "[dlk_i * " + across +
@@ -202,8 +234,14 @@ class AsyncLowering final : public TileLowering {
   }
 
   static void copy(Printer& printer, const Expr* expr) {
-    const TileCopy copy = tile_copy_arguments(printer, expr);
     const Variant& variant = printer.variant();
+    const TileVar& tile = tile_argument(printer, expr->args[0], false);
+    const bool left = is_left(variant, tile);
+    if (left && is_turned(tile)) {
+      copy_through_registers(printer, expr, turn);
+      return;
+    }
+    const TileCopy copy = tile_copy_arguments(printer, expr);
     const std::string name = printer.next_tile_site();
     printer.open("{");
     printer.line("bool " + name + " = " + copy.condition + ";");
@@ -212,44 +250,109 @@ class AsyncLowering final : public TileLowering {
     printer.line("__global const float* " + name + "_p = " +
                  printer.chunk_at(expr->args[4], name + " ? " + copy.index + " : 0u") + ";");
     for (const char* part : {"0u", "1u"}) {
-      const std::string at = vector_at(variant, *copy.tile, is_left(variant, *copy.tile),
-                                       copy.stage, name + "_r", name + "_c + " + part);
-      printer.line("dlk_copy16(" + local_name(*copy.tile) + ", " + local_name(*copy.tile) +
-                   "_at + 16u * (" + at + "), " + name + "_p + " + part + " * 4u, " + name + ");");
+      const std::string row = name + "_r", column = name + "_c + " + part;
+      const std::string at = left ? row_vector(shape_of(variant), tile, copy.stage, row, column)
+                                  : right_vector(tile, copy.stage, row, column);
+      printer.line("dlk_copy16(" + local_name(tile) + ", " + local_name(tile) + "_at + 16u * (" +
+                   at + "), " + name + "_p + " + part + " * 4u, " + name + ");");
+    }
+    printer.close();
+  }
+
+  // Four elements along the depth go to four rows of the turned tile.
+  static void turn(Printer& printer, const TileVar& tile, const TileLanding& at) {
+    const std::string place =
+        turned_vector(tile, at.stage, at.column, at.row + " / 4u", "(" + at.column + ") / 8u");
+    printer.open("{");
+    printer.line("__local float* dlk_to = (__local float*)(" + local_name(tile) + " + (" + place +
+                 ")) + " + at.row + " % 4u;");
+    for (uint32_t lane = 0; lane < kWide; ++lane) {
+      printer.line("dlk_to[" + unsigned_text(lane * tile.rows) + "] = " + at.value + ".s" +
+                   std::to_string(lane) + ";");
     }
     printer.close();
   }
 
   static void mma(Printer& printer, const TileProduct& product, const std::string& left_stage,
                   const std::string& right_stage) {
-    const TileVar &acc = *product.acc, &left = *product.left, &right = *product.right;
-    const Variant& variant = printer.variant();
-    if (!is_left(variant, left) || is_left(variant, right)) {
+    if (!is_left(printer.variant(), *product.left) || is_left(printer.variant(), *product.right)) {
       throw_invalid("the lowering 'async' takes the tile that is declared first as the left side");
     }
-    const Shape shape = shape_of(variant);
-    const uint32_t across = shape.tn / kWide;
+    if (is_turned(*product.left)) {
+      mma_turned(printer, product, left_stage, right_stage);
+    } else {
+      mma_by_rows(printer, product, left_stage, right_stage);
+    }
+  }
+
+  // A row of the micro-tile, times what dlk_b holds.
+  static void add_row(Printer& printer, const TileVar& acc, const std::string& row,
+                      const std::string& value) {
+    const uint32_t across = shape_of(printer.variant()).tn / kWide;
+    const std::string sum =
+        acc_variable(acc) + "[" + row + " * " + unsigned_text(across) + " + dlk_j]";
+    printer.line(unrolled("dlk_j", across) + sum + " = mad((float4)(" + value +
+                 "), dlk_b[dlk_j], " + sum + ");");
+  }
+
+  // All reads are at constant distances from a few places: their addresses need no arithmetic.
+  static void mma_turned(Printer& printer, const TileProduct& product,
+                         const std::string& left_stage, const std::string& right_stage) {
+    const TileVar &left = *product.left, &right = *product.right;
+    const Shape shape = shape_of(printer.variant());
+    const uint32_t down = shape.tm / kWide, across = shape.tn / kWide;
+    printer.line("__local const float4* dlk_right = " + local_name(right) + " + (" +
+                 right_vector(right, right_stage, "0u", "dlk_tile_x") + ");");
+    for (uint32_t depth = 0; depth < right.rows; depth += kTileChunk) {
+      const std::string first = unsigned_text(depth), chunk = unsigned_text(depth / kTileChunk);
+      printer.open("{");
+      for (uint32_t i = 0; i < down; ++i) {
+        const std::string rows = "dlk_tile_y + " + unsigned_text(i * shape.items_y());
+        printer.line("__local const float4* dlk_left_" + std::to_string(i) + " = " +
+                     local_name(left) + " + (" +
+                     turned_vector(left, left_stage, first, rows, chunk) + ");");
+      }
+      printer.open(unrolled("dlk_k", kTileChunk) + "{");
+      printer.line("float4 dlk_a[" + std::to_string(down) + "], dlk_b[" + std::to_string(across) +
+                   "];");
+      for (uint32_t i = 0; i < down; ++i) {
+        printer.line("dlk_a[" + std::to_string(i) + "] = dlk_left_" + std::to_string(i) +
+                     "[dlk_k * " + unsigned_text(left.rows / kWide) + "];");
+      }
+      printer.line(unrolled("dlk_j", across) + "dlk_b[dlk_j] = dlk_right[(dlk_k + " + first +
+                   ") * " + unsigned_text(right.columns / kWide) + " + dlk_j * " +
+                   unsigned_text(shape.items_x()) + "];");
+      for (uint32_t i = 0; i < shape.tm; ++i) {
+        add_row(printer, *product.acc, unsigned_text(i),
+                "dlk_a[" + unsigned_text(i / kWide) + "].s" + std::to_string(i % kWide));
+      }
+      printer.close();
+      printer.close();
+    }
+  }
+
+  static void mma_by_rows(Printer& printer, const TileProduct& product,
+                          const std::string& left_stage, const std::string& right_stage) {
+    const TileVar &left = *product.left, &right = *product.right;
+    const Shape shape = shape_of(printer.variant());
     constexpr uint32_t kMostUnrolled = 16;
     printer.open((right.rows <= kMostUnrolled ? std::string(printer.target().unroll) : "") +
                  "for (uint dlk_k = 0u; dlk_k < " + unsigned_text(right.rows / kWide) +
                  "; ++dlk_k) {");
-    printer.line("float4 dlk_a[" + std::to_string(shape.tm) + "];");
+    printer.line("float4 dlk_a[" + std::to_string(shape.tm) + "], dlk_b[" +
+                 std::to_string(shape.tn / kWide) + "];");
     printer.line(unrolled("dlk_i", shape.tm) + "dlk_a[dlk_i] = " + local_name(left) + "[" +
-                 vector_at(variant, left, true, left_stage,
-                           "dlk_tile_y * " + unsigned_text(shape.tm) + " + dlk_i", "dlk_k") +
+                 row_vector(shape, left, left_stage,
+                            "dlk_tile_y * " + unsigned_text(shape.tm) + " + dlk_i", "dlk_k") +
                  "];");
     for (uint32_t lane = 0; lane < kWide; ++lane) {
-      printer.open("{");
-      printer.line("float4 dlk_b[" + std::to_string(across) + "];");
-      printer.line(unrolled("dlk_j", across) + "dlk_b[dlk_j] = " + local_name(right) + "[" +
-                   vector_at(variant, right, false, right_stage,
-                             "dlk_k * 4u + " + unsigned_text(lane),
-                             "dlk_j * " + unsigned_text(shape.items_x()) + " + dlk_tile_x") +
+      printer.line(unrolled("dlk_j", shape.tn / kWide) + "dlk_b[dlk_j] = " + local_name(right) +
+                   "[" +
+                   right_vector(right, right_stage, "dlk_k * 4u + " + unsigned_text(lane),
+                                "dlk_j * " + unsigned_text(shape.items_x()) + " + dlk_tile_x") +
                    "];");
-      const std::string sum = acc_variable(acc) + "[dlk_i * " + unsigned_text(across) + " + dlk_j]";
-      printer.line(unrolled("dlk_i", shape.tm) + unrolled("dlk_j", across) + sum +
-                   " = mad((float4)(dlk_a[dlk_i].s" + std::to_string(lane) + "), dlk_b[dlk_j], " +
-                   sum + ");");
+      printer.open(unrolled("dlk_i", shape.tm) + "{");
+      add_row(printer, *product.acc, "dlk_i", "dlk_a[dlk_i].s" + std::to_string(lane));
       printer.close();
     }
     printer.close();

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 
 import numpy as np
-from common import classification, finish, options
+from common import classification, draw, options, report, tell
 from dlk import data, nn, optim, train
 from sources import mails
 
@@ -76,9 +77,15 @@ def main() -> None:
     )  # fmt: skip
     trainer = train.Trainer(
         step, loader, data.DataLoader(data.Arrays(codes[learnt:known], labels[learnt:known]), 256),
-        folder=arguments.folder,
+        folder=arguments.folder, callback=tell(arguments),
     )  # fmt: skip
-    finish(arguments, trainer, data.DataLoader(data.Arrays(codes[known:], labels[known:]), 256))
+    started = time.perf_counter()
+    history = trainer.fit(arguments.epochs)
+    seconds = time.perf_counter() - started
+    draw(history, arguments.folder / "history.png")
+    trainer.resume("best.ckpt")
+    test = data.DataLoader(data.Arrays(codes[known:], labels[known:]), 256)
+    report(arguments, "test/accuracy", step.evaluator().evaluate(test)["accuracy"], seconds)
 
 
 if __name__ == "__main__":
