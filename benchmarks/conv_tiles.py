@@ -11,9 +11,11 @@ default choice beside the best, and beside both the best stream where that is ne
 writes what beats the default as lines for ``tuning.tsv`` or ``core/ops/conv_records.cpp``. With
 ``DLK_TUNING=/dev/null`` the default is the cost model's, without the records that ship with dlk.
 
-Whether stream-K pays, in one short run:
+Whether stream-K pays, where the cost model sees a chance for it, beside everything else; and on
+more shapes beside the default:
 
-    python benchmarks/conv_tiles.py --set resnet50,batch8 --only stream --output streams.json
+    python benchmarks/conv_tiles.py --set streams --output streams.json
+    python benchmarks/conv_tiles.py --set resnet50,batch8 --only stream --output more-streams.json
 """
 
 from __future__ import annotations
@@ -78,6 +80,13 @@ SETS = {
         "7 2048-512 1x1": (8, 2048, 7, 512, 1, 1, 0),
         "7 512-2048 1x1": (8, 512, 7, 2048, 1, 1, 0),
         "vgg 28 512-512 3x3": (8, 512, 28, 512, 3, 1, 1),
+    },
+    "streams": {
+        "vgg 28 512-512 3x3, 1": (1, 512, 28, 512, 3, 1, 1),
+        "vgg 28 512-512 3x3, 8": (8, 512, 28, 512, 3, 1, 1),
+        "7 512-512 3x3, 8": (8, 512, 7, 512, 3, 1, 1),
+        "14 256-256 3x3, 64": (64, 256, 14, 256, 3, 1, 1),
+        "7x7, 1": (1, 64, 64, 64, 7, 1, 3),
     },
     "batch64-fp32": {
         "vgg 224 64-64 3x3": (64, 64, 224, 64, 3, 1, 1),

@@ -8,9 +8,11 @@ the weights, the first run and reading its output back. ``device_ms`` of that is
 start. ``phases`` says where the rest goes: [count, milliseconds added over threads]. All answers
 must be the first one's.
 
-empty: dlk's cache folder is empty. second: the start after that, which may turn what drivers
-compile anew in each process into machine code. warm: later starts. bundle: no cache at all, the
-plan and the kernels come from the model file (``dlk convert --target``).
+empty: dlk's cache folder is empty and the package is as it is installed, with the kernel packs that
+ship in it (``dlk pack``); "pack" in a row says whether any kernel came from one. --no-packs leaves
+them out. second: the start after that, which may turn what drivers compile anew in each process
+into machine code. warm: later starts. bundle: no cache at all, the plan and the kernels come from
+the model file (``dlk convert --target``).
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ result = {n: 1e3 * (b - a) for n, a, b in zip(names, times, times[1:])}
 result["first_answer_ms"] = 1e3 * (times[-1] - times[0])
 result["after_device_ms"] = 1e3 * (times[-1] - times[1])
 result["kernels"] = _core.kernel_stats(device.handle)
+result["pack"] = result["kernels"]["pack_hits"] > 0
 result["bundled"] = model.bundled
 result["phases"] = _core.phase_times()
 result["sum"] = float(np.abs(answer).sum())
@@ -108,8 +111,11 @@ def main() -> int:
     parser.add_argument("--network", default="resnet50")
     parser.add_argument("--dtype", default="float16")
     parser.add_argument("--seconds", type=float, default=60, help="limit of one process")
+    parser.add_argument("--no-packs", action="store_true", help="without packs of kernels")
     parser.add_argument("--output", type=Path, required=True)
     chosen = parser.parse_args()
+    if chosen.no_packs:
+        os.environ["DLK_KERNEL_PACKS"] = "0"
     rows: list[dict[str, Any]] = []
     for device in chosen.devices.split(","):
         try:
@@ -121,6 +127,7 @@ def main() -> int:
             "command": "python benchmarks/start.py " + " ".join(sys.argv[1:]),
             "network": f"{chosen.network} {chosen.dtype} batch 1, random weights",
             "driver_caches": "disabled",
+            "packs": "none" if chosen.no_packs else "as installed",
             "rows": rows,
         }
         chosen.output.write_text(json.dumps(result, indent=1) + "\n")

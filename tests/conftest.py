@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+# Compiling what is run often takes longer than tests run; those of chains ask for it.
+os.environ.setdefault("DLK_CHAIN", "0")
+
 
 def required_backends() -> list[str]:
     return [name for name in os.environ.get("DLK_REQUIRE", "").split(",") if name]

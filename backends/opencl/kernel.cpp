@@ -1,5 +1,6 @@
 #include "backends/opencl/kernel.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -12,6 +13,10 @@ OpenClKernel::OpenClKernel(std::shared_ptr<Context> context, KernelCode code)
   } catch (...) {
     if (program_) context_->cl->clReleaseProgram(program_);
     throw;
+  }
+  const Caps& caps = context_->caps;
+  if (caps.is_cpu && caps.subgroup_size == 0 && code_.format == KernelFormat::kOpenCLC) {
+    source_ = std::move(code_.code);
   }
   code_.code.clear();
   code_.code.shrink_to_fit();
@@ -197,6 +202,7 @@ void OpenClRecording::bind_slots(std::span<const View> slots) const {
             "clSetKernelArg");
     }
   }
+  chains_.bind(slots);
   bound_ = std::move(wanted);
 }
 
@@ -225,12 +231,18 @@ void OpenClRecording::enqueue_step(size_t index, cl_command_queue queue,
 Event OpenClRecording::enqueue(cl_command_queue queue, std::span<const View> slots,
                                std::vector<Event>* each) const {
   const std::lock_guard lock(mutex_);
+  // All arguments are set again: the chains have theirs of their own.
+  if (!each && chains_.count_run(context_, queue, commands_, slots.size())) {
+    bound_.assign(bound_.size(), {});
+  }
   bind_slots(slots);
   Event last;
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    const bool is_last = i + 1 == steps_.size();
+  for (size_t i = 0, count = 1; i < steps_.size(); i += count) {
+    const size_t chained = each ? 0 : chains_.length(i, queue);
+    count = std::max<size_t>(chained, 1);
     cl_event event = nullptr;
-    enqueue_step(i, queue, slots, each || is_last ? &event : nullptr);
+    cl_event* wanted = each || i + count == steps_.size() ? &event : nullptr;
+    chained != 0 ? chains_.enqueue(i, queue, wanted) : enqueue_step(i, queue, slots, wanted);
     if (event) last = own_event(context_, event);
     if (each) each->push_back(last);
   }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backends/opencl/buffer.h"
+#include "backends/opencl/chain.h"
 #include "core/device/device.h"
 
 namespace dlk::opencl {
@@ -20,6 +21,8 @@ class OpenClKernel : public Kernel {
   /// A new kernel object of the program, with arguments of its own.
   std::shared_ptr<_cl_kernel> clone() const;
   std::string binary() const override;
+  /// OpenCL C, where chains are made of it (chain.h); else empty.
+  const std::string& source() const noexcept { return source_; }
 
  private:
   void build();
@@ -28,15 +31,16 @@ class OpenClKernel : public Kernel {
 
   std::shared_ptr<Context> context_;
   cl_program program_ = nullptr;
+  std::string source_;
 };
 
 class OpenClRecording : public Recording {
  public:
   OpenClRecording(std::shared_ptr<Context> context, const CommandList& list, bool profile);
 
-  /// Enqueues all commands and returns the event of the last one (null for an empty recording);
-  /// appends the events of all to `each` where it is given. Safe from several threads: the
-  /// arguments are guarded.
+  /// Enqueues all commands, as chains where there are some, and returns the event of the last one
+  /// (null for an empty recording); appends the events of all to `each` where it is given. Safe
+  /// from several threads: the arguments are guarded.
   Event enqueue(cl_command_queue queue, std::span<const View> slots,
                 std::vector<Event>* each) const;
   bool profiled() const noexcept { return profiled_; }
@@ -66,7 +70,8 @@ class OpenClRecording : public Recording {
   std::vector<Command> commands_;  // keeps kernels and buffers alive
   std::vector<Step> steps_;
   bool profiled_;
-  mutable std::mutex mutex_;  // of the kernel objects' arguments
+  mutable std::mutex mutex_;  // of the kernel objects' arguments and the chains
+  mutable Chains chains_;
   // By slot, what the arguments say: buffer (0: unknown) and offset.
   mutable std::vector<std::pair<uint64_t, uint64_t>> bound_;
 };

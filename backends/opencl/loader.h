@@ -22,7 +22,7 @@ namespace dlk::opencl {
   F(clEnqueueMarkerWithWaitList) F(clEnqueueBarrierWithWaitList) F(clWaitForEvents)               \
   F(clGetEventInfo) F(clGetEventProfilingInfo) F(clRetainEvent) F(clReleaseEvent) F(clFlush)      \
   F(clFinish)
-#define DLK_CL_OPTIONAL(F) F(clSVMAlloc) F(clSVMFree)
+#define DLK_CL_OPTIONAL(F) F(clSVMAlloc) F(clSVMFree) F(clSetKernelExecInfo)
 // clang-format on
 
 struct Api {

@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/device/registry.h"
+#include "core/kernel/kernel_pack.h"
 #include "core/model/image.h"
 #include "core/model/model_file.h"
 #include "core/runtime/model.h"
@@ -119,6 +120,10 @@ const char* dlk_last_error(void) { return last_error.c_str(); }
 size_t dlk_dtype_size(dlk_dtype dtype) {
   return dtype >= DLK_FLOAT32 && dtype <= DLK_BOOL ? dlk::dtype_size(static_cast<dlk::DType>(dtype))
                                                    : 0;
+}
+
+dlk_status dlk_kernel_pack_add(const char* path) {
+  return guarded([&] { dlk::KernelPacks::shared().add(&required(path, "path")); });
 }
 
 size_t dlk_device_count(void) {

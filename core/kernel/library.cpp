@@ -16,6 +16,7 @@
 #include "core/device/registry.h"
 #include "core/kernel/cubin.h"
 #include "core/kernel/disk_cache.h"
+#include "core/kernel/kernel_pack.h"
 #include "core/kernel/ptx.h"
 
 namespace dlk {
@@ -53,7 +54,7 @@ bool wants_all_in_ptx() {
   return setting != nullptr && std::string_view(setting) == "all";
 }
 
-constexpr char kRefusedFile[] = "no-machine-code-";
+constexpr char kRefusedFile[] = "no-machine-code-", kNotMadeFile[] = "no-machine-code-of-";
 
 class Library : public KernelLibrary {
  public:
@@ -221,6 +222,19 @@ class Library : public KernelLibrary {
     if (cached) {
       if (std::shared_ptr<Kernel> kernel = from_cache(std::move(*cached), disk_key)) return kernel;
     }
+    bool packed = false;
+    KernelCode code = made_code(request, in_ptx, &packed);
+    if (!packed) return from_code(std::move(code), disk_key);
+    try {
+      std::shared_ptr<Kernel> kernel = from_code(std::move(code), disk_key);
+      const std::lock_guard lock(mutex_);
+      ++stats_.pack_hits;
+      return kernel;
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kCompileFailed) throw;
+      log_once(device_->caps().id +
+               " does not take a kernel of a pack and compiles it: " + error.what());
+    }
     return from_code(made_code(request, in_ptx), disk_key);
   }
 
@@ -248,12 +262,16 @@ class Library : public KernelLibrary {
 
   std::shared_ptr<Kernel> from_code(KernelCode code, const std::string& disk_key) {
     // Stored once the driver has taken it: its own form where there is one.
-    KernelCode copy = cache_.enabled() ? code : KernelCode{};
+    const bool records = KernelPacks::records() && makes_ptx(code);
+    KernelCode copy = cache_.enabled() || records ? code : KernelCode{};
     std::shared_ptr<Kernel> kernel = compiled(std::move(code));
-    if (!cache_.enabled()) return kernel;
+    if (!cache_.enabled() && !records) return kernel;
     // CPU drivers compile for every size of group when asked for it, and keep their own cache.
-    const bool asks = !device_->caps().is_cpu;
+    const bool asks = !device_->caps().is_cpu && copy.format != KernelFormat::kBinary;
     if (std::string binary = asks ? binary_of(*kernel) : ""; !binary.empty()) {
+      if (records && is_ptx_text(binary)) {
+        KernelPacks::record(pack_key(copy, device_->caps().name), binary);
+      }
       copy.code = std::move(binary);
       copy.format = KernelFormat::kBinary;
       copy.build_options.clear();
@@ -262,8 +280,14 @@ class Library : public KernelLibrary {
     return kernel;
   }
 
-  KernelCode made_code(const KernelRequest& request, bool in_ptx) {
+  /// From the packs too where `packed` is given: then that tells.
+  KernelCode made_code(const KernelRequest& request, bool in_ptx, bool* packed = nullptr) {
     if (in_ptx) {
+      std::optional<KernelCode> found = packed != nullptr ? packed_ptx(request) : std::nullopt;
+      if (found) {
+        *packed = true;
+        return std::move(*found);
+      }
       const Phase phase("kernels/ptx");
       return ptx_of(request);
     }
@@ -272,11 +296,54 @@ class Library : public KernelLibrary {
       const Phase phase("kernels/print");
       code = sources_.print(request, format_, device_->caps());
     }
+    if (packed != nullptr && (code.format == KernelFormat::kSpirv || makes_ptx(code))) {
+      if (std::optional<std::string> found = in_packs(code)) {
+        *packed = true;
+        code.code = std::move(*found);
+        if (code.format == KernelFormat::kSpirv) return code;
+        code.format = KernelFormat::kBinary;
+        code.build_options.clear();
+        return code;
+      }
+    }
     if (code.format == KernelFormat::kSpirv) {
       const Phase phase("kernels/glslang");
-      code.code = compile_glsl(code.code, code.name);
+      std::string spirv = compile_glsl(code.code, code.name);
+      if (KernelPacks::records()) KernelPacks::record(pack_key(code, ""), spirv);
+      code.code = std::move(spirv);
     }
     return code;
+  }
+
+  /// OpenCL C that this driver's compiler makes PTX of.
+  bool makes_ptx(const KernelCode& code) const {
+    return code.format == KernelFormat::kOpenCLC && device_->caps().inline_ptx;
+  }
+
+  /// What a compiler made of a printed text, where a pack has it.
+  std::optional<std::string> in_packs(const KernelCode& printed) const {
+    if (!KernelPacks::shared().any()) return std::nullopt;
+    const Phase phase("kernels/pack");
+    const PackKey key = pack_key(printed, device_->caps().name);
+    std::optional<std::string> found = KernelPacks::shared().find(key);
+    if (found && KernelPacks::records()) KernelPacks::record(key, *found);
+    return found;
+  }
+
+  /// PTX without its compiler: the text is that for an OpenCL device which takes PTX.
+  std::optional<KernelCode> packed_ptx(const KernelRequest& request) const {
+    if (!KernelPacks::shared().any()) return std::nullopt;
+    Caps caps = device_->caps();
+    caps.inline_ptx = true;
+    try {
+      KernelCode source =
+          ptx_source(sources_.print(request, KernelFormat::kOpenCLC, caps), caps.backend);
+      std::optional<std::string> found = in_packs(source);
+      if (!found) return std::nullopt;
+      return launchable_ptx(std::move(source), std::move(*found), caps.backend);
+    } catch (const Error&) {  // the compiler's device says what is wrong
+      return std::nullopt;
+    }
   }
 
   std::shared_ptr<Kernel> compiled(KernelCode code) {
@@ -301,6 +368,8 @@ class Library : public KernelLibrary {
     const bool is_text = code.format == KernelFormat::kPtx ||
                          (code.format == KernelFormat::kBinary && is_ptx_text(code.code));
     if (!is_text || !(caps.inline_ptx || caps.binary_import)) return std::nullopt;
+    const std::string mark = kNotMadeFile + hex_text(hash_text(key_prefix_ + code.code)) + ".txt";
+    if (refusal_.read(mark)) return std::nullopt;
     std::call_once(machine_asked_, [&] {
       if (refusal_.read(kRefusedFile + device_name_)) return;
       try {
@@ -317,8 +386,9 @@ class Library : public KernelLibrary {
     text.resize(std::min(text.find('\0'), text.size()));
     try {
       made.code = machine_->compile(text, code.name);
-    } catch (const Error&) {
-      return std::nullopt;  // PTX that only the driver of this API takes
+    } catch (const Error& error) {  // PTX that only the driver of this API takes: not tried again
+      refusal_.write(mark, error.what());
+      return std::nullopt;
     }
     return made;
   }
@@ -345,8 +415,14 @@ class Library : public KernelLibrary {
     });
     if (!no_compiler_.empty()) throw_unsupported(no_compiler_);
     Device& compiler = compiler_ == nullptr ? *device_ : *compiler_;
-    return compile_ptx(sources_.print(request, KernelFormat::kOpenCLC, compiler.caps()), compiler,
-                       device_->caps().backend);
+    const std::string& backend = device_->caps().backend;
+    KernelCode source =
+        ptx_source(sources_.print(request, KernelFormat::kOpenCLC, compiler.caps()), backend);
+    std::string ptx = driver_ptx(source, compiler);
+    if (KernelPacks::records() && is_ptx_text(ptx)) {
+      KernelPacks::record(pack_key(source, device_->caps().name), ptx);
+    }
+    return launchable_ptx(std::move(source), std::move(ptx), backend);
   }
 
   /// For backends that compute nothing: the kernel's calling convention without a text.

@@ -17,6 +17,7 @@ struct KernelLibraryStats {
   uint64_t pipelines = 0;  // distinct variants built or loaded
   uint64_t disk_hits = 0;
   uint64_t disk_misses = 0;
+  uint64_t pack_hits = 0;  // taken from a kernel pack instead of a compiler
   uint64_t memory_hits = 0;
 };
 

@@ -117,25 +117,32 @@ std::string with_launched_local(std::string ptx) {
   return ptx;
 }
 
-KernelCode compile_ptx(KernelCode code, Device& compiler, const std::string& backend) {
-  const bool foreign = backend != "opencl";
-  if (foreign) code.code = with_plain_grid(std::move(code.code));
-  const std::shared_ptr<Kernel> kernel = compiler.compile(code);
-  std::string binary = kernel->binary();
+KernelCode ptx_source(KernelCode code, const std::string& backend) {
+  if (backend != "opencl") code.code = with_plain_grid(std::move(code.code));
+  return code;
+}
+
+std::string driver_ptx(const KernelCode& source, Device& compiler) {
+  std::string binary = compiler.compile(source)->binary();
   cut_at_zero(binary);
-  if (foreign) binary = portable_ptx(std::move(binary), code.name);
-  if (foreign && code.local_bytes > most_launched_local_bytes()) {
-    throw_unsupported("kernel '" + code.name + "' has " + std::to_string(code.local_bytes) +
+  return binary;
+}
+
+KernelCode launchable_ptx(KernelCode source, std::string ptx, const std::string& backend) {
+  const bool foreign = backend != "opencl";
+  if (foreign) ptx = portable_ptx(std::move(ptx), source.name);
+  if (foreign && source.local_bytes > most_launched_local_bytes()) {
+    throw_unsupported("kernel '" + source.name + "' has " + std::to_string(source.local_bytes) +
                       " bytes of local memory; launches of PTX have " +
                       std::to_string(most_launched_local_bytes()));
   }
-  if (foreign && code.local_bytes > kMostStaticLocalBytes) {
-    binary = with_launched_local(std::move(binary));
+  if (foreign && source.local_bytes > kMostStaticLocalBytes) {
+    ptx = with_launched_local(std::move(ptx));
   }
-  code.code = with_wgmma(std::move(binary));
-  code.build_options.clear();
-  code.format = KernelFormat::kPtx;
-  return code;
+  source.code = with_wgmma(std::move(ptx));
+  source.build_options.clear();
+  source.format = KernelFormat::kPtx;
+  return source;
 }
 
 }  // namespace dlk

@@ -34,7 +34,11 @@ std::string with_launched_local(std::string ptx);
 /// target the one that has them. Unsupported for another GPU than Hopper.
 std::string with_wgmma(std::string ptx);
 
-/// OpenCL C (KernelFormat::kOpenCLC) as PTX with the same interface, for a device of `backend`.
-KernelCode compile_ptx(KernelCode code, Device& compiler, const std::string& backend);
+/// OpenCL C (KernelFormat::kOpenCLC) becomes PTX with the same interface, for a device of
+/// `backend`, in three steps: the text that is compiled, what the driver makes of it, which depends
+/// on that text and the GPU alone, and that made fit for launches.
+KernelCode ptx_source(KernelCode code, const std::string& backend);
+std::string driver_ptx(const KernelCode& source, Device& compiler);
+KernelCode launchable_ptx(KernelCode source, std::string ptx, const std::string& backend);
 
 }  // namespace dlk

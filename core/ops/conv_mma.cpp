@@ -127,6 +127,16 @@ MmaPlan plan_of(const MatrixTile& tile, const Unit& unit, const MmaProblem& p) {
   return best;
 }
 
+/// The same, as far as their registers go round: sums, and what addresses and operands take.
+int64_t streams_together(const MatrixTile& t, const Unit& unit) {
+  constexpr int64_t kRegisters = 1 << 16, kMostEach = 255, kSubgroup = 32, kFragment = 16;
+  const bool in_gangs = unit.element == 2 && t.tm % kFragment == 0;
+  const int64_t parts = std::max<int64_t>(1, t.bm / t.tm * (t.bn / t.tn));
+  const int64_t items = in_gangs ? kSubgroup * parts : parts;
+  const int64_t each = std::min(kMostEach, t.bm * t.bn / items + (in_gangs ? 64 : 96));
+  return std::clamp<int64_t>(kRegisters / (items * each), 1, groups_together(t, unit));
+}
+
 /// Stream-K: as many groups as run at a time, or fewer of each unit. It pays where the last wave
 /// of whole tiles, or of their slices, would leave most units idle; a group that ends inside of a
 /// tile writes its sums, and starts the next tile's copies anew.
@@ -138,7 +148,7 @@ std::optional<MmaPlan> streamed_plan(const MatrixTile& tile, const Unit& unit,
   const int64_t tiles = ceil_div(p.pixels, tile.bm) * ceil_div(p.blocks * kColumns, tile.bn);
   const int64_t all = tiles * steps;
   const bool forced = p.forced_streams != 0;
-  const int64_t most = forced ? p.forced_streams : groups_together(tile, unit);
+  const int64_t most = forced ? p.forced_streams : streams_together(tile, unit);
   std::optional<MmaPlan> best;
   for (int64_t each = forced ? most : 1; each <= most; ++each) {
     const int64_t groups = std::min(p.units * each, all);
@@ -294,7 +304,7 @@ int64_t pixel_step(const TensorView& view) {
   for (const size_t axis : {3, 2, 0}) {
     if (view.shape[axis] == 1) continue;
     if (step == 0) step = next = view.strides[axis];
-    if (view.strides[axis] != next) return 0;
+    if (step == 0 || view.strides[axis] != next) return 0;  // 0: the axis is a repetition
     next *= view.shape[axis];
   }
   return step == 0 ? view.shape[1] : step;

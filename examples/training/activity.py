@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common import classification, finish, options
+from common import classification, finish, hold_out, options
 from dlk import data, nn, optim, train
 from sources import basic_motions
 
@@ -36,6 +36,7 @@ def main() -> None:
     def scaled(part: data.Arrays) -> data.Arrays:
         return data.Arrays((part.arrays[0] - mean) / spread, part.arrays[1])
 
+    learnt, validation = hold_out(scaled(training), 8)
     net = ActivityNet(len(classes))
     net.initialize(arguments.seed)
     step = train.TrainStep(
@@ -44,11 +45,11 @@ def main() -> None:
     )  # fmt: skip
     trainer = train.Trainer(
         step,
-        data.DataLoader(scaled(training), 20, shuffle=True, seed=arguments.seed),
-        data.DataLoader(scaled(test), 40),
-        folder=arguments.folder, monitor="validation/accuracy", largest=True,
+        data.DataLoader(learnt, 16, shuffle=True, seed=arguments.seed),
+        data.DataLoader(validation, 8),
+        folder=arguments.folder,
     )  # fmt: skip
-    finish(arguments, trainer, "validation/accuracy")
+    finish(arguments, trainer, data.DataLoader(scaled(test), 40))
 
 
 if __name__ == "__main__":

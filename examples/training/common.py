@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dlk import nn, train
+from dlk import data, nn, train
 
 
 def options(name: str, epochs: int, description: str | None = None) -> argparse.ArgumentParser:
@@ -37,15 +37,23 @@ def tell(arguments: argparse.Namespace) -> Any:
     return print_row
 
 
-def finish(arguments: argparse.Namespace, trainer: train.Trainer, metric: str) -> None:
-    """Trains, draws the history and prints the last epoch's value of a metric: no epoch is chosen
-    by the data that it is measured on."""
+def hold_out(training: data.Dataset, count: int) -> tuple[data.Dataset, data.Dataset]:
+    """What is learnt from, and `count` samples of it, drawn at random, to choose the epoch by."""
+    learnt, validation = data.split(training, len(training) - count, count)
+    return learnt, validation
+
+
+def finish(arguments: argparse.Namespace, trainer: train.Trainer, test: data.DataLoader) -> None:
+    """Trains, draws the history, and tests the epoch that validation found best: the test data has
+    no part in that choice."""
     trainer.callback = tell(arguments)
     started = time.perf_counter()
     history = trainer.fit(arguments.epochs)
     seconds = time.perf_counter() - started
     draw(history, arguments.folder / "history.png")
-    report(arguments, metric, history.epochs[-1][metric], seconds)
+    trainer.resume("best.ckpt")
+    accuracy = trainer.step.evaluator().evaluate(test)["accuracy"]
+    report(arguments, "test/accuracy", accuracy, seconds)
 
 
 def report(arguments: argparse.Namespace, metric: str, value: float, seconds: float) -> None:

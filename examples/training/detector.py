@@ -80,9 +80,10 @@ def network() -> nn.Sequential:
 
 
 def main() -> None:
+    """Learns from 2,000 pictures, stops where 200 others are known best, is tested on 400 more."""
     arguments = options("detector", 12, __doc__).parse_args()
     rng = np.random.default_rng(1)
-    drawn = [picture(rng) for _ in range(2400)]
+    drawn = [picture(rng) for _ in range(2600)]
     x = np.stack([image for image, _ in drawn])
     y = np.stack([target_of(boxes) for _, boxes in drawn])
     net = network()
@@ -93,15 +94,15 @@ def main() -> None:
         net, {"x": ("N", 3, SIZE, SIZE)}, {"targets": (("N", 6, GRID, GRID), "float32")},
         nn.losses.yolo, optim.Adam(schedule), device=arguments.device,
     )  # fmt: skip
-    trainer = train.Trainer(
-        step, loader, data.DataLoader(data.Arrays(x[2000:], y[2000:]), 100), folder=arguments.folder
-    )
+    validation = data.DataLoader(data.Arrays(x[2400:], y[2400:]), 100)
+    trainer = train.Trainer(step, loader, validation, folder=arguments.folder)
     if not arguments.json:
         trainer.callback = lambda row: print(f"loss {row['loss']:.4f}", flush=True)
     started = time.perf_counter()
     history = trainer.fit(arguments.epochs)
     seconds = time.perf_counter() - started
     draw(history, arguments.folder / "history.png")
+    trainer.resume("best.ckpt")
     evaluator, hits, total = step.evaluator(), 0, 0
     for start in range(2000, 2400, 100):
         results = evaluator(x[start : start + 100], y[start : start + 100])["y0"]

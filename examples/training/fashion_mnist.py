@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common import classification, finish, options
+from common import classification, finish, hold_out, options
 from dlk import data, nn, optim, train
 from sources import fashion
 
@@ -21,17 +21,18 @@ def main() -> None:
     net = network()
     net.initialize(arguments.seed)
     training, test = fashion()
-    loader = data.DataLoader(training, 64, shuffle=True, seed=arguments.seed, drop_last=True)
+    learnt, validation = hold_out(training, 5000)
+    loader = data.DataLoader(learnt, 64, shuffle=True, seed=arguments.seed, drop_last=True)
     schedule = optim.cosine(1.5e-3, steps=arguments.epochs * len(loader), warmup=200)
     step = train.TrainStep(
         net, {"x": ("N", 1, 28, 28)}, {"labels": (("N",), "int32")}, classification,
         optim.AdamW(schedule, weight_decay=1e-2), device=arguments.device, seed=arguments.seed,
     )  # fmt: skip
     trainer = train.Trainer(
-        step, loader, data.DataLoader(test, 500),
+        step, loader, data.DataLoader(validation, 500),
         folder=arguments.folder, monitor="validation/accuracy", largest=True,
     )  # fmt: skip
-    finish(arguments, trainer, "validation/accuracy")
+    finish(arguments, trainer, data.DataLoader(test, 500))
 
 
 if __name__ == "__main__":

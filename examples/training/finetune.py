@@ -1,7 +1,8 @@
 """Fine-tuning EfficientNet-Lite0 on a folder of images: a new head on a pretrained body.
 
-Without ``--data`` it draws its images: five kinds of shapes, 24 images each to learn from and 12 to
-test with. With ``--data FOLDER`` it reads ``FOLDER/train/CLASS/*.png`` and ``FOLDER/test/...``.
+Without ``--data`` it draws its images: five kinds of shapes, 24 images each to learn from (a sixth
+of them for validation) and 12 to test with. With ``--data FOLDER`` it reads
+``FOLDER/train/CLASS/*.png`` and ``FOLDER/test/...``.
 The trained network is written as ``finetuned.dlk`` and ``finetuned.onnx``.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from common import classification, finish, options
+from common import classification, finish, hold_out, options
 from dlk import data, nn, optim, train, zoo
 from drawn import write_folders
 
@@ -41,6 +42,7 @@ def main() -> None:
             write_folders(folder)
     side = (arguments.size, arguments.size)
     training, test = (data.ImageFolder(folder / part, side) for part in ("train", "test"))
+    learnt, validation = hold_out(training, len(training) // 6)
     net = pretrained(len(training.classes), arguments.seed)
     if not arguments.all:
         train.freeze(net, keep=lambda name: name.startswith("_fc."))
@@ -51,12 +53,12 @@ def main() -> None:
     )  # fmt: skip
     trainer = train.Trainer(
         step,
-        data.DataLoader(training, 20, shuffle=True, seed=arguments.seed,
+        data.DataLoader(learnt, 20, shuffle=True, seed=arguments.seed,
                         transform=data.Compose(data.random_flip(), numbers)),
-        data.DataLoader(test, 20, transform=numbers),
-        folder=arguments.folder, monitor="validation/accuracy", largest=True,
+        data.DataLoader(validation, 20, transform=numbers),
+        folder=arguments.folder,
     )  # fmt: skip
-    finish(arguments, trainer, "validation/accuracy")
+    finish(arguments, trainer, data.DataLoader(test, 20, transform=numbers))
     for kind in ("dlk", "onnx"):
         trainer.export(arguments.folder / f"finetuned.{kind}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common import classification, finish, options
+from common import classification, finish, hold_out, options
 from dlk import data, nn, optim, train
 from sources import digits
 
@@ -21,17 +21,18 @@ def main() -> None:
     net = network()
     net.initialize(arguments.seed)
     training, test = digits()
+    learnt, validation = hold_out(training, 800)
     step = train.TrainStep(
         net, {"x": ("N", 1, 28, 28)}, {"labels": (("N",), "int32")}, classification,
         optim.Adam(1e-3), device=arguments.device, seed=arguments.seed,
     )  # fmt: skip
     trainer = train.Trainer(
         step,
-        data.DataLoader(training, 64, shuffle=True, seed=arguments.seed),
-        data.DataLoader(test, 500),
+        data.DataLoader(learnt, 64, shuffle=True, seed=arguments.seed),
+        data.DataLoader(validation, 400),
         folder=arguments.folder, monitor="validation/accuracy", largest=True,
     )  # fmt: skip
-    finish(arguments, trainer, "validation/accuracy")
+    finish(arguments, trainer, data.DataLoader(test, 500))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Network in network on a data set in CIFAR's binary format: three times a convolution and two 1x1
 ones, here with batch normalization, which the paper of 2013 had to do without.
 
-Without ``--data`` it draws one: ten kinds of shapes, 4,000 images to learn from and 1,000 to test.
+Without ``--data`` it draws one: ten kinds of shapes, 4,000 images to learn from (a tenth of
+them for validation) and 1,000 to test.
 With ``--data FOLDER`` it reads that folder's ``data_batch_*.bin`` (or ``train*.bin``) and
 ``test*.bin``, as CIFAR-10 has them.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common import classification, finish, options
+from common import classification, finish, hold_out, options
 from dlk import data, nn, optim, train
 from drawn import write_cifar
 
@@ -55,11 +56,12 @@ def main() -> None:
     net = network(arguments.width)
     net.initialize(arguments.seed)
     training, test = read(arguments.data, arguments.folder)
+    learnt, validation = hold_out(training, len(training) // 10)
     loader = data.DataLoader(
-        training, 64, shuffle=True, seed=arguments.seed, drop_last=True,
+        learnt, 64, shuffle=True, seed=arguments.seed, drop_last=True,
         transform=data.Compose(data.random_flip(), data.normalize([0.5] * 3, [0.25] * 3)),
     )  # fmt: skip
-    unchanged = data.DataLoader(test, 250, transform=data.normalize([0.5] * 3, [0.25] * 3))
+    unchanged = data.normalize([0.5] * 3, [0.25] * 3)
     schedule = optim.cosine(2e-3, steps=arguments.epochs * len(loader), warmup=30)
     step = train.TrainStep(
         net, {"x": ("N", 3, 32, 32)}, {"labels": (("N",), "int32")}, classification,
@@ -67,10 +69,10 @@ def main() -> None:
         seed=arguments.seed,
     )  # fmt: skip
     trainer = train.Trainer(
-        step, loader, unchanged, folder=arguments.folder, monitor="validation/accuracy",
-        largest=True,
+        step, loader, data.DataLoader(validation, 200, transform=unchanged),
+        folder=arguments.folder, monitor="validation/accuracy", largest=True,
     )  # fmt: skip
-    finish(arguments, trainer, "validation/accuracy")
+    finish(arguments, trainer, data.DataLoader(test, 250, transform=unchanged))
 
 
 if __name__ == "__main__":

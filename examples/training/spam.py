@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
 
 import numpy as np
-from common import classification, draw, options, report, tell
+from common import classification, finish, options
 from dlk import data, nn, optim, train
 from sources import mails
 
@@ -77,15 +76,9 @@ def main() -> None:
     )  # fmt: skip
     trainer = train.Trainer(
         step, loader, data.DataLoader(data.Arrays(codes[learnt:known], labels[learnt:known]), 256),
-        folder=arguments.folder, callback=tell(arguments),
+        folder=arguments.folder,
     )  # fmt: skip
-    started = time.perf_counter()
-    history = trainer.fit(arguments.epochs)
-    seconds = time.perf_counter() - started
-    draw(history, arguments.folder / "history.png")
-    trainer.resume("best.ckpt")
-    test = data.DataLoader(data.Arrays(codes[known:], labels[known:]), 256)
-    report(arguments, "test/accuracy", step.evaluator().evaluate(test)["accuracy"], seconds)
+    finish(arguments, trainer, data.DataLoader(data.Arrays(codes[known:], labels[known:]), 256))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BenchResult", "TrainingResult", "measure", "measure_training", "percentile"]
 
+WARM_UP = 70
+"""Runs before the first timed one, at most; fewer where they would take as long as those."""
+
 QUEUED = 30
 """Runs that are queued for `pipelined_ms`."""
 
@@ -89,8 +92,11 @@ def measure(
     """
     session = model.handle.create_session()
     feeds = dict(inputs)
-    for _ in range(2):  # compiles, packs weights, warms up
+    start = time.perf_counter()
+    for run in range(WARM_UP):  # compiles, packs weights, and what recordings do when run often
         session.run(feeds)
+        if run > 0 and time.perf_counter() - start > seconds:
+            break
     host = _times(lambda: session.run(feeds), runs, seconds)
     device = model.device.handle
     resident = {name: _core.DeviceTensor.upload(device, array) for name, array in feeds.items()}

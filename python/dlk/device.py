@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from dlk import _core
 
 __all__ = ["Device", "as_device", "devices"]
+
+# Compiled kernels of measured devices ship with the package: first starts compile less.
+for _pack in sorted(Path(__file__).parent.glob("data/*.pack")):
+    _core.add_kernel_pack(str(_pack))
 
 
 class Device:

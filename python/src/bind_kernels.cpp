@@ -3,6 +3,7 @@
 #include "core/base/cache_folder.h"
 #include "core/base/phases.h"
 #include "core/kernel/dialect.h"
+#include "core/kernel/kernel_pack.h"
 #include "core/kernel/library.h"
 #include "core/kernel/peaks.h"
 
@@ -170,10 +171,14 @@ void bind_kernels(py::module_& m) {
         return std::map<std::string, uint64_t>{{"pipelines", stats.pipelines},
                                                {"disk_hits", stats.disk_hits},
                                                {"disk_misses", stats.disk_misses},
+                                               {"pack_hits", stats.pack_hits},
                                                {"memory_hits", stats.memory_hits}};
       },
       py::arg("device"),
-      "Compiled variants of a device: pipelines, disk_hits, disk_misses, memory_hits.");
+      "Compiled variants of a device: pipelines, disk_hits, disk_misses, pack_hits, memory_hits.");
+  m.def(
+      "add_kernel_pack", [](const std::string& path) { KernelPacks::shared().add(path); },
+      py::arg("path"), "Kernels are taken from this file too before they are compiled.");
   m.def(
       "built_kernels",
       [](const std::shared_ptr<Device>& device) { return KernelLibrary::of(device)->built(); },

@@ -48,6 +48,9 @@ const char* c_api_check_devices(void) {
   EXPECT(contains(dlk_last_error(), "info is NULL"));
   EXPECT(dlk_dtype_size(DLK_FLOAT16) == 2 && dlk_dtype_size(DLK_INT64) == 8);
   EXPECT(dlk_dtype_size((dlk_dtype)99) == 0);
+  EXPECT(dlk_kernel_pack_add(NULL) == DLK_INVALID_ARGUMENT);
+  EXPECT(dlk_kernel_pack_add("none.pack") == DLK_INVALID_ARGUMENT);
+  EXPECT(strstr(dlk_last_error(), "none.pack") != NULL);
   EXPECT(strchr(dlk_version(), '.') != NULL);
   return NULL;
 }

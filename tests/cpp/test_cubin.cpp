@@ -7,78 +7,20 @@
 #include <filesystem>
 #include <mutex>
 
+#include "core/base/phases.h"
 #include "core/device/registry.h"
 #include "core/kernel/cubin.h"
 #include "core/kernel/library.h"
+#include "tests/cpp/ptx_device.h"
 #include "tests/cpp/temporary_folder.h"
 
 using namespace dlk;
+using testing::kPtx, testing::PtxBackend, testing::PtxDevice, testing::request;
 namespace fs = std::filesystem;
 
 namespace {
 
-constexpr char kPtx[] = ".version 8.0\n.target sm_90\n.visible .entry twice(){}\n";
 const std::string kMachineCode = "CUBIN of " + std::to_string(sizeof kPtx - 1) + " bytes";
-
-class PtxKernel : public Kernel {
- public:
-  PtxKernel(KernelCode code, std::string binary)
-      : Kernel(std::move(code)), binary_(std::move(binary)) {}
-  std::string binary() const override { return binary_; }
-
- private:
-  std::string binary_;
-};
-
-/// As NVIDIA's OpenCL: what it hands out is PTX, ended by a zero.
-class PtxDevice : public Device {
- public:
-  explicit PtxDevice(std::string text = kPtx) : text_(std::move(text)) {
-    caps_.id = "ptx-test:0";
-    caps_.backend = "ptx-test";
-    caps_.name = "Fake GPU";
-    caps_.inline_ptx = true;
-    caps_.max_group_invocations = 1024;
-    caps_.local_memory_bytes = 32768;
-  }
-  const Caps& caps() const noexcept override { return caps_; }
-  std::shared_ptr<Buffer> allocate(uint64_t, MemoryKind) override { throw_unsupported("test"); }
-  std::shared_ptr<Buffer> adopt(void*, uint64_t, std::shared_ptr<void>) override {
-    throw_unsupported("test");
-  }
-  std::shared_ptr<Kernel> compile(KernelCode code) override {
-    const std::lock_guard lock(mutex_);
-    const bool is_machine = code.code.starts_with("CUBIN");
-    taken.push_back(code.format == KernelFormat::kOpenCLC ? "source"
-                    : is_machine                          ? "machine code"
-                                                          : "ptx");
-    if (is_machine && refuses) throw Error(ErrorCode::kCompileFailed, "no machine code here");
-    std::string binary = is_machine ? code.code : text_ + '\0';
-    return std::make_shared<PtxKernel>(std::move(code), std::move(binary));
-  }
-  std::shared_ptr<Recording> record(const CommandList&, bool) override {
-    throw_unsupported("test");
-  }
-  std::unique_ptr<Queue> create_queue() override { throw_unsupported("test"); }
-
-  std::vector<std::string> taken;
-  bool refuses = false;
-
- private:
-  std::mutex mutex_;
-  const std::string text_;
-  Caps caps_;
-};
-
-class PtxBackend : public Backend {
- public:
-  std::string name() const override { return "ptx-test"; }
-  int priority() const override { return -100; }
-  KernelFormat kernel_format() const override { return KernelFormat::kOpenCLC; }
-  std::vector<Caps> enumerate() override { return {}; }
-  std::string unavailable_reason() override { return "only a test"; }
-  std::shared_ptr<Device> open(uint32_t) override { return nullptr; }
-};
 
 DLK_REGISTER_BACKEND(PtxBackend)
 
@@ -90,14 +32,6 @@ struct Setting : testing::TemporaryFolder {
     unsetenv("DLK_CUBIN");
   }
 };
-
-KernelRequest request() {
-  KernelRequest request;
-  request.name = "twice";
-  request.source =
-      "kernel twice\nin X : f32\nout Y : f32\ngroup 64\n{ st(Y, LX, 2.0f * ld(X, LX)); }\n";
-  return request;
-}
 
 /// What the device of one process is given; each library starts as a new process would.
 std::vector<std::string> start(bool refuses = false, const std::string& text = kPtx) {
@@ -173,7 +107,12 @@ TEST_CASE("PTX that the library refuses is loaded as it is") {
   const Setting setting;
   const std::string text = std::string(kPtx) + "// REFUSE\n";
   CHECK(start(false, text) == Taken{"source"});
+  const auto asked = [] { return phase_times()["kernels/machine code"].count; };
+  const uint64_t before = asked();
   CHECK(start(false, text) == Taken{"ptx"});
+  CHECK(asked() == before + 1);
+  CHECK(start(false, text) == Taken{"ptx"});
+  CHECK(asked() == before + 1);  // not tried again
 }
 
 TEST_CASE("machine code that a new driver refuses is made again") {

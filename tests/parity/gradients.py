@@ -145,7 +145,8 @@ def engine_gradients(
     cotangents: dict[int, Array],
     **options: Any,
 ) -> dict[str, Array]:
-    """dL/dx by input name, from a graph with one operator."""
+    """dL/dx by input name, from a graph with one operator. AssertionError where a second run gives
+    other bits."""
     from dlk import _core
 
     graph, feeds, ids = _core.Graph(), {}, []
@@ -173,7 +174,11 @@ def engine_gradients(
     if not any(g is not None for g in found):
         return {name: np.zeros(inputs[name].shape, np.float32) for name in wanted}  # type: ignore[union-attr]
     model = _core.Model(graph, device, **{"guards": True, **options})
-    got = model.create_session().run(feeds)
+    session = model.create_session()
+    got, again = session.run(feeds), session.run(feeds)
+    for name, value in got.items():
+        if value.tobytes() != again[name].tobytes():
+            raise AssertionError(f"{name}: a second run gave other bits")
     return {
         name: got.get(f"d {name}", np.zeros(np.shape(inputs[name]), np.float32)) for name in wanted
     }

@@ -22,6 +22,27 @@ got = session.run(feed)["y"].astype(np.float32)
 error = float(np.linalg.norm(got - want) / np.linalg.norm(want))
 print(json.dumps([error, [[s.kernel, s.groups[0]] for s, _ in session.profile(feed)]]))
 """
+CHOICE = """
+import json, sys
+import numpy as np
+from dlk import _core
+
+found = []
+for n, c, side, k, window in json.loads(sys.argv[1]):
+    graph = _core.Graph()
+    value = graph.add_input("x", "float16", [n, side, side, c])
+    value = graph.add_node("Transpose", [value], {"perm": [0, 3, 1, 2]})[0]
+    weight = graph.add_constant("w", np.zeros((k, c, window, window), np.float16))
+    value = graph.add_node(
+        "Conv", [value, weight],
+        {"kernel_shape": [window] * 2, "pads": [window // 2] * 4},
+    )[0]
+    graph.add_output(graph.add_node("Transpose", [value], {"perm": [0, 2, 3, 1]})[0], "y")
+    model = _core.Model(graph, _core.open_device("null:0"), dtype="float16")
+    plan = model.plan({"x": np.zeros((n, side, side, c), np.float16)})
+    found.append([step.groups[0] for step in plan.steps if step.kernel == "conv_mma"])
+print(json.dumps(found))
+"""
 TILE = "mma:32,64,32,1,1,4,4"
 WRONG = "mma:32,64,32,1,2,4,4"
 """Copies two steps ahead into one stage: what is multiplied was overwritten."""
@@ -61,3 +82,17 @@ def test_a_failed_trial_leaves_the_tile_unshared(device_id: str, tmp_path: Path,
     if how == "4":  # the same slices, added up in a second dispatch
         assert again == [steps[0], ["conv_gemm_sum", again[1][1]]]
     assert len(trials(cache)) == 2
+
+
+def test_the_model_streams_what_slices_spread_badly() -> None:
+    """Beside a window of 1, where a stream would only add to a short sum."""
+    problems = [[4, 512, 14, 256, 3], [4, 512, 14, 256, 1]]
+    done = run_python(
+        "-c", CHOICE, json.dumps(problems),
+        timeout=120, DLK_NULL_PROFILE="nvidia", DLK_TUNING="/dev/null",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    units = 132
+    (stream,), (slices,) = json.loads(done.stdout.splitlines()[-1])
+    assert stream == units
+    assert slices % units != 0

@@ -268,6 +268,32 @@ def test_transposed_convolutions_of_a_given_size_against_torch(device: Any) -> N
             assert error < 1e-5 * float(leaf.grad.abs().max()), (attributes, name)
 
 
+@pytest.mark.parametrize("size", [(10,), (3, 5)])
+def test_a_convolution_before_a_mean_over_pixels(device: Any, size: tuple[int, ...]) -> None:
+    """Its gradient is one number, repeated: a view whose pixels are no steps apart."""
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((4, 32, *size)).astype(np.float32)
+    w = rng.standard_normal((6, 32, *[1] * len(size))).astype(np.float32)
+    leaf = torch.tensor(x, requires_grad=True)
+    convolve = torch.nn.functional.conv1d if len(size) == 1 else torch.nn.functional.conv2d
+    axes = list(range(2, 2 + len(size)))
+    y = convolve(leaf, torch.tensor(w)).mean(axes)
+    cotangent = rng.standard_normal((4, 6)).astype(np.float32)
+    y.backward(torch.tensor(cotangent))
+    graph = _core.Graph()
+    i, c = graph.add_input("x", "float32", list(x.shape)), graph.add_input("c", "float32", [4, 6])
+    # Of a result, as in a network: its channels are innermost.
+    (pooled,) = graph.add_node("MaxPool", [i], {"kernel_shape": [1] * len(size)})
+    (made,) = graph.add_node("Conv", [pooled, graph.add_variable("w", w)])
+    (z,) = graph.add_node(
+        "ReduceMean", [made, graph.add_constant("axes", np.array(axes))], {"keepdims": 0}
+    )
+    graph.add_output(graph.gradients([z], [i], [c])[0], "dx")
+    got = _run(graph, device, {"x": x, "c": cotangent})["dx"]
+    assert leaf.grad is not None
+    np.testing.assert_allclose(got, leaf.grad.numpy(), rtol=1e-4, atol=1e-6)
+
+
 def _lstm(times: int | str, dtype: str, **attributes: Any) -> tuple[Any, dict[str, int], int]:
     rng = np.random.default_rng(5)
     graph = _core.Graph()

@@ -36,6 +36,21 @@ def _torch_losses(net: torch.nn.Module, x: np.ndarray, y: np.ndarray, steps: int
     return losses
 
 
+def test_steps_that_become_one_kernel(monkeypatch: pytest.MonkeyPatch, device_id: str) -> None:
+    """What chains of the OpenCL backend on CPUs compute, from the third step on."""
+    x, y = images(32)
+    state = state_of(torch_lenet())
+    losses = {}
+    for setting in ("0", "3"):
+        monkeypatch.setenv("DLK_CHAIN", setting)
+        net = lenet()
+        net.load_state_dict(state)
+        step = classifier(net, optim.SGD(0.005, momentum=0.9), device_id)
+        losses[setting] = [step(x, y).loss for _ in range(12)]
+    np.testing.assert_allclose(losses["3"], losses["0"], rtol=1e-4)
+    assert losses["3"][-1] < losses["3"][0]
+
+
 def _rows(step: int, count: int, batch: int = 16) -> slice:
     start = step * batch % count
     return slice(start, start + batch)

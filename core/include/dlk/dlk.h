@@ -72,6 +72,10 @@ DLK_API const char* dlk_version(void);
 DLK_API const char* dlk_last_error(void);
 /* Bytes of one element; 0 for a value that is no dtype. */
 DLK_API size_t dlk_dtype_size(dlk_dtype dtype);
+/* Kernels are taken from this file, which `dlk pack` made, before they are compiled: a first start
+ * is faster on the devices that it is for. Call it before models are loaded. The environment's
+ * DLK_KERNEL_PACKS (paths as in PATH) names more; DLK_KERNEL_PACKS=0 turns packs off. */
+DLK_API dlk_status dlk_kernel_pack_add(const char* path);
 
 /* ---- Devices ---- */
 

@@ -28,6 +28,9 @@ inline void check(dlk_status status) {
   if (status != DLK_OK) throw Error(status, dlk_last_error());
 }
 
+/// Kernels are taken from this file too before they are compiled; see dlk_kernel_pack_add.
+inline void add_kernel_pack(const std::string& path) { check(dlk_kernel_pack_add(path.c_str())); }
+
 /// Information on every device of every backend.
 inline std::vector<dlk_device_info> devices() {
   std::vector<dlk_device_info> all(dlk_device_count());

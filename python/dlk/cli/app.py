@@ -18,6 +18,7 @@ from dlk.cli import (
     grad,
     info,
     kernels,
+    pack,
     parity,
     profile,
     train,
@@ -68,6 +69,7 @@ app.command("profile")(profile.profile)
 app.command("tune")(tune_command.tune)
 app.command("parity")(parity.parity)
 app.command("kernels")(kernels.kernels)
+app.command("pack")(pack.pack)
 app.command("grad")(grad.grad)
 app.command("train")(train.train)
 

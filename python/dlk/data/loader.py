@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .augment import Transform
-from .dataset import Dataset
+from .dataset import Dataset, Subset
 
 Batch = tuple[NDArray[Any], ...]
 
@@ -112,6 +112,8 @@ def load_batch(
     epoch: int,
 ) -> Batch:
     """The samples of `indices`, stacked."""
+    while transform is None and isinstance(dataset, Subset):
+        dataset, indices = dataset.source, dataset.indices[indices]
     if transform is None and hasattr(dataset, "batch"):
         whole: Batch = dataset.batch(indices)
         return whole
