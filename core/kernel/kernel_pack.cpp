@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <random>
 
 #include "core/base/byte_stream.h"
 #include "core/base/hash.h"
 #include "core/base/inflate.h"
 #include "core/base/log.h"
 #include "core/kernel/dialect.h"
-#include "core/model/mapped_file.h"
 
 namespace dlk {
 
@@ -29,9 +30,17 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-std::string_view text_of(const MappedFile& file) {
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+/// Part of a file, or less where it ends before.
+std::string part_of(const std::string& path, uint64_t offset, uint64_t bytes) {
+  std::string part(bytes, '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(offset));
+  file.read(part.data(), static_cast<std::streamsize>(bytes));
+  part.resize(file.gcount() > 0 ? static_cast<size_t>(file.gcount()) : 0);
+  return part;
 }
+
+constexpr char kDamaged[] = "it is damaged, install dlk again or make it anew (dlk pack)";
 
 #if defined(_WIN32)
 constexpr char kSeparator = ';';
@@ -53,62 +62,56 @@ void KernelPack::drop(const std::string& why) {
   log_once("the kernel pack " + path_ + " is not used: " + why +
            "; kernels are compiled here instead");
   entries_.clear();
-  file_ = nullptr;
 }
 
 void KernelPack::open() {
   opened_ = true;
-  try {
-    file_ = MappedFile::open(path_);
-  } catch (const Error& error) {
-    return drop(error.what());
-  }
-  const std::string_view bytes = text_of(*file_);
-  if (!bytes.starts_with(kMagic) || bytes.size() < kMagic.size() + kNumbers) {
+  std::error_code error;
+  const uint64_t size = fs::file_size(path_, error);
+  if (error) return drop(error.message());
+  constexpr uint64_t kBegin = kMagic.size() + kNumbers;
+  const std::string head = part_of(path_, 0, kBegin);
+  if (!head.starts_with(kMagic) || head.size() < kBegin) {
     return drop("it is no kernel pack of this version of dlk");
   }
-  ByteReader head(bytes.substr(kMagic.size(), kNumbers));
-  const uint64_t packed = head.number(), size = head.number();
-  const uint64_t begin = kMagic.size() + kNumbers;
-  const std::string damaged = "it is damaged, install dlk again or make it anew (dlk pack)";
-  if (packed > bytes.size() - begin) return drop(damaged);
-  const std::optional<std::string> index = inflated(bytes.substr(begin, packed), size);
-  if (!index) return drop(damaged);
-  const uint64_t data = begin + packed;
+  ByteReader numbers(std::string_view(head).substr(kMagic.size()));
+  const uint64_t packed_bytes = numbers.number(), index_bytes = numbers.number();
+  if (packed_bytes > size - kBegin) return drop(kDamaged);
+  const std::optional<std::string> index =
+      inflated(part_of(path_, kBegin, packed_bytes), index_bytes);
+  if (!index) return drop(kDamaged);
+  const uint64_t data = kBegin + packed_bytes, room = size - data;
   ByteReader in(*index);
   const uint64_t count = in.number();
-  if (count > index->size() / kEntryBytes) return drop(damaged);
+  if (count > index->size() / kEntryBytes) return drop(kDamaged);
   for (uint64_t i = 0; i < count; ++i) {
     PackKey key{};
     for (uint64_t& part : key) part = in.number();
     Entry entry{in.number(), in.number(), in.number()};
-    const uint64_t room = bytes.size() - data;
     if (entry.offset > room || entry.packed_bytes > room - entry.offset ||
         entry.bytes > kLargestKernel) {
-      return drop(damaged);
+      return drop(kDamaged);
     }
     entry.offset += data;
     entries_.emplace(key, entry);
   }
-  if (!in.done()) drop(damaged);
+  if (!in.done()) drop(kDamaged);
 }
 
 std::optional<std::string> KernelPack::find(const PackKey& key) {
   Entry entry;
-  std::shared_ptr<const MappedFile> file;
   {
     const std::lock_guard lock(mutex_);
     if (!opened_) open();
     const auto found = entries_.find(key);
     if (found == entries_.end()) return std::nullopt;
     entry = found->second;
-    file = file_;
   }
   std::optional<std::string> code =
-      inflated(text_of(*file).substr(entry.offset, entry.packed_bytes), entry.bytes);
+      inflated(part_of(path_, entry.offset, entry.packed_bytes), entry.bytes);
   if (!code) {
     const std::lock_guard lock(mutex_);
-    drop("it is damaged, install dlk again or make it anew (dlk pack)");
+    drop(kDamaged);
   }
   return code;
 }
@@ -164,9 +167,14 @@ void KernelPacks::record(const PackKey& key, std::string_view code) {
   try {
     fs::create_directories(folder);
     if (fs::exists(path)) return;
-    AtomicFile file(path);
-    file.write(std::string(code));
-    file.commit();
+    // Others may write the same file: it appears whole.
+    const uint64_t who = uint64_t{std::random_device{}()} << 32 | std::random_device{}();
+    const std::string temporary = path + "." + hex_text(who) + ".tmp";
+    std::ofstream file(temporary, std::ios::binary);
+    file << code;
+    file.close();
+    if (!file) throw_invalid("cannot write " + temporary);
+    fs::rename(temporary, path);
   } catch (const std::exception& error) {
     log_once("DLK_KERNEL_PACK_RECORD: " + std::string(error.what()));
   }

@@ -8,7 +8,6 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -27,7 +26,7 @@ using PackKey = std::array<uint64_t, 2>;
 /// GLSL, where `device` is not used.
 PackKey pack_key(const KernelCode& printed, const std::string& device);
 
-/// One file, read when it is first asked.
+/// One file, whose index is read when it is first asked.
 class KernelPack {
  public:
   explicit KernelPack(std::string path) : path_(std::move(path)) {}
@@ -39,7 +38,6 @@ class KernelPack {
   struct Entry {
     uint64_t offset = 0, packed_bytes = 0, bytes = 0;
   };
-  struct Contents;
   void open();
   void drop(const std::string& why);
 
@@ -47,7 +45,6 @@ class KernelPack {
   std::mutex mutex_;
   bool opened_ = false;
   std::map<PackKey, Entry> entries_;
-  std::shared_ptr<const class MappedFile> file_;
 };
 
 /// The packs of this process: DLK_KERNEL_PACKS (paths as in PATH; 0: none at all), then those that

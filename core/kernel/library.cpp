@@ -16,7 +16,7 @@
 #include "core/device/registry.h"
 #include "core/kernel/cubin.h"
 #include "core/kernel/disk_cache.h"
-#include "core/kernel/kernel_pack.h"
+#include "core/kernel/packed_kernels.h"
 #include "core/kernel/ptx.h"
 
 namespace dlk {
@@ -63,6 +63,7 @@ class Library : public KernelLibrary {
         sources_(KernelSources::embedded()),
         format_(format_of(device_->caps())),
         cache_(CacheFolder::kernels()),
+        packs_(device_->caps(), sources_),
         key_prefix_(device_key(device_->caps()) + "|" + std::to_string(sources_.hash()) + "|") {}
 
   const KernelInterface& interface_of(const KernelRequest& request) override {
@@ -262,16 +263,14 @@ class Library : public KernelLibrary {
 
   std::shared_ptr<Kernel> from_code(KernelCode code, const std::string& disk_key) {
     // Stored once the driver has taken it: its own form where there is one.
-    const bool records = KernelPacks::records() && makes_ptx(code);
+    const bool records = packs_.records(code);
     KernelCode copy = cache_.enabled() || records ? code : KernelCode{};
     std::shared_ptr<Kernel> kernel = compiled(std::move(code));
     if (!cache_.enabled() && !records) return kernel;
     // CPU drivers compile for every size of group when asked for it, and keep their own cache.
     const bool asks = !device_->caps().is_cpu && copy.format != KernelFormat::kBinary;
     if (std::string binary = asks ? binary_of(*kernel) : ""; !binary.empty()) {
-      if (records && is_ptx_text(binary)) {
-        KernelPacks::record(pack_key(copy, device_->caps().name), binary);
-      }
+      if (records) packs_.record(copy, binary);
       copy.code = std::move(binary);
       copy.format = KernelFormat::kBinary;
       copy.build_options.clear();
@@ -283,7 +282,7 @@ class Library : public KernelLibrary {
   /// From the packs too where `packed` is given: then that tells.
   KernelCode made_code(const KernelRequest& request, bool in_ptx, bool* packed = nullptr) {
     if (in_ptx) {
-      std::optional<KernelCode> found = packed != nullptr ? packed_ptx(request) : std::nullopt;
+      std::optional<KernelCode> found = packed != nullptr ? packs_.ptx_of(request) : std::nullopt;
       if (found) {
         *packed = true;
         return std::move(*found);
@@ -296,54 +295,17 @@ class Library : public KernelLibrary {
       const Phase phase("kernels/print");
       code = sources_.print(request, format_, device_->caps());
     }
-    if (packed != nullptr && (code.format == KernelFormat::kSpirv || makes_ptx(code))) {
-      if (std::optional<std::string> found = in_packs(code)) {
-        *packed = true;
-        code.code = std::move(*found);
-        if (code.format == KernelFormat::kSpirv) return code;
-        code.format = KernelFormat::kBinary;
-        code.build_options.clear();
-        return code;
-      }
+    if (packed != nullptr && packs_.take(code)) {
+      *packed = true;
+      return code;
     }
     if (code.format == KernelFormat::kSpirv) {
       const Phase phase("kernels/glslang");
       std::string spirv = compile_glsl(code.code, code.name);
-      if (KernelPacks::records()) KernelPacks::record(pack_key(code, ""), spirv);
+      packs_.record(code, spirv);
       code.code = std::move(spirv);
     }
     return code;
-  }
-
-  /// OpenCL C that this driver's compiler makes PTX of.
-  bool makes_ptx(const KernelCode& code) const {
-    return code.format == KernelFormat::kOpenCLC && device_->caps().inline_ptx;
-  }
-
-  /// What a compiler made of a printed text, where a pack has it.
-  std::optional<std::string> in_packs(const KernelCode& printed) const {
-    if (!KernelPacks::shared().any()) return std::nullopt;
-    const Phase phase("kernels/pack");
-    const PackKey key = pack_key(printed, device_->caps().name);
-    std::optional<std::string> found = KernelPacks::shared().find(key);
-    if (found && KernelPacks::records()) KernelPacks::record(key, *found);
-    return found;
-  }
-
-  /// PTX without its compiler: the text is that for an OpenCL device which takes PTX.
-  std::optional<KernelCode> packed_ptx(const KernelRequest& request) const {
-    if (!KernelPacks::shared().any()) return std::nullopt;
-    Caps caps = device_->caps();
-    caps.inline_ptx = true;
-    try {
-      KernelCode source =
-          ptx_source(sources_.print(request, KernelFormat::kOpenCLC, caps), caps.backend);
-      std::optional<std::string> found = in_packs(source);
-      if (!found) return std::nullopt;
-      return launchable_ptx(std::move(source), std::move(*found), caps.backend);
-    } catch (const Error&) {  // the compiler's device says what is wrong
-      return std::nullopt;
-    }
   }
 
   std::shared_ptr<Kernel> compiled(KernelCode code) {
@@ -419,9 +381,7 @@ class Library : public KernelLibrary {
     KernelCode source =
         ptx_source(sources_.print(request, KernelFormat::kOpenCLC, compiler.caps()), backend);
     std::string ptx = driver_ptx(source, compiler);
-    if (KernelPacks::records() && is_ptx_text(ptx)) {
-      KernelPacks::record(pack_key(source, device_->caps().name), ptx);
-    }
+    packs_.record(source, ptx);
     return launchable_ptx(std::move(source), std::move(ptx), backend);
   }
 
@@ -443,6 +403,7 @@ class Library : public KernelLibrary {
   const KernelSources& sources_;
   const KernelFormat format_;
   const DiskCache cache_;
+  const PackedKernels packs_;
   const std::string key_prefix_;
   const bool all_in_ptx_ = wants_all_in_ptx();
   std::once_flag compiler_asked_;

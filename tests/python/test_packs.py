@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,12 @@ print(json.dumps([answer, _core.kernel_stats(model.device.handle), list(_core.ph
 
 
 def answer(
-    model: Path, cache: Path, pack: Path | str
+    model: Path, cache: Path, pack: Path | str, package: Path = Path(dlk.__file__).parent
 ) -> tuple[Any, dict[str, int], list[str], str]:
     """Of a new process with a cache folder: outputs, kernel_stats, phases and what it said."""
+    program = f"import sys\nsys.path.insert(0, {str(package.resolve().parent)!r})\n{ANSWER}"
     done = run_python(
-        "-c", ANSWER, str(model), timeout=120,
+        "-c", program, str(model), timeout=120,
         DLK_CACHE_DIR=str(cache), DLK_KERNEL_PACKS=str(pack), DLK_CACHE="1", DLK_LOG="1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -117,6 +119,19 @@ def test_a_damaged_pack_is_said_once_and_left_out(
     assert stats["pack_hits"] < stats["pipelines"]
     assert len(said.splitlines()) == 1, said
     assert f"the kernel pack {bad} is not used" in said
+
+
+@needs_vulkan
+def test_packs_in_the_package_are_used(made: tuple[Path, Path], tmp_path: Path) -> None:
+    model, pack = made
+    package = tmp_path / "site" / "dlk"
+    shutil.copytree(Path(dlk.__file__).parent, package, ignore=shutil.ignore_patterns("*.pack"))
+    want, plain, *_ = answer(model, tmp_path / "without", "", package)
+    assert plain["pack_hits"] == 0
+    shutil.copy(pack, package / "data" / "any.pack")
+    got, stats, *_ = answer(model, tmp_path / "with", "", package)
+    assert got == want
+    assert stats["pack_hits"] == stats["pipelines"]
 
 
 def test_a_pack_that_is_not_there_is_an_error(tmp_path: Path) -> None:
