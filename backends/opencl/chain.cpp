@@ -139,21 +139,25 @@ std::string as_case(const KernelCode& info, const std::string& number) {
     loops += "for (uint " + name + " = 0u; " + name + " < " +
              std::to_string(info.group_size[axis]) + "u; ++" + name + ") ";
   }
-  return "        case " + number + "u: " + loops + call + "); break;\n";
+  return "          case " + number + "u: " + loops + call + "); break;\n";
 }
 
 /// The kernel that walks the table's rows, one for each dispatch.
 constexpr char kWalk[] = R"() {
   const ulong slots[] = {$addresses};
+  const uint me = (uint)get_group_id(0), all = (uint)get_num_groups(0);
   volatile __global uint* done = state;
   volatile __global uint* left = state + $line;
-  volatile __global uint* taken = left;
+  volatile __global uint* taken = state + 2u * $line;
   __global const ulong* row = table;
   bool stays = true;
-  for (uint step = 0u; step < steps && stays; ++step, row += $stride) {
-    taken += $line;
-    const uint count = (uint)row[1];
-    if (*taken >= count) continue;
+  for (uint step = 0u; step < steps && stays; ++step, row += $stride, taken += all * $line) {
+    const ulong count = row[1];
+    bool is_open = false;
+    for (uint i = 0u; i < all; ++i) {
+      is_open = is_open || taken[i * $line] < (uint)(count * (i + 1u) / all - count * i / all);
+    }
+    if (!is_open) continue;
     const uint needed = (uint)row[2];
     uint waits = 0u;
     while (*done < needed && waits < patience) ++waits;
@@ -161,21 +165,28 @@ constexpr char kWalk[] = R"() {
     if (!stays) continue;
     mem_fence(CLK_GLOBAL_MEM_FENCE);
     const uint wide = (uint)row[3], high = (uint)row[4];
-    const uint3 groups = (uint3)(wide, high, count / (wide * high));
+    const uint3 groups = (uint3)(wide, high, (uint)count / (wide * high));
     uint mine = 0u;
-    for (uint g = atomic_inc(taken); g < count; g = atomic_inc(taken)) {
-      const uint line = g / wide;
-      const uint3 group = (uint3)(g - line * wide, line % high, line / high);
-      switch ((uint)row[0]) {
-$cases      }
-      ++mine;
+    // Its own part first, which is near in memory to its part of the dispatch before.
+    for (uint i = 0u; i < all; ++i) {
+      const uint part = (me + i) % all;
+      const uint first = (uint)(count * part / all), last = (uint)(count * (part + 1u) / all);
+      volatile __global uint* next = taken + part * $line;
+      if (*next >= last - first) continue;
+      for (uint g = first + atomic_inc(next); g < last; g = first + atomic_inc(next)) {
+        const uint line = g / wide;
+        const uint3 group = (uint3)(g - line * wide, line % high, line / high);
+        switch ((uint)row[0]) {
+$cases        }
+        ++mine;
+      }
     }
     mem_fence(CLK_GLOBAL_MEM_FENCE);
     if (mine != 0u) atomic_add(done, mine);
   }
   // The last to leave clears the counters for the next run.
-  if (atomic_inc(left) + 1u == (uint)get_num_groups(0)) {
-    for (uint i = 0u; i < steps + 2u; ++i) state[i * $line] = 0u;
+  if (atomic_inc(left) + 1u == all) {
+    for (uint i = 0u; i < steps * all + 2u; ++i) state[i * $line] = 0u;
   }
 }
 )";
@@ -271,7 +282,8 @@ Chain::Chain(std::shared_ptr<Context> context, std::span<const Command> commands
     before += groups_of(dispatch);
   }
   table_ = filled(std::as_bytes(std::span(table)));
-  state_ = filled(std::vector<std::byte>((commands.size() + 2) * kLine * sizeof(uint32_t)));
+  const size_t counters = commands.size() * context_->caps.compute_units + 2;
+  state_ = filled(std::vector<std::byte>(counters * kLine * sizeof(uint32_t)));
   build(chain_text(kernels, std::min(slots, kMostSlots), stride), kernels[0]->info().build_options);
   const cl_mem table_memory = table_->memory(), state_memory = state_->memory();
   const auto steps = static_cast<cl_uint>(commands.size());
