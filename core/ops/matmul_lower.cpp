@@ -9,6 +9,7 @@
 
 #include "core/kernel/matrix_units.h"
 #include "core/ops/conv.h"
+#include "core/ops/conv_parts.h"
 #include "core/ops/matmul.h"
 #include "core/ops/op_util.h"
 
@@ -86,6 +87,22 @@ bool lower_packed(LowerContext& ctx, const MatrixProblem& p) {
   conv.window.pad_begin = conv.window.pad_end = {0, 0};
   lower_convolution(ctx, conv);
   return true;
+}
+
+// The rows of all batches as those of one matrix, where b is the same for all.
+MatrixProblem with_joined_rows(const MatrixProblem& p) {
+  if (p.c || p.a.rank() == 2 || !shares_b(p)) return p;
+  const TensorView a = drop_axis(p.a, p.a.rank() - 1), y = drop_axis(p.y, p.y.rank() - 1);
+  const LoopNest rows = collapse(y.shape, {a.strides, y.strides});
+  if (rows.rank() != 1) return p;
+  MatrixProblem joined = p;
+  joined.a.shape = {rows.dims[0], p.a.shape.back()};
+  joined.a.strides = {rows.strides[0][0], p.a.strides.back()};
+  joined.y.shape = {rows.dims[0], p.y.shape.back()};
+  joined.y.strides = {rows.strides[1][0], p.y.strides.back()};
+  joined.b.shape.erase(joined.b.shape.begin(), joined.b.shape.end() - 2);
+  joined.b.strides.erase(joined.b.strides.begin(), joined.b.strides.end() - 2);
+  return joined;
 }
 
 // The batch axes as one, where every operand walks them with one step.
@@ -184,6 +201,26 @@ bool lower_units(LowerContext& ctx, const MatrixProblem& p) {
   return true;
 }
 
+/// How many groups share the depth of a tile, and how much of it each: where there are few tiles
+/// for the device.
+struct DepthShares {
+  int64_t slices = 1, depth = 0;
+};
+
+DepthShares depth_shares(const Caps& caps, int64_t tiles, int64_t inner) {
+  constexpr int64_t kStep = 16, kLeastSteps = 3, kMostSlices = 16, kFew = 2, kGroupsPerUnit = 3;
+  const int64_t enough = kGroupsPerUnit * static_cast<int64_t>(caps.compute_units);
+  const int64_t steps = ceil_div(inner, kStep);
+  if (tiles >= kFew * caps.compute_units || steps < 3 * kLeastSteps) return {};
+  DepthShares shares;
+  shares.slices =
+      std::min({ceil_div(enough, tiles), kMostSlices, std::max<int64_t>(1, steps / kLeastSteps)});
+  const int64_t each = ceil_div(steps, shares.slices);
+  shares.depth = each * kStep;
+  shares.slices = ceil_div(steps, each);
+  return shares;
+}
+
 bool lower_tiles(LowerContext& ctx, const MatrixProblem& p) {
   const std::optional<LoopNest> batch = single_batch(p);
   const Caps& caps = ctx.caps();
@@ -191,8 +228,7 @@ bool lower_tiles(LowerContext& ctx, const MatrixProblem& p) {
   const size_t m = p.a.shape.size() - 2, n = m + 1;
   constexpr int64_t kTile = 64, kWidth = 4;
   const int64_t rows = p.a.shape[m], columns = p.b.shape[n], inner = p.a.shape[n];
-  const std::array<int64_t, 3> groups{ceil_div(columns, kTile), ceil_div(rows, kTile),
-                                      batch->dims[0]};
+  std::array<int64_t, 3> groups{ceil_div(columns, kTile), ceil_div(rows, kTile), batch->dims[0]};
   for (size_t i = 0; i < groups.size(); ++i) {
     if (groups[i] > caps.max_group_count[i]) return false;
   }
@@ -210,8 +246,19 @@ bool lower_tiles(LowerContext& ctx, const MatrixProblem& p) {
                        {"B_ALONG_N", p.b.strides[n] == 1 ? 1 : 0},
                        {"A_VECTORS", has_vectors(p.a, 0) ? 1 : 0},
                        {"B_VECTORS", has_vectors(p.b, 1) ? 1 : 0}};
-  ctx.dispatch(request, with_epilogue_views(ctx, {p.a, p.b, p.y}),
-               {{"m", rows},
+  std::vector<TensorView> views;
+  const int64_t tiles = groups[0] * groups[1] * groups[2];
+  const DepthShares shares = depth_shares(caps, tiles, inner);
+  if (shares.slices > 1 && groups[2] * shares.slices <= caps.max_group_count[2]) {
+    const size_t operands = with_epilogue_views(ctx, {p.a, p.b, p.y}).size();
+    const auto sums = shared_sums(ctx, {tiles, shares.slices, kTile * kTile}, operands);
+    if (sums) {
+      views = *sums;
+      groups[2] *= shares.slices;
+      request.constants["SPLIT"] = 1;
+    }
+  }
+  Params params{{"m", rows},
                 {"n", columns},
                 {"k", inner},
                 {"a_row", p.a.strides[m]},
@@ -223,8 +270,14 @@ bool lower_tiles(LowerContext& ctx, const MatrixProblem& p) {
                 {"c_row", p.y.strides[m]},
                 {"c_col", p.y.strides[n]},
                 {"c_batch", batch->strides[2][0]},
-                {"alpha", p.alpha}},
-               groups);
+                {"alpha", p.alpha}};
+  if (!views.empty()) {
+    params["slices"] = shares.slices;
+    params["depth"] = shares.depth;
+    params["total"] = tiles * shares.slices;
+  }
+  views.insert(views.end(), {p.a, p.b, p.y});
+  ctx.dispatch(request, with_epilogue_views(ctx, std::move(views)), params, groups);
   return true;
 }
 
@@ -328,7 +381,9 @@ void lower_matrix_product(LowerContext& ctx, const MatrixProblem& p) {
   for (const TensorView* view : {&p.a, &p.y}) require_32bit(ctx, *view);
   if (lower_packed(ctx, p)) return;
   require_32bit(ctx, p.b);
-  if (!lower_units(ctx, p) && !lower_tiles(ctx, p)) lower_blocks(ctx, p);
+  if (ctx.caps().is_cpu) return lower_blocks(ctx, p);
+  const MatrixProblem joined = with_joined_rows(p);
+  if (!lower_units(ctx, joined) && !lower_tiles(ctx, joined)) lower_blocks(ctx, p);
 }
 
 }  // namespace dlk

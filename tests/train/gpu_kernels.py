@@ -278,7 +278,7 @@ def main(device_id: str) -> None:
         found: list[tuple[Any, dict[str, float]]] = []
         found += [(p, conv_errors(p, device, dtype)) for p in PROBLEMS]
         found += [(shape, norm_errors(shape, device, dtype)) for shape in NORMS]
-        found += [(rows, linear_errors(rows, device, dtype)) for rows in (3, 40)]
+        found += [(rows, linear_errors(rows, device, dtype)) for rows in (3, 40, 700)]
         found += [(shape, gather_errors(*shape, device, dtype)) for shape in GATHERS]
         found += [("block", block_errors(device, dtype))]
         for what, errors in found:
