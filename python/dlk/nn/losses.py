@@ -81,8 +81,13 @@ def cross_entropy(
 
     With ``label_smoothing`` s the target is (1 - s) at the label plus s / C everywhere.
     """
-    logp = A.log_softmax(logits, 1)
-    return nll(logp, labels, weights, reduction, label_smoothing=label_smoothing)
+    if label_smoothing:
+        logp = A.log_softmax(logits, 1)
+        return nll(logp, labels, weights, reduction, label_smoothing=label_smoothing)
+    b = logits.builder
+    b.label_limits[labels.id] = _classes(logits)
+    loss = b.op("CrossEntropy", [logits, labels], labels.shape, dtype=logits.dtype, domain="dlk")
+    return reduce(loss, weights, reduction)
 
 
 def soft_cross_entropy(
