@@ -215,14 +215,28 @@ bool sum_columns(LowerContext& ctx, const TensorView& from, const TensorView& to
   }
   if (!walk.vectors) walk.width = 1;
   const Grid grid = grid_of(ctx.caps(), walk, columns, 1);
-  const TensorView parts = ctx.workspace(DType::kFloat32, {grid.pieces, columns});
+  const int64_t total = grid.parts * grid.pieces;
+  // The sums, and a flag of each group.
+  const TensorView parts = ctx.workspace(DType::kFloat32, {grid.pieces * columns + total});
   KernelRequest request;
   request.name = "column_sums";
   Params params{{"xs", reduced.strides[0]}};
   set_walk(request, params, walk, grid, columns);
   request.types["TX"] = from.dtype;
-  ctx.dispatch(request, {from, parts}, std::move(params),
-               ctx.linear_groups(grid.parts * grid.pieces));
+  constexpr int64_t kMostPiecesOfAnItem = 8;
+  std::optional<TensorView> counters;
+  if (grid.pieces <= kMostPiecesOfAnItem * grid.lines) counters = ctx.counters(grid.parts);
+  if (counters) {
+    request.constants["SHARED"] = 1;
+    request.types["TY"] = to.dtype;
+    params["pieces"] = grid.pieces;
+    params["y_c"] = kept.strides[0][0];
+    params["factor"] = factor;
+    ctx.dispatch(request, {from, parts, *counters, to}, std::move(params),
+                 ctx.linear_groups(total));
+    return true;
+  }
+  ctx.dispatch(request, {from, parts}, std::move(params), ctx.linear_groups(total));
   KernelRequest fold;
   fold.name = "column_sums_fold";
   fold.types["TY"] = to.dtype;
