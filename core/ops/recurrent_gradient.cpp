@@ -1,7 +1,8 @@
-// The gradients of RNN, GRU and LSTM by kernels of their own (rnn_backward.cpp): two matrix
-// products compute the gates' sums of all times again (h at every time is an output), one dispatch
-// a time goes backwards through the cell, and three products give the gradients of the input and
-// the weights. What has more attributes is written out step by step (rnn_gradient.cpp).
+// The gradients of RNN, GRU and LSTM by kernels of their own (rnn_backward.cpp): an LSTM saves its
+// gates of all times, and two matrix products compute a GRU's sums again (h at every time is an
+// output); one operator goes backwards through the cell, and three products give the gradients of
+// the input and the weights. What has more attributes is written out step by step
+// (rnn_gradient.cpp).
 #include "core/ops/gradients.h"
 
 namespace dlk {
@@ -101,15 +102,6 @@ class RecurrentGradient {
     return ctx_.onnx("Concat", {first, cut(y, 0, 0, -1)}, {{"axis", int64_t{0}}});
   }
 
-  ValueId lstm_states(ValueId x, ValueId first_c) {
-    ValueId sums = ctx_.onnx("Add", {product(x, transposed(w_)), product(before_, transposed(r_))});
-    if (bias_ != kNoValue) {
-      sums = ctx_.onnx("Add", {sums, ctx_.onnx("Add", {cut(bias_, 0, 0, 4 * units_),
-                                                       cut(bias_, 0, 4 * units_, 8 * units_)})});
-    }
-    return ctx_.own("LSTMStates", {sums, first_c});
-  }
-
   ValueId gru_states(ValueId x) {
     const ValueId input = with_bias(product(x, transposed(w_)), 0, 3);
     ValueId hidden = kNoValue;
@@ -130,12 +122,30 @@ class RecurrentGradient {
                     {{"linear_before_reset", int64_t{linear_ ? 1 : 0}}});
   }
 
-  /// R's gradient from the transposed gradients of the sums that it made.
-  ValueId hidden_weights(ValueId columns) {
-    const ValueId before = rows(before_, units_);
+  /// R's gradient from the gradients (time, batch, gates) of the sums that it made.
+  ValueId hidden_weights(ValueId sums, ValueId y) {
+    const int64_t width = (cell_ == "GRU" ? 3 : gates_) * units_;
+    if (before_ == kNoValue) {
+      // h before the first time is 0.
+      return product(transposed(rows(cut(sums, 0, 1, INT64_MAX), width)),
+                     rows(cut(y, 0, 0, -1), units_));
+    }
+    const ValueId columns = transposed(rows(sums, width)), before = rows(before_, units_);
     if (cell_ != "GRU" || linear_) return product(columns, before);
     return joined({product(cut(columns, 0, 0, 2 * units_), before),
                    product(cut(columns, 0, 2 * units_, 3 * units_), rows(reset_, units_))});
+  }
+
+  bool has_many_times() const {
+    const size_t axis = batch_first_ ? 1 : 0;
+    return ctx_.is_fixed(ctx_.input(0), static_cast<int64_t>(axis)) &&
+           ctx_.example_shape(ctx_.input(0)).at(axis) > 1;
+  }
+
+  /// The gates and the cell at all times, in their order.
+  ValueId saved_states(int64_t d, bool backward) {
+    const ValueId states = entry(ctx_.saved_output(3), 1, d);
+    return backward ? reversed(states) : states;
   }
 
   void direction(int64_t d, bool backward) {
@@ -148,29 +158,35 @@ class RecurrentGradient {
     w_ = entry(ctx_.input(1), 0, d);
     r_ = entry(ctx_.input(2), 0, d);
     bias_ = ctx_.has_input(3) ? entry(ctx_.input(3), 0, d) : kNoValue;
-    before_ = hidden_before(y, d);
     const bool is_lstm = cell_ == "LSTM", is_gru = cell_ == "GRU";
+    const bool starts_at_zero = !is_gru && !ctx_.has_input(5) && has_many_times();
+    before_ = starts_at_zero ? kNoValue : hidden_before(y, d);
     const ValueId first_c = is_lstm && ctx_.has_input(6) ? state(ctx_.input(6), d) : kNoValue;
-    const ValueId states = is_lstm ? lstm_states(x, first_c) : is_gru ? gru_states(x) : y;
+    const ValueId states = is_lstm ? saved_states(d, backward) : is_gru ? gru_states(x) : y;
     const ValueId last_h = state(ctx_.output_gradient(1), d);
     const ValueId last_c = is_lstm ? state(ctx_.output_gradient(2), d) : kNoValue;
     const auto made = ctx_.add_node(
         "RecurrentBackward",
         {states, r_, dy, last_h, last_c, first_c, ctx_.input(4), is_gru ? before_ : kNoValue},
-        {{"cell", cell_}, {"linear_before_reset", int64_t{linear_ ? 1 : 0}}}, is_lstm ? 3 : 2,
+        {{"cell", cell_},
+         {"linear_before_reset", int64_t{linear_ ? 1 : 0}},
+         {"gate_order", ctx_.attr_string("gate_order", "iofc")}},
+        is_lstm && ctx_.has_input(6) ? 3
+        : ctx_.has_input(5)          ? 2
+                                     : 1,
         "dlk");
-    dh_ = made[1];
-    dc_ = is_lstm ? made[2] : kNoValue;
+    dh_ = ctx_.has_input(5) ? made[1] : kNoValue;
+    dc_ = is_lstm && ctx_.has_input(6) ? made[2] : kNoValue;
     const int64_t width = (is_gru ? 2 : 1) * gates_ * units_, each = gates_ * units_;
     const ValueId sums = made[0];
-    dx_ = product(is_gru ? cut(sums, 2, 0, each) : sums, w_);
+    const ValueId by_input = is_gru ? cut(sums, 2, 0, each) : sums;
+    dx_ = product(by_input, w_);
     const ValueId columns = transposed(rows(sums, width));
-    const ValueId by_input = is_gru ? cut(columns, 0, 0, each) : columns;
-    const ValueId by_state = is_gru ? cut(columns, 0, each, width) : columns;
-    dw_ = product(by_input, rows(x, ctx_.example_shape(ctx_.input(1)).at(2)));
-    dr_ = hidden_weights(by_state);
+    dw_ = product(is_gru ? cut(columns, 0, 0, each) : columns,
+                  rows(x, ctx_.example_shape(ctx_.input(1)).at(2)));
+    dr_ = hidden_weights(is_gru ? cut(sums, 2, each, width) : sums, y);
     const ValueId sum = ctx_.reduce_sum(sums, {0, 1}, false);
-    db_ = is_gru ? sum : joined({sum, sum});
+    db_ = is_gru || ctx_.attr_int("bias_sum", 0) != 0 ? sum : joined({sum, sum});
   }
 
   GradientContext& ctx_;

@@ -36,6 +36,25 @@ int64_t direction_count(const NodeReader& node) {
   node.fail("direction is forward, reverse or bidirectional, not " + direction);
 }
 
+/// What an LSTM saves for its gradient: its gates and cell at all times (time, direction, batch,
+/// 5 * unit).
+constexpr size_t kStatesOutput = 3;
+
+/// ORDER of the kernels: how the gates of an LSTM's weights are sorted.
+int64_t gate_order(const NodeReader& node) {
+  const std::string order = node.attr_string("gate_order", "iofc");
+  if (order == "iofc") return 0;
+  if (order == "ifco" && node.node().op == "LSTM") return 1;
+  node.fail("gate_order is iofc, or of an LSTM ifco, not " + order);
+}
+
+/// One bias a gate, which is the sum of ONNX's two.
+bool is_sum_of_biases(const NodeReader& node) {
+  if (node.attr_int("bias_sum", 0) == 0) return false;
+  if (node.node().op == "GRU") node.fail("bias_sum is of RNN and LSTM");
+  return true;
+}
+
 /// Sizes in ONNX's letters.
 struct Sizes {
   int64_t times = 0, batch = 0, inputs = 0, directions = 1, units = 0;
@@ -63,11 +82,13 @@ void infer_rnn(InferContext& context) {
   const int64_t gates = cell_of(context).gates;
   const Shape state =
       batch_first ? Shape{s.batch, s.directions, s.units} : Shape{s.directions, s.batch, s.units};
-  const std::vector<std::pair<size_t, Shape>> expected = {{3, {s.directions, 2 * gates * s.units}},
-                                                          {4, {s.batch}},
-                                                          {5, state},
-                                                          {6, state},
-                                                          {7, {s.directions, 3 * s.units}}};
+  const bool has_sum = is_sum_of_biases(context);
+  const std::vector<std::pair<size_t, Shape>> expected = {
+      {3, {s.directions, (has_sum ? 1 : 2) * gates * s.units}},
+      {4, {s.batch}},
+      {5, state},
+      {6, state},
+      {7, {s.directions, 3 * s.units}}};
   for (const auto& [input, shape] : expected) {
     if (context.has_input(input) && context.shape(input) != shape) {
       context.fail("input " + std::to_string(input) + " is " + shape_string(context.shape(input)) +
@@ -78,8 +99,15 @@ void infer_rnn(InferContext& context) {
                               : Shape{s.times, s.directions, s.batch, s.units};
   if (context.has_output(0)) context.set_output(0, context.dtype(0), y);
   for (size_t i = 1; i < context.output_count(); ++i) {
-    if (context.has_output(i)) context.set_output(i, context.dtype(0), state);
+    if (i != kStatesOutput && context.has_output(i)) {
+      context.set_output(i, context.dtype(0), state);
+    }
   }
+  if (context.has_output(kStatesOutput)) {
+    context.set_output(kStatesOutput, context.dtype(0),
+                       {s.times, s.directions, s.batch, 5 * s.units});
+  }
+  gate_order(context);
 }
 
 /// Weights (direction, gate * unit, from) as (direction, from, gate * unit): neighbouring
@@ -152,6 +180,9 @@ class Recurrence {
     if (sizes_.batch * sizes_.units > 0) steps();
     finish(sizes_.times % 2, 1);
     if (cell_.code == 2) finish(kCellSlot, 2);
+    if (states_.storage < 0) return;
+    const TensorView& saved = context_.output(kStatesOutput);
+    if (!saved.is_contiguous()) context_.copy(states_, saved);
   }
 
  private:
@@ -208,10 +239,20 @@ class Recurrence {
       operands_.push_back(context_.output(0));
       y = time_first(context_.output(0), batch_first_);
     }
+    const bool has_states = cell_.code == 2 && context_.has_output(kStatesOutput);
+    if (has_states) {
+      const TensorView& saved = context_.output(kStatesOutput);
+      states_ = saved.is_contiguous() ? saved : context_.workspace(saved.dtype, saved.shape);
+      operands_.push_back(states_);
+    }
+    request_.constants["HAS_STATES"] = has_states ? 1 : 0;
+    request_.constants["BIAS_SUM"] = is_sum_of_biases(context_) ? 1 : 0;
+    request_.constants["ORDER"] = gate_order(context_);
     request_.types = {{"TS", state_.dtype},
                       {"TW", context_.input(2).dtype},
                       {"TB", context_.has_input(3) ? bias.dtype : context_.input(2).dtype},
                       {"TY", y.dtype}};
+    if (has_states) request_.types["TT"] = states_.dtype;
     const Activations activations = read_activations(context_, sizes_.directions);
     const char* const names[] = {"F0", "G0", "H0", "F1", "G1", "H1"};
     for (size_t i = 0; i < 6; ++i) request_.constants[names[i]] = activations.codes[i];
@@ -347,6 +388,8 @@ class Recurrence {
   Sizes sizes_;
   bool batch_first_;
   TensorView state_, product_;
+  TensorView states_{
+      -1, DType::kFloat32, {}, {}, 0};  // of all times, where its gradient wants them
   bool product_first_ = false, one_dispatch_ = false;
   KernelRequest request_;
   std::vector<TensorView> operands_;
@@ -366,11 +409,13 @@ DLK_REGISTER_OPS {
     schema.since_version = 14;
     schema.doc =
         "Recurrent layer: direction, activations, clip, layout, hidden_size; GRU "
-        "linear_before_reset; LSTM input_forget and peepholes.";
+        "linear_before_reset; LSTM input_forget and peepholes. Beyond ONNX, RNN and LSTM have "
+        "bias_sum (B is the sum of the two), and an LSTM has gate_order (iofc, or PyTorch's ifco) "
+        "and saves its gates and cell at all times.";
     schema.min_inputs = 3;
     schema.max_inputs = inputs;
     schema.min_outputs = 0;
-    schema.max_outputs = inputs == 8 ? 3 : 2;
+    schema.max_outputs = inputs == 8 ? 4 : 2;
     schema.layout = LayoutRule::kContiguous;
     schema.infer = infer_rnn;
     schema.lower = lower_rnn;

@@ -1,6 +1,9 @@
-// The operators that the gradients of RNN, GRU and LSTM are made of (rnn_gradient.cpp): the gates
-// of all times from their sums, and one dispatch a time backwards through the cell
-// (kernels/rnn_gradient.k).
+// The operators that the gradients of RNN, GRU and LSTM are made of (recurrent_gradient.cpp): the
+// gates of a GRU at all times from their sums, and backwards through the cell, a dispatch a time
+// or, on GPUs with small weights, one for all times (kernels/rnn_gradient.k).
+#include <algorithm>
+#include <bit>
+
 #include "core/ops/matmul.h"
 #include "core/ops/op_util.h"
 #include "core/ops/window.h"
@@ -8,45 +11,6 @@
 namespace dlk {
 
 namespace {
-
-// dlk::LSTMStates: sums of the gates (time, batch, 4 * units), first c (batch, units) or nothing,
-// to (time, batch, 5 * units).
-
-void infer_states(InferContext& ctx) {
-  require_arithmetic_dtype(ctx, 0);
-  Shape shape = ctx.shape(0);
-  if (shape.size() != 3 || shape[2] % 4 != 0) {
-    ctx.fail("takes (time, batch, 4 * units), not " + shape_string(shape));
-  }
-  const int64_t units = shape[2] / 4;
-  if (ctx.has_input(1) && ctx.shape(1) != Shape{shape[1], units}) {
-    ctx.fail("c is " + shape_string(ctx.shape(1)) + ", must be " + shape_string({shape[1], units}));
-  }
-  shape[2] = 5 * units;
-  ctx.set_output(0, ctx.dtype(0), shape);
-}
-
-void lower_states(LowerContext& ctx) {
-  const TensorView& out = ctx.output(0);
-  if (out.elements() == 0) return;
-  const TensorView sums = ctx.contiguous(ctx.input(0));
-  require_float_storage(ctx, sums.dtype);
-  const int64_t units = sums.shape[2] / 4;
-  const TensorView states = out.is_contiguous() ? out : ctx.workspace(out.dtype, out.shape);
-  KernelRequest request;
-  request.name = "lstm_states";
-  request.types = {{"TP", sums.dtype}, {"TS", states.dtype}};
-  request.constants = {{"HAS_C0", ctx.has_input(1) ? 1 : 0}};
-  std::vector<TensorView> operands{sums};
-  if (ctx.has_input(1)) {
-    operands.push_back(ctx.contiguous(ctx.input(1)));
-    request.types["TC"] = operands.back().dtype;
-  }
-  operands.push_back(states);
-  dispatch_linear(ctx, std::move(request), operands, {{"units", units}, {"times", sums.shape[0]}},
-                  sums.shape[1] * units);
-  if (!out.is_contiguous()) ctx.copy(states, out);
-}
 
 // dlk::GRUStates: sums of the gates by the input and by the state (time, batch, 3 * units) to
 // (time, batch, 4 * units).
@@ -126,6 +90,8 @@ void infer_backward(InferContext& ctx) {
 }
 
 class Backward {
+  static constexpr int64_t kFloatBytes = 4;
+
  public:
   explicit Backward(LowerContext& ctx)
       : ctx_(ctx),
@@ -135,6 +101,7 @@ class Backward {
         times_(states_.shape[0]),
         batch_(states_.shape[1]),
         units_(states_.shape[2] / cell_.states),
+        gate_order_(ctx.attr_string("gate_order", "iofc") == "ifco" ? 1 : 0),
         resets_first_(cell_.code == 1 && ctx.attr_int("linear_before_reset", 0) == 0) {
     require_float_storage(ctx, states_.dtype);
     const TensorView& out = ctx.output(0);
@@ -147,6 +114,17 @@ class Backward {
 
   void lower() {
     prepare();
+    if (in_one_dispatch()) {
+      sequence();
+    } else {
+      steps();
+    }
+    if (ctx_.has_output(2)) ctx_.copy(carried_, ctx_.output(2));
+    if (!ctx_.output(0).is_contiguous()) ctx_.copy(gates_, ctx_.output(0));
+  }
+
+ private:
+  void steps() {
     const Rows all{0, (resets_first_ ? 2 : cell_.gates) * units_};
     const Rows fresh{2 * units_, units_};
     for (int64_t t = times_; t-- > 0;) {
@@ -157,11 +135,62 @@ class Backward {
       step(2, t, t, fresh);
     }
     if (ctx_.has_output(1)) first_h(all);
-    if (ctx_.has_output(2)) ctx_.copy(carried_, ctx_.output(2));
-    if (!ctx_.output(0).is_contiguous()) ctx_.copy(gates_, ctx_.output(0));
   }
 
- private:
+  /// As for the forward (rnn.cpp): a group, on one compute unit, for each batch entry.
+  bool in_one_dispatch() const {
+    constexpr int64_t kMostWeightBytes = 1 << 20;
+    const int64_t weights = cell_.gates * units_ * units_;
+    return !ctx_.caps().is_cpu && !resets_first_ && times_ > 1 &&
+           weights * dtype_size(weights_.dtype) <= kMostWeightBytes && units_ <= items() &&
+           (1 + cell_.gates) * room() * kFloatBytes <= ctx_.caps().local_memory_bytes;
+  }
+
+  int64_t vector_width() const { return units_ % 4 == 0 && weights_.offset % 4 == 0 ? 4 : 1; }
+  int64_t vectors() const { return units_ / vector_width(); }
+  int64_t room() const {
+    return static_cast<int64_t>(
+        std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(units_, 64))));
+  }
+
+  /// Of a group. Sizes are compiled in by powers of two, so that few pipelines serve all.
+  int64_t items() const {
+    constexpr int64_t kMostParts = 32;
+    const int64_t most = std::min<int64_t>(ctx_.caps().max_group_invocations, 1024);
+    int64_t items = std::min<int64_t>(most, 64);
+    while (2 * items <= most && (items < kMostParts * vectors() || items < units_)) items *= 2;
+    return items;
+  }
+
+  void sequence() {
+    request_.name = "rnn_back_sequence";
+    for (const char* name : {"SPLIT", "PRODUCT", "DONE"}) request_.constants.erase(name);
+    const int64_t local = ctx_.caps().local_memory_bytes - cell_.gates * room() * kFloatBytes;
+    request_.constants["GATES"] = cell_.gates;
+    request_.constants["WG"] = items();
+    request_.constants["UNITS"] = room();
+    request_.constants["VW"] = vector_width();
+    request_.constants["PARTS"] =
+        std::clamp<int64_t>(items() / vectors(), 1, local / (room() * kFloatBytes));
+    request_.constants["HAS_H"] = ctx_.has_output(1) ? 1 : 0;
+    request_.constants["HAS_B"] = ctx_.has_output(2) ? 1 : 0;
+    if (ctx_.caps().binary_import) request_.lowering = "ptx";
+    operands_.pop_back();  // what is carried is in registers
+    TensorView first;
+    if (ctx_.has_output(1)) {
+      const TensorView& out = ctx_.output(1);
+      first = out.is_contiguous() ? out : ctx_.workspace(out.dtype, out.shape);
+      bind("TH", first);
+    }
+    if (ctx_.has_output(2)) operands_.push_back(carried_);
+    params_.erase("blocks");
+    params_["d_t"] = steps_[0];
+    params_["d_b"] = steps_[1];
+    params_["d_u"] = steps_[2];
+    ctx_.dispatch(request_, operands_, params_, ctx_.linear_groups(batch_));
+    if (ctx_.has_output(1) && !ctx_.output(1).is_contiguous()) ctx_.copy(first, ctx_.output(1));
+  }
+
   /// Rows of R.
   struct Rows {
     int64_t first, count;
@@ -177,11 +206,9 @@ class Backward {
     const int64_t group = split == 1 ? kLinearGroup : 256;
     units_per_group_ = group / split;
     request_.name = "rnn_back";
-    request_.constants = {{"CELL", cell_.code},
-                          {"SPLIT", split},
-                          {"WG", group},
-                          {"PRODUCT", product_first_ ? 1 : 0},
-                          {"DONE", 0}};
+    request_.constants = {{"CELL", cell_.code},   {"SPLIT", split},
+                          {"WG", group},          {"PRODUCT", product_first_ ? 1 : 0},
+                          {"ORDER", gate_order_}, {"DONE", 0}};
     request_.types = {{"TS", states_.dtype}, {"TG", gates_.dtype}};
     operands_ = {states_, product_first_ ? product_ : weights_};
     request_.types[product_first_ ? "TQ" : "TR"] = operands_.back().dtype;
@@ -190,7 +217,10 @@ class Backward {
     for (size_t i = kDy; i <= kFirstC; ++i) {
       const bool there = ctx_.has_input(i);
       request_.constants[flags[i - kDy]] = there ? 1 : 0;
-      if (there) bind(types[i - kDy], ctx_.contiguous(ctx_.input(i)));
+      if (!there) continue;
+      const TensorView view = i == kDy ? result_gradient() : ctx_.contiguous(ctx_.input(i));
+      bind(types[i - kDy], view);
+      if (i == kDy) steps_ = view.strides;
     }
     int64_t length_stride = 0;
     request_.constants["HAS_L"] = ctx_.has_input(kLengths) ? 1 : 0;
@@ -207,6 +237,13 @@ class Backward {
                {"times", times_},
                {"l_b", length_stride},
                {"width", gates_.shape[2]}};
+  }
+
+  /// That of y; the kernel of all times takes any strides.
+  TensorView result_gradient() {
+    const TensorView& dy = ctx_.input(kDy);
+    const bool forward = std::ranges::all_of(dy.strides, [](int64_t step) { return step >= 0; });
+    return forward && in_one_dispatch() ? dy : ctx_.contiguous(dy);
   }
 
   void bind(const char* type, const TensorView& view) {
@@ -251,11 +288,12 @@ class Backward {
   LowerContext& ctx_;
   CellWidths cell_;
   TensorView states_, weights_, gates_, carried_, product_;
-  int64_t times_, batch_, units_, units_per_group_ = kLinearGroup;
+  int64_t times_, batch_, units_, gate_order_, units_per_group_ = kLinearGroup;
   bool resets_first_, product_first_ = false;
   KernelRequest request_;
   std::vector<TensorView> operands_;
   Params params_;
+  Shape steps_{0, 0, 0};  // of y's gradient
 };
 
 void lower_backward(LowerContext& ctx) {
@@ -277,16 +315,6 @@ void lower_backward(LowerContext& ctx) {
 }  // namespace
 
 DLK_REGISTER_OPS {
-  register_op(
-      {.name = "LSTMStates",
-       .domain = "dlk",
-       .doc = "Gates and cell of an LSTM at all times, from the gates' sums and the first c.",
-       .min_inputs = 1,
-       .max_inputs = 2,
-       .layout = LayoutRule::kContiguous,
-       .infer = infer_states,
-       .lower = lower_states,
-       .mixed_floats = true});
   register_op({.name = "GRUStates",
                .domain = "dlk",
                .doc = "Gates of a GRU at all times, from their sums by the input and by the state; "

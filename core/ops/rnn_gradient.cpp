@@ -140,7 +140,8 @@ class Unrolled {
     if (ctx_.has_input(3)) {
       const ValueId bias = entry(ctx_.input(3), d);
       projected = add(projected, cut(bias, 0, 0, gates_ * units_));
-      hidden_bias_ = cut(bias, 0, gates_ * units_, gates_ * units_);
+      if (ctx_.attr_int("bias_sum", 0) == 0)
+        hidden_bias_ = cut(bias, 0, gates_ * units_, gates_ * units_);
     }
     peephole_ = op_ == "LSTM" && ctx_.has_input(7) ? entry(ctx_.input(7), d) : kNoValue;
     h_ = initial(5, d, x);
@@ -182,12 +183,14 @@ class Unrolled {
       h_ = activated(0, sums);
       return;
     }
+    const bool forget_second = ctx_.attr_string("gate_order", "iofc") == "ifco";
+    const int64_t o = forget_second ? 3 : 1, f = forget_second ? 1 : 2, c = forget_second ? 2 : 3;
     const ValueId in = activated(0, with_peephole(gate(sums, 0), 0, c_));
     const ValueId forget = ctx_.attr_int("input_forget", 0) != 0
                                ? ctx_.onnx("Sub", {factor(1.0), in})
-                               : activated(0, with_peephole(gate(sums, 2), 2, c_));
-    c_ = add(mul(forget, c_), mul(in, activated(1, gate(sums, 3))));
-    const ValueId out = activated(0, with_peephole(gate(sums, 1), 1, c_));
+                               : activated(0, with_peephole(gate(sums, f), 2, c_));
+    c_ = add(mul(forget, c_), mul(in, activated(1, gate(sums, c))));
+    const ValueId out = activated(0, with_peephole(gate(sums, o), 1, c_));
     h_ = mul(out, activated(2, c_));
   }
 

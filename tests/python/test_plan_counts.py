@@ -96,3 +96,46 @@ def test_plans_stay_small(profile: str) -> None:
         if counts[case][0] > most[0] or counts[case][1] > most[1]
     }
     assert not grown
+
+
+ACTIVITY = """
+import numpy as np
+import dlk
+from dlk import nn, optim, train
+
+class Activity(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv1d(6, 32, 10, stride=10)
+        self.conv2 = nn.Conv1d(32, 64, 10, stride=10)
+        self.lstm = nn.LSTM(64, 200)
+        self.last = nn.Conv1d(200, 6, 1)
+
+    def forward(self, *inputs):
+        x = nn.relu(self.conv2(nn.relu(self.conv1(*inputs))))
+        y, _, _ = self.lstm(nn.transpose(x, (2, 0, 1)))
+        return nn.arithmetic.reduce_mean(self.last(nn.transpose(y, (1, 2, 0))), 2)
+
+net = Activity()
+net.initialize(0)
+step = train.TrainStep(
+    net, {"x": ("N", 6, 2000)}, {"labels": (("N",), "int32")},
+    lambda y, labels: nn.losses.cross_entropy(y, labels), optim.SGD(0.01, momentum=0.9),
+    device=dlk.Device("null"))
+arrays = np.zeros((32, 6, 2000), np.float32), np.zeros(32, np.int32)
+feeds = {**step.feeds(arrays), optim.optimizer.STEP_INPUT: step.optimizer.numbers(0)}
+plan = step.model.plan(feeds)
+kernels = [s.kernel for s in plan.steps]
+print(plan.dispatches, kernels.count("rnn_sequence"), kernels.count("rnn_back_sequence"),
+      sum(k.startswith("gather") for k in kernels), kernels.count("copy"))
+"""
+
+
+def test_a_recurrent_step_is_few_commands() -> None:
+    """Each costs microseconds, however small: all times of an LSTM are one, and nothing reorders
+    its gates or joins what lies side by side."""
+    done = run_python("-c", ACTIVITY, timeout=120, DLK_NULL_PROFILE="nvidia")
+    assert done.returncode == 0, done.stderr
+    dispatches, forward, backward, gathers, copies = map(int, done.stdout.split())
+    assert dispatches <= 48
+    assert (forward, backward, gathers, copies) == (1, 1, 0, 0)

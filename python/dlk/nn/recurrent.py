@@ -14,12 +14,17 @@ from .module import Module, Parameter, normal
 class _Recurrent(Module):
     """One layer over (sequence, batch, features).
 
-    Weights are reordered for ONNX when the graph is built, or by it where they are trained.
+    Weights are reordered for ONNX when the graph is built. Where they are trained, the operator
+    takes them as they are (LSTM) or the graph reorders them (GRU).
     """
 
     op = ""
     order: Sequence[int] = ()
     """PyTorch's gate at each of ONNX's places."""
+    own_order: str = ""
+    """PyTorch's order by ONNX's names, where the operator has it as an attribute."""
+    adds_biases = True
+    """The operator only needs the sum of the two biases."""
 
     def __init__(
         self,
@@ -54,7 +59,7 @@ class _Recurrent(Module):
             x,
             self._stacked(b, "weight_ih"),
             self._stacked(b, "weight_hh"),
-            self._stacked(b, "bias_ih", "bias_hh"),
+            self._biases(b),
         ]
         if state or lengths is not None:
             values += [lengths, *state]
@@ -62,7 +67,12 @@ class _Recurrent(Module):
         shapes = [(x.shape[0], directions, x.shape[1], n), last]
         if self.op == "LSTM":
             shapes.append(last)
-        y, *states = b.ops(self.op, values, shapes, self._attributes(), dtype=x.dtype)
+        attributes = self._attributes()
+        if b.trainable and self.own_order:
+            attributes["gate_order"] = self.own_order
+        if b.trainable and self.adds_biases:
+            attributes["bias_sum"] = 1
+        y, *states = b.ops(self.op, values, shapes, attributes, dtype=x.dtype)
         y = F.transpose(y, (0, 2, 1, 3))
         shape = (x.shape[0], x.shape[1], directions * n)
         y = b.op("Reshape", [y, b.ints([0, 0, directions * n], "shape")], shape)
@@ -82,6 +92,11 @@ class _Recurrent(Module):
             return rows[0]
         return b.op("Concat", rows, (len(rows), *rows[0].shape[1:]), {"axis": 0})
 
+    def _biases(self, b: GraphBuilder) -> Value:
+        if not (b.trainable and self.adds_biases):
+            return self._stacked(b, "bias_ih", "bias_hh")
+        return self._stacked(b, "bias_ih") + self._stacked(b, "bias_hh")
+
     def _reordered(self, b: GraphBuilder, parameters: list[Parameter]) -> Value:
         count = len(self.order)
         if not b.trainable:
@@ -99,7 +114,7 @@ class _Recurrent(Module):
         rows, rest = sum(p.shape[0] for p in parameters), parameters[0].shape[1:]
         joined = values[0] if len(values) == 1 else b.op("Concat", values, (rows,), {"axis": 0})
         order = [count * i + gate for i in range(len(parameters)) for gate in self.order]
-        if order != sorted(order):
+        if order != sorted(order) and not self.own_order:
             shape = (len(order), self.hidden_size, *rest)
             apart = b.op("Reshape", [joined, b.ints(shape, "gates")], shape)
             joined = b.op("Gather", [apart, b.ints(order, "order")], shape, {"axis": 0})
@@ -113,7 +128,7 @@ class LSTM(_Recurrent):
     Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997).
     """
 
-    op, order = "LSTM", (0, 3, 1, 2)
+    op, order, own_order = "LSTM", (0, 3, 1, 2), "ifco"
 
 
 class GRU(_Recurrent):
@@ -122,7 +137,7 @@ class GRU(_Recurrent):
     Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder" (2014).
     """
 
-    op, order = "GRU", (1, 0, 2)
+    op, order, adds_biases = "GRU", (1, 0, 2), False
 
     def _attributes(self) -> dict[str, int | str]:
         return {**super()._attributes(), "linear_before_reset": 1}
