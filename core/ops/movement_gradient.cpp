@@ -62,10 +62,47 @@ void slice_gradient(GradientContext& ctx) {
   ctx.set_gradient(0, ctx.own("SliceGradient", inputs));
 }
 
+namespace {
+
+/// Of the modes that repeat elements. Along each axis the result is a Gather, whose indices are
+/// what padding makes of 0, 1, 2, ...
+void repeated_pad_gradient(GradientContext& ctx) {
+  const ValueId x = ctx.input(0);
+  const auto pads = ctx.constant(ctx.input(1));
+  const auto given = ctx.has_input(3) ? ctx.constant(ctx.input(3)) : std::nullopt;
+  if (!pads || (ctx.has_input(3) && !given)) {
+    ctx.unsupported(
+        "has a gradient in modes other than constant where pads and axes are constants");
+  }
+  const std::vector<int64_t> amounts = pads->to_ints();
+  const std::vector<int64_t> axes = given ? given->to_ints() : all_axes(ctx.rank(x));
+  if (amounts.size() != 2 * axes.size()) ctx.fail("pads must be two numbers for each axis");
+  ValueId dx = ctx.output_gradient(0);
+  for (size_t i = 0; i < axes.size(); ++i) {
+    const int64_t axis = ctx.normalize_axis(axes[i], ctx.rank(x));
+    const int64_t begin = amounts[i], end = amounts[i + axes.size()];
+    if (begin == 0 && end == 0) continue;
+    const ValueId size = ctx.onnx("Shape", {x}, {{"start", axis}, {"end", axis + 1}});
+    const ValueId zero = ctx.add_constant(HostTensor::scalar(DType::kInt64, 0));
+    const ValueId one = ctx.add_constant(HostTensor::scalar(DType::kInt64, 1));
+    const ValueId count = ctx.onnx("Squeeze", {size, ctx.ints({0})});
+    const ValueId places =
+        ctx.onnx("Pad", {ctx.onnx("Range", {zero, count, one}), ctx.ints({begin, end})},
+                 {{"mode", ctx.attr_string("mode", "constant")}});
+    const ValueId before = ctx.onnx("Shape", {dx}, {{"start", int64_t{0}}, {"end", axis}});
+    const ValueId after = ctx.onnx("Shape", {dx}, {{"start", axis + 1}});
+    const ValueId shape = ctx.onnx("Concat", {before, size, after}, {{"axis", int64_t{0}}});
+    dx = ctx.own("GatherGradient", {dx, places, shape}, {{"axis", axis}});
+  }
+  ctx.set_gradient(0, dx);
+}
+
+}  // namespace
+
 void pad_gradient(GradientContext& ctx) {
   const std::string mode = ctx.attr_string("mode", "constant");
-  if (mode != "constant") ctx.unsupported("mode " + mode + " has no gradient; constant has one");
   if (!ctx.has_input(1)) ctx.unsupported("pads must be an input to have a gradient");
+  if (mode != "constant") return repeated_pad_gradient(ctx);
   const ValueId dy = ctx.output_gradient(0);
   std::vector<ValueId> inputs{dy, ctx.onnx("Neg", {ctx.input(1)})};
   if (ctx.has_input(3)) {

@@ -298,6 +298,28 @@ void lower_col2im(LowerContext& context) {
                   y.elements());
 }
 
+/// What stands where the elements were put.
+void max_unpool_gradient(GradientContext& ctx) {
+  const ValueId x = ctx.input(0);
+  ValueId dy = ctx.output_gradient(0);
+  if (ctx.has_input(2)) {
+    // Indices count in the part that kernel, strides and pads give.
+    const size_t axes = static_cast<size_t>(ctx.rank(x)) - 2;
+    const Shape kernel = ctx.attr_ints("kernel_shape"),
+                pads = ctx.attr_ints("pads", Shape(2 * axes, 0));
+    Shape scale = ctx.attr_ints("strides", Shape(axes, 1)), shift{0, 0};
+    for (size_t i = 0; i < axes; ++i) {
+      shift.push_back(kernel.at(i) - scale.at(i) - pads.at(i) - pads.at(i + axes));
+    }
+    scale.insert(scale.begin(), 2, 1);
+    const ValueId scaled = ctx.onnx("Mul", {ctx.shape_of(x), ctx.ints(scale)});
+    dy = ctx.onnx("Slice",
+                  {dy, ctx.ints(Shape(axes + 2, 0)), ctx.onnx("Add", {scaled, ctx.ints(shift)})});
+  }
+  const ValueId flat = ctx.onnx("Reshape", {dy, ctx.ints({-1})});
+  ctx.set_gradient(0, ctx.onnx("Gather", {flat, ctx.input(1)}));
+}
+
 /// Col2Im's gradient, and its transpose: the windows of an image as columns.
 void col2im_gradient(GradientContext& ctx) {
   ctx.set_gradient(0, ctx.own("Im2Col", {ctx.output_gradient(0), ctx.input(1), ctx.input(2)},
@@ -369,7 +391,8 @@ DLK_REGISTER_OPS {
                .min_inputs = 2,
                .max_inputs = 3,
                .infer = infer_max_unpool,
-               .lower = lower_max_unpool});
+               .lower = lower_max_unpool,
+               .gradient = max_unpool_gradient});
   register_op({.name = "Col2Im",
                .since_version = 18,
                .doc = "Sums overlapping columns to images of 1 to 3 spatial axes.",

@@ -17,7 +17,7 @@ def network() -> nn.Sequential:
 
 
 def main() -> None:
-    arguments = options("mnist", 6, __doc__).parse_args()
+    arguments = options("mnist", 8, __doc__).parse_args()
     net = network()
     net.initialize(arguments.seed)
     training, test = digits()

@@ -22,7 +22,15 @@ ELEMENTS, DIRECTIONS = 12, 2
 MOST_CASES = 6
 """Cases of an operator that are differentiated: those with different attributes first."""
 
-MORE_CASES = {"ConvTranspose": 12, "Col2Im": 8, "GatherND": 12, "RNN": 20, "GRU": 12, "LSTM": 14}
+MORE_CASES = {
+    "ConvTranspose": 12,
+    "Col2Im": 8,
+    "GatherND": 12,
+    "Pad": 16,
+    "RNN": 20,
+    "GRU": 12,
+    "LSTM": 14,
+}
 """The same of operators whose attributes lead to several gradients."""
 
 TOLERANCE = Tolerance(
@@ -35,9 +43,6 @@ STAYS_CONSTANT = {"roi", "scales", "sizes", "ratio"}
 REFUSED: dict[str, str] = {
     "LpPool": "AveragePool of powers has a gradient",
     "GlobalLpPool": "AveragePool of powers has a gradient",
-    "Pad.reflect": "of the modes, constant has one",
-    "Pad.edge": "of the modes, constant has one",
-    "Pad.wrap": "of the modes, constant has one",
     "ScatterElements.mul": "of the reductions, none and add have one",
     "ScatterElements.max": "of the reductions, none and add have one",
     "ScatterElements.min": "of the reductions, none and add have one",

@@ -113,7 +113,7 @@ NOT_DIFFERENTIABLE: dict[str, str] = {
         "what it draws does not change with its inputs",
     ),
     **dict.fromkeys(
-        ("DeformConv", "MaxRoiPool", "MaxUnpool", "RoiAlign", "TensorScatter"),
+        ("DeformConv", "MaxRoiPool", "RoiAlign", "TensorScatter"),
         "not yet: a rare operator of detectors and decoders; nothing in dlk.nn uses it",
     ),
     **dict.fromkeys(

@@ -175,14 +175,15 @@ def add_pad(
     value: float | None = None,
     **options: Any,
 ) -> None:
-    def oracle(x: Array, *_: Any) -> Array:
+    def oracle(x: Array, pads_given: Array, filling: Array | float = 0) -> Array:
+        assert list(pads_given) == [*(p[0] for p in pads), *(p[1] for p in pads)]
         grow = [(max(b, 0), max(a, 0)) for b, a in pads]
         crop = tuple(
             slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape, pads, strict=True)
         )
         x = x[crop]
         if mode == "constant":
-            return np.pad(x, grow, constant_values=0 if value is None else value)
+            return np.pad(x, grow, constant_values=filling)
         return np.pad(x, grow, mode=mode)  # type: ignore[call-overload, no-any-return]
 
     case(
