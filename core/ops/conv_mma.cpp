@@ -146,7 +146,8 @@ std::optional<MmaPlan> streamed_plan(const MatrixTile& tile, const Unit& unit,
   if (!p.fences || p.forced_slices != 0) return std::nullopt;
   const int64_t steps = ceil_div(p.depth, tile.bk);
   const int64_t tiles = ceil_div(p.pixels, tile.bm) * ceil_div(p.blocks * kColumns, tile.bn);
-  const int64_t all = tiles * steps;
+  const int64_t all = tiles * steps;  // which kernels count in 32 bits
+  if (all > INT32_MAX) return std::nullopt;
   const bool forced = p.forced_streams != 0;
   const int64_t most = forced ? p.forced_streams : streams_together(tile, unit);
   std::optional<MmaPlan> best;
