@@ -142,7 +142,8 @@ std::string as_case(const KernelCode& info, const std::string& number) {
   return "          case " + number + "u: " + loops + call + "); break;\n";
 }
 
-/// The kernel that walks the table's rows, one for each dispatch.
+/// The kernel that walks the table's rows, one for each dispatch. PoCL's mem_fence does nothing, so
+/// that the compiler's own fence stands in for it.
 constexpr char kWalk[] = R"() {
   const ulong slots[] = {$addresses};
   const uint me = (uint)get_group_id(0), all = (uint)get_num_groups(0);
@@ -163,7 +164,7 @@ constexpr char kWalk[] = R"() {
     while (*done < needed && waits < patience) ++waits;
     stays = *done >= needed;
     if (!stays) continue;
-    mem_fence(CLK_GLOBAL_MEM_FENCE);
+    __atomic_thread_fence(__ATOMIC_ACQ_REL);
     const uint wide = (uint)row[3], high = (uint)row[4];
     const uint3 groups = (uint3)(wide, high, (uint)count / (wide * high));
     uint mine = 0u;
@@ -181,7 +182,7 @@ $cases        }
         ++mine;
       }
     }
-    mem_fence(CLK_GLOBAL_MEM_FENCE);
+    __atomic_thread_fence(__ATOMIC_ACQ_REL);
     if (mine != 0u) atomic_add(done, mine);
   }
   // The last to leave clears the counters for the next run.
