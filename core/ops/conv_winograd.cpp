@@ -18,10 +18,11 @@ struct Tiling {
   int64_t image = 0, count = 0;  // tiles of one image, and of all
 
   int64_t squares() const { return a * a; }
+  int64_t window() const { return a - m + 1; }
 };
 
 Tiling tiling_of(const Window& w, int64_t batch, int64_t m) {
-  Tiling t{m, m + 2, ceil_div(w.output[0], m), ceil_div(w.output[1], m), 0, 0};
+  Tiling t{m, m + w.kernel[0] - 1, ceil_div(w.output[0], m), ceil_div(w.output[1], m), 0, 0};
   t.image = t.high * t.wide;
   t.count = batch * t.image;
   return t;
@@ -33,7 +34,7 @@ int64_t width_of(const LowerContext& ctx, const TensorView& view, const Tiling& 
   constexpr int64_t kManyItems = 1 << 17;
   int64_t width = ctx.caps().vector_width;
   if (!ctx.caps().is_cpu) {
-    width = t.m == 2 ? 4 : 2;
+    width = t.a == 4 ? 4 : 2;
     while (width > 1 && t.image * view.shape[1] / width < kManyItems) width /= 2;
   }
   while (width > 1 && !vectors_along(view, 1, width)) width /= 2;
@@ -48,13 +49,14 @@ struct FilterLayout {
 
 TensorView transformed_filters(LowerContext& ctx, const ConvProblem& p, const Tiling& t,
                                const FilterLayout& layout) {
-  const auto make = [layout, m = t.m, input = p.weight_input, reshape = p.reshape_weight](
-                        LowerContext& to, const TensorView& destination) {
+  const auto make = [layout, m = t.m, window = t.window(), input = p.weight_input,
+                     reshape = p.reshape_weight](LowerContext& to, const TensorView& destination) {
     const TensorView filters = reshape ? reshape(to.input(input)) : to.input(input);
     KernelRequest request;
     request.name = "winograd_filter";
     request.types = {{"TX", filters.dtype}, {"TU", destination.dtype}};
     request.constants["M"] = m;
+    request.constants["R"] = window;
     dispatch_linear(to, std::move(request), {filters, destination},
                     {{"filters", filters.shape[0]},
                      {"channels", filters.shape[1]},
@@ -64,7 +66,8 @@ TensorView transformed_filters(LowerContext& ctx, const ConvProblem& p, const Ti
                     layout.blocks * layout.rows * layout.columns);
   };
   std::string key = p.weight_key + ":winograd";
-  for (const int64_t part : {t.m, layout.rows, layout.columns}) key += ":" + std::to_string(part);
+  for (const int64_t part : {t.m, t.a, layout.rows, layout.columns})
+    key += ":" + std::to_string(part);
   return ctx.prepacked(p.weight_input, key + std::string(dtype_name(layout.dtype)), layout.dtype,
                        {t.squares() * layout.blocks, layout.rows, layout.columns}, make);
 }
@@ -138,7 +141,7 @@ void multiply_groups(LowerContext& ctx, const ConvProblem& p, const Tiling& t,
   BareContext bare(ctx);
   ConvChoice choice;
   choice.slices = 1;
-  if (images.dtype == DType::kFloat16 && lower_conv_mma(bare, q, choice)) return;
+  if (lower_conv_mma(bare, q, choice)) return;
   lower_conv_gemm(bare, q, false);
 }
 
@@ -171,7 +174,7 @@ void transform_images(LowerContext& ctx, const ConvProblem& p, const Tiling& t, 
   KernelRequest request;
   request.name = "winograd_input";
   request.types = {{"TX", p.x.dtype}, {"TV", images.dtype}};
-  request.constants = {{"VW", width}, {"M", t.m}};
+  request.constants = {{"VW", width}, {"M", t.m}, {"R", t.window()}};
   dispatch_linear(ctx, std::move(request), {p.x, images},
                   {{"channels", p.x.shape[1]},
                    {"tile_step", steps.tile},
@@ -192,7 +195,7 @@ void transform_products(LowerContext& ctx, const ConvProblem& p, const Tiling& t
   const int64_t channels = p.y.shape[1], width = width_of(ctx, p.y, t);
   KernelRequest request = request_with_epilogue(ctx, "winograd_output");
   request.types = {{"TP", products.dtype}, {"TY", p.y.dtype}};
-  request.constants = {{"VW", width}, {"M", t.m}};
+  request.constants = {{"VW", width}, {"M", t.m}, {"R", t.window()}};
   std::vector<TensorView> views = ending_of(ctx, request, p, products);
   dispatch_linear(ctx, std::move(request), std::move(views),
                   {{"channels", channels},
@@ -243,11 +246,13 @@ void lower_for_gpu(LowerContext& ctx, const ConvProblem& p, const Tiling& t, int
   });
 }
 
-bool is_winograd(const ConvProblem& p) {
+// Windows of 3, and for tiles of 2 of 5.
+bool is_winograd(const ConvProblem& p, int64_t m) {
   const Window& w = p.window;
   if (w.rank() != 2 || p.groups != 1) return false;
+  const int64_t side = w.kernel[0] == 5 && m == 2 ? 5 : 3;
   for (size_t i = 0; i < 2; ++i) {
-    if (w.kernel[i] != 3 || w.stride[i] != 1 || w.dilation[i] != 1) return false;
+    if (w.kernel[i] != side || w.stride[i] != 1 || w.dilation[i] != 1) return false;
   }
   return true;
 }
@@ -255,7 +260,7 @@ bool is_winograd(const ConvProblem& p) {
 }  // namespace
 
 double winograd_microseconds(const LowerContext& ctx, const ConvProblem& p, int64_t m) {
-  if (!is_winograd(p)) return 0;
+  if (!is_winograd(p, m)) return 0;
   constexpr double kTransform = 3.5, kBytesPerUs = 2.2e6, kFilterBytesPerUs = 3.0e6;
   constexpr int64_t kLargeImage = 2048, kColumns = 64;  // of conv_gemm
   const ConvSizes s = sizes_of(p);
@@ -269,13 +274,23 @@ double winograd_microseconds(const LowerContext& ctx, const ConvProblem& p, int6
   const int64_t rows = t.image >= kLargeImage ? 128 : 64;
   const int64_t groups = t.squares() * ceil_div(t.count, rows) * ceil_div(s.channels_out, kColumns);
   const auto filters = static_cast<double>(4 * t.squares() * s.channels_in * s.channels_out);
-  const double product = tiles_microseconds(ctx.caps(), groups, rows, s.channels_in);
+  double product = tiles_microseconds(ctx.caps(), groups, rows, s.channels_in);
+  if (p.x.dtype == DType::kFloat32) {
+    const auto of_tiles = [&](int64_t channels) {
+      TensorView view = p.x;
+      view.shape = {t.count, t.squares(), channels};
+      return as_pixels(view, t);
+    };
+    const ConvProblem q =
+        as_groups(p, t, of_tiles(s.channels_in), of_tiles(s.channels_out), DType::kFloat32);
+    if (const double units = mma_microseconds(ctx, q); units != 0) product = units;
+  }
   return transform(p.x, s.channels_in) + transform(p.y, s.channels_out) +
          std::max(product, kTransform + filters / (kFilterBytesPerUs * share));
 }
 
 bool lower_conv_winograd(LowerContext& ctx, const ConvProblem& p, int64_t m) {
-  if (!is_winograd(p)) return false;
+  if (!is_winograd(p, m)) return false;
   const Window& w = p.window;
   const ConvSizes s = sizes_of(p);
   const Tiling t = tiling_of(w, s.batch, m);
