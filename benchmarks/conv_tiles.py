@@ -11,6 +11,10 @@ default choice beside the best, and beside both the best stream where that is ne
 writes what beats the default as lines for ``tuning.tsv`` or ``core/ops/conv_records.cpp``. With
 ``DLK_TUNING=/dev/null`` the default is the cost model's, without the records that ship with dlk.
 
+The algorithms, the cost model's choice and its own tiles alone, a few for each shape:
+
+    python benchmarks/conv_tiles.py --set twelve --dtypes float32,float16 --few --seconds 0.02
+
 Whether stream-K pays, where the cost model sees a chance for it, beside everything else; and on
 more shapes beside the default:
 
@@ -35,6 +39,7 @@ from dlk import _core
 from dlk.tune import (
     FLOAT_TILES,
     GAIN,
+    MODEL_TILES,
     TILES,
     TOLERANCE,
     Problem,
@@ -116,6 +121,9 @@ SETS = {
     },
 }  # fmt: skip
 
+LEAST_SHARE_OF_UNITS = 8
+"""One in so many compute units has a tile, in the variants of ``--few``."""
+
 
 def problem_of(shape: tuple[int, ...], dtype: str) -> Problem:
     n, c, h, k, window, stride, pad = shape
@@ -183,6 +191,28 @@ def variants(device: Any, shape: tuple[int, ...] | None, dtype: str, size: int) 
     return result
 
 
+def few(device: Any, shape: tuple[int, ...] | None, dtype: str, names: list[str]) -> list[str]:
+    """Of a shape's variants the algorithms, and of tiles the cost model's own: its choice among
+    them ("mma"), and each that gives a share of the compute units something to do, whole."""
+    result = [name for name in names if not name.startswith("mma:")]
+    family, units = tile_family(device.caps), device.caps["compute_units"]
+    own = MODEL_TILES.get(dtype, ()) if family in ("opencl", "import") else TILES.get(family, ())
+    if shape is not None:
+        problem = problem_of(shape, dtype)
+        pixels = problem.batch * problem.output[0] * problem.output[1]
+    kept = []
+    for tile in own:
+        rows, columns = (int(side) for side in tile.split(",")[:2])
+        if shape is not None:
+            too_few = (
+                -(-pixels // rows) * -(-problem.filters // columns) * LEAST_SHARE_OF_UNITS < units
+            )
+            if too_few or columns >= 2 * max(problem.filters, 64):
+                continue
+        kept.append(f"mma:{tile}:1")
+    return [*result, "mma", *kept] if own else result
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -194,6 +224,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.05, help="for each variant")
     parser.add_argument("--budget", type=float, default=200, help="seconds in all")
     parser.add_argument("--only-default", action="store_true")
+    parser.add_argument(
+        "--few", action="store_true", help="algorithms and the cost model's own tiles, undivided"
+    )
     parser.add_argument("--only", default="", help="variants with this in their names, say stream")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--records", type=Path, help="a file to add lines to")
@@ -215,6 +248,8 @@ def main() -> int:
         case = problem_of(shape, dtype).graph() if shape else gemm_graph(size, 1, dtype)
         for name, device in devices.items():
             todo = [""] if chosen.only_default else variants(device, shape, dtype, size)
+            if chosen.few:
+                todo = few(device, shape, dtype, todo)
             todo = [how for how in todo if not how or chosen.only in how]
             found = []
             for algorithm in todo:

@@ -27,10 +27,11 @@ constexpr MatrixTile kPlainTiles[] = {{64, 64, 32, 1, 1, 4, 4}, {32, 64, 64, 1, 
 
 constexpr TileSets kTiles{kPtxTiles, kCoopmatTiles, kPlainTiles};
 
-// In float32: registers, with asynchronous copies of the same form ("async"), or without.
-constexpr MatrixTile kFloatTiles[] = {{256, 128, 16, 2, 1, 16, 8},
-                                      {128, 128, 16, 3, 2, 8, 8},
-                                      {128, 64, 16, 3, 2, 8, 4},
+// In float32: registers, with asynchronous copies of the same form ("async"), or without. With two
+// stages the left tile is turned on its way, which pays where there are many steps.
+constexpr MatrixTile kFloatTiles[] = {{128, 128, 16, 2, 1, 16, 8}, {256, 128, 16, 2, 1, 16, 8},
+                                      {128, 128, 16, 2, 1, 8, 8},  {64, 128, 16, 2, 1, 8, 8},
+                                      {128, 64, 16, 2, 1, 8, 8},   {64, 64, 16, 2, 1, 8, 4},
                                       {64, 64, 16, 4, 3, 4, 4}};
 constexpr MatrixTile kPlainFloatTiles[] = {{64, 64, 16, 2, 1, 4, 4}};
 
@@ -63,6 +64,7 @@ struct Unit {
   double wgmma_flops = 0;  // of tiles in that form
   bool asynchronous = false;
   int64_t element = 2;  // bytes
+  bool in_registers() const { return element == 4; }
 };
 
 Unit unit_of(const std::string& lowering, bool in_floats) {
@@ -74,7 +76,14 @@ Unit unit_of(const std::string& lowering, bool in_floats) {
 /// Groups that a unit runs at a time.
 int64_t groups_together(const MatrixTile& t, const Unit& unit) {
   const int64_t local = unit.element * (t.bm + t.bn) * t.bk * t.stages;
-  return std::clamp<int64_t>(kLocalBytesPerUnit / local, 1, unit.most_groups);
+  int64_t most = kLocalBytesPerUnit / local;
+  if (unit.in_registers()) {
+    // What ptxas takes for sums and for what is loaded ahead of their products.
+    constexpr int64_t kRegisters = 1 << 16;
+    const int64_t items = t.bm / t.tm * (t.bn / t.tn);
+    most = std::min(most, kRegisters / (items * (32 + t.tm * t.tn * 3 / 2)));
+  }
+  return std::clamp<int64_t>(most, 1, unit.most_groups);
 }
 
 double time_of(const MatrixTile& t, const Unit& unit, int64_t units, int64_t groups,
@@ -84,8 +93,12 @@ double time_of(const MatrixTile& t, const Unit& unit, int64_t units, int64_t gro
   const auto together = static_cast<double>(std::min(ceil_div(groups, units), most));
   // Of a part in registers, what is loaded for each multiplication falls with its size.
   const double loads =
-      unit.element == 4 ? 1.0 / static_cast<double>(t.tm) + 1.0 / static_cast<double>(t.tn) : 0.0;
-  const double rate = (t.tm == 16 && t.tn == t.bn ? unit.wgmma_flops : unit.flops) / (1.0 + loads);
+      unit.in_registers() ? 1.0 / static_cast<double>(t.tm) + 1.0 / static_cast<double>(t.tn) : 0.0;
+  // As scheduled for sm_90: the share of instructions and operands that a turned tile saves.
+  constexpr double kTurned = 1.15;
+  const double turned = unit.in_registers() && unit.asynchronous && t.stages <= 2 ? kTurned : 1.0;
+  const double rate =
+      turned * (t.tm == 16 && t.tn == t.bn ? unit.wgmma_flops : unit.flops) / (1.0 + loads);
   const double work = 2.0 * static_cast<double>(t.bm * t.bn * t.bk) * together / rate;
   const double copies =
       static_cast<double>(unit.element * (t.bm + t.bn) * t.bk) * together / unit.bytes;
@@ -257,11 +270,11 @@ std::optional<MmaPlan> chosen_plan(const LowerContext& ctx, const ConvProblem& p
   const auto plan = std::ranges::find_if(
       plans, [&](const MmaPlan& candidate) { return works(candidate.tile, candidate.sharing()); });
   if (plan == plans.end()) return std::nullopt;
-  // Small products in float32 stay with conv_gemm, whose tiles are finer.
+  // The smallest products in float32 stay with conv_gemm, whose tiles are finer.
   const int64_t whole =
       ceil_div(pixels, plan->tile.bm) * ceil_div(blocks * kColumns, plan->tile.bn);
   const int64_t groups = plan->streams != 0 ? plan->streams : whole * plan->slices;
-  const bool is_small = form->lowering == "async" && groups < ctx.caps().compute_units;
+  const bool is_small = form->lowering == "async" && 2 * groups < ctx.caps().compute_units;
   if (is_small && choice.algorithm != "mma") return std::nullopt;
   return *plan;
 }

@@ -25,6 +25,7 @@ from dlk.model import Model
 
 __all__ = [
     "FLOAT_TILES",
+    "MODEL_TILES",
     "TILES",
     "Measurement",
     "Problem",
@@ -61,12 +62,23 @@ TILES = {
 }  # fmt: skip
 """Tiles of the matrix units to try by `tile_family`: BM,BN,BK,STAGES,AHEAD,TM,TN of conv_mma."""
 FLOAT_TILES = (
-    "256,128,16,2,1,16,8", "256,128,8,4,3,16,8", "128,256,16,2,1,8,16", "128,256,8,4,3,8,16",
-    "128,128,16,3,2,8,8", "128,128,16,2,1,8,8", "128,128,8,4,3,8,8", "128,128,8,3,2,16,8",
-    "128,128,16,3,2,16,8", "128,64,16,4,3,8,8", "128,64,16,3,2,8,4", "64,128,16,3,2,8,8",
-    "64,64,16,4,3,8,4", "64,64,16,4,3,4,4", "64,64,32,2,1,8,8",
+    "128,128,16,2,1,16,8", "256,128,16,2,1,16,8", "128,128,16,2,1,8,8", "64,128,16,2,1,8,8",
+    "128,64,16,2,1,8,8", "64,64,16,2,1,8,4", "64,64,16,4,3,4,4", "128,128,16,2,1,8,16",
+    "128,256,16,2,1,8,16", "128,256,16,2,1,16,8", "128,128,8,2,1,16,8", "64,64,16,2,1,8,8",
+    "64,64,32,2,1,8,8", "64,64,32,2,1,4,4", "128,128,16,3,2,8,8", "128,64,16,4,3,8,8",
+    "64,128,16,3,2,8,8", "64,64,16,4,3,8,4", "128,64,16,3,2,8,4",
 )  # fmt: skip
-"""The same in float32, where PTX is run: tiles in registers with asynchronous copies."""
+"""The same in float32, where PTX is run: tiles in registers with asynchronous copies. With two
+stages the left side is turned on its way to local memory. The cost model's own come first."""
+MODEL_TILES = {
+    "float16": (
+        "256,128,64,4,2,16,128", "128,256,64,4,2,16,256", "128,128,64,3,1,16,128",
+        "64,128,64,2,1,16,128", "128,64,64,4,2,16,64", "128,256,32,2,1,64,64",
+        "128,128,32,3,2,64,64", "64,64,64,3,2,32,32", "32,64,64,4,3,16,32", "16,64,64,4,3,16,16",
+    ),
+    "float32": FLOAT_TILES[:7],
+}  # fmt: skip
+"""Those among which the cost model of core/ops/conv_mma.cpp chooses where PTX is run."""
 SLICES = (1, 2, 4, 8, 16)
 FEW, MANY = 24, 1056
 """Groups of a tile, with its slices, that are worth a try."""
@@ -223,6 +235,8 @@ def algorithms(problem: Problem, family: str, is_cpu: bool, units: int) -> list[
         return result
     if problem.groups == 1 and problem.kernel == (3, 3) and problem.stride == (1, 1):
         result += ["winograd2", "winograd4"]
+    if problem.groups == 1 and problem.kernel == (5, 5) and problem.stride == (1, 1):
+        result.append("winograd2")
     if is_cpu:
         return [*result, "block"]
     result.append("gemm")
