@@ -210,7 +210,7 @@ def few(device: Any, shape: tuple[int, ...] | None, dtype: str, names: list[str]
             if too_few or columns >= 2 * max(problem.filters, 64):
                 continue
         kept.append(f"mma:{tile}:1")
-    return [*result, "mma", *kept] if own else result
+    return [*result, "mma", *kept] if own and not device.caps["is_cpu"] else result
 
 
 def main() -> int:
