@@ -16,6 +16,8 @@ constexpr VkMemoryPropertyFlags kCached = VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
 constexpr VkBufferUsageFlags kUsage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
                                       VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                                       VK_BUFFER_USAGE_TRANSFER_DST_BIT;
+// Drivers map large allocations by pages of this size where they can.
+constexpr uint64_t kLargePage = 2 << 20;
 // Bindings are rounded up to whole words, so a buffer ends on one.
 constexpr uint64_t kSizeUnit = 16;
 
@@ -169,6 +171,9 @@ void VulkanBuffer::allocate(uint32_t type, const void* next) {
   info.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
   info.pNext = addressed ? &flags : next;
   info.allocationSize = next ? native_size_ : needs.size;
+  if (addressed && !next && needs.size >= kLargePage) {
+    info.allocationSize = (needs.size + kLargePage - 1) / kLargePage * kLargePage;
+  }
   info.memoryTypeIndex = type;
   const VkResult result =
       context_->api().vkAllocateMemory(context_->device(), &info, nullptr, &memory_);

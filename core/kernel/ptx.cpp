@@ -95,7 +95,7 @@ std::string with_wgmma(std::string ptx) {
 uint32_t most_launched_local_bytes() {
   const char* setting = std::getenv("DLK_PTX_LOCAL_KB");
   const long kilobytes = setting == nullptr ? 0 : std::strtol(setting, nullptr, 10);
-  if (kilobytes <= 0) return kMostStaticLocalBytes;
+  if (kilobytes <= 0) return kMostPtxLocalBytes;
   return std::clamp(static_cast<uint32_t>(std::min(kilobytes, 1024L)) << 10, kMostStaticLocalBytes,
                     kMostPtxLocalBytes);
 }

@@ -22,8 +22,9 @@ std::string with_plain_grid(std::string opencl);
 /// with the start of the text, where it is no PTX with the entry point `name`.
 std::string portable_ptx(std::string binary, const std::string& name);
 
-/// Bytes of local memory that launches under other APIs than OpenCL may have: what a module may
-/// declare, or DLK_PTX_LOCAL_KB=N kilobytes, up to 227, for measurements (see docs/speed.md).
+/// Bytes of local memory that launches under other APIs than OpenCL may have: what a compute unit
+/// of the newest GPUs has, or DLK_PTX_LOCAL_KB=N kilobytes, at least the 48 that a module may
+/// declare (see docs/speed.md).
 uint32_t most_launched_local_bytes();
 
 /// The one array of local memory of a module as memory that the launch gives. Unsupported for a

@@ -27,7 +27,7 @@ constexpr std::array<std::string_view, 8> kAlgorithms = {"direct", "depthwise", 
   for (const std::string_view name : kAlgorithms)
     known += (known.empty() ? "" : ", ") + std::string(name);
   throw_invalid(source + " is '" + text + "'; it names one of " + known +
-                ", or mma:BM,BN,BK,STAGES,AHEAD,TM,TN[:SLICES or :streamN]");
+                ", or mma:BM,BN,BK,STAGES,AHEAD,TM,TN[:SLICES, :insideN or :streamN]");
 }
 
 std::vector<std::string> split(const std::string& text, char at) {
@@ -129,9 +129,12 @@ ConvChoice parse_convolution_choice(const std::string& text, const std::string& 
     for (size_t i = 0; i < sizes.size(); ++i) *fields[i] = number(sizes[i], source, text);
     choice.tile = tile;
   }
-  constexpr std::string_view kStream = "stream";
+  constexpr std::string_view kStream = "stream", kInside = "inside";
   if (parts.size() > 2 && parts[2].starts_with(kStream)) {
     choice.streams = number(parts[2].substr(kStream.size()), source, text);
+  } else if (parts.size() > 2 && parts[2].starts_with(kInside)) {
+    choice.inside = true;
+    choice.slices = number(parts[2].substr(kInside.size()), source, text);
   } else if (parts.size() > 2) {
     choice.slices = number(parts[2], source, text);
   }

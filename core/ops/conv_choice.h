@@ -19,6 +19,7 @@ struct ConvChoice {
   std::string algorithm;
   std::optional<MatrixTile> tile;  // of mma
   int64_t slices = 0;              // of mma; 0: chosen
+  bool inside = false;             // of mma: slices are summed in the same dispatch
   int64_t streams = 0;             // of mma: stream-K with so many groups a compute unit; 0: not
   bool forced = false;             // by DLK_CONV_ALGO
 };
@@ -31,8 +32,9 @@ ConvChoice convolution_choice(const Caps& caps, const std::string& problem);
 /// The records that ship with dlk; conv_records.cpp.
 std::string_view shipped_records();
 
-/// "ALGORITHM", or "mma:bm,bn,bk,stages,ahead,tm,tn", with ":slices" or ":streamN" after it.
-/// InvalidArgument, which names `source`, for anything else.
+/// "ALGORITHM", or "mma:bm,bn,bk,stages,ahead,tm,tn", with ":N", ":insideN" or ":streamN" after it:
+/// slices, slices that one dispatch sums too, groups of stream-K. InvalidArgument, which names
+/// `source`, for anything else.
 ConvChoice parse_convolution_choice(const std::string& text, const std::string& source);
 
 }  // namespace dlk

@@ -39,13 +39,14 @@ struct MmaPlan {
   MatrixTile tile;
   int64_t slices = 1, depth = 0;
   double microseconds = 0;
-  int64_t streams = 0;  // groups of stream-K, which share the steps of all tiles
+  int64_t streams = 0;       // groups of stream-K, which share the steps of all tiles
+  bool sums_inside = false;  // the last group of a split tile adds its slices up
 
   bool is_split() const { return slices > 1 || streams != 0; }
   TileSharing sharing() const {
-    return streams != 0 ? TileSharing::kStream
-           : slices > 1 ? TileSharing::kSlices
-                        : TileSharing::kNone;
+    return streams != 0  ? TileSharing::kStream
+           : sums_inside ? TileSharing::kSlices
+                         : TileSharing::kNone;
   }
 };
 
@@ -54,7 +55,8 @@ struct MmaPlan {
 // asynchronous hides behind each other, the rest adds up. A group waits for its first copies, the
 // last group of a split tile for the counter and the other sums, and a second dispatch for the
 // first.
-constexpr double kLatency = 0.9, kStart = 1.5, kFinish = 1.2, kDispatch = 2.6, kBytesPerUs = 3.0e6;
+constexpr double kLatency = 0.9, kStart = 1.5, kFinish = 3.0, kBytesPerUs = 3.0e6;
+constexpr double kRecordedDispatch = 2.6, kLaunchedDispatch = 6.0;  // Vulkan's, OpenCL's
 constexpr int64_t kLocalBytesPerUnit = 227 << 10;
 
 /// A compute unit, as a lowering reaches it.
@@ -110,17 +112,20 @@ double time_of(const MatrixTile& t, const Unit& unit, int64_t units, int64_t gro
 
 struct MmaProblem {
   int64_t units, pixels, channels, blocks, depth;
-  bool fences;  // the last group of a tile may finish it
+  bool fences;      // the last group of a tile may finish it
+  double dispatch;  // microseconds
   int64_t forced_slices = 0, forced_streams = 0;
+  bool forced_inside = false;
 };
 
-double split_time(const MmaPlan& plan, const Unit& unit, const MmaProblem& p, int64_t tiles) {
-  const MatrixTile& t = plan.tile;
-  if (!p.fences) {
-    return kDispatch + 8.0 * static_cast<double>(plan.slices * p.pixels * p.channels) / kBytesPerUs;
-  }
-  const double sums = 4.0 * static_cast<double>(plan.slices * t.bm * t.bn);
+/// What it costs to sum the slices in the same dispatch, or in one of their own.
+double inner_sum_time(const MmaPlan& plan, const Unit& unit, const MmaProblem& p, int64_t tiles) {
+  const double sums = 4.0 * static_cast<double>(plan.slices * plan.tile.bm * plan.tile.bn);
   return kFinish + static_cast<double>(ceil_div(tiles, p.units)) * sums / unit.bytes;
+}
+
+double outer_sum_time(const MmaPlan& plan, const MmaProblem& p) {
+  return p.dispatch + 8.0 * static_cast<double>(plan.slices * p.pixels * p.channels) / kBytesPerUs;
 }
 
 MmaPlan plan_of(const MatrixTile& tile, const Unit& unit, const MmaProblem& p) {
@@ -134,7 +139,11 @@ MmaPlan plan_of(const MatrixTile& tile, const Unit& unit, const MmaProblem& p) {
     MmaPlan plan{tile, 1, ceil_div(steps, wanted), 0};
     plan.slices = ceil_div(steps, plan.depth);
     plan.microseconds = time_of(tile, unit, p.units, tiles * plan.slices, plan.depth);
-    if (plan.slices > 1) plan.microseconds += split_time(plan, unit, p, tiles);
+    if (plan.slices > 1) {
+      const double outer = outer_sum_time(plan, p), inner = inner_sum_time(plan, unit, p, tiles);
+      plan.sums_inside = p.fences && (p.forced_inside || inner < outer);
+      plan.microseconds += plan.sums_inside ? inner : outer;
+    }
     if (best.microseconds == 0 || plan.microseconds < best.microseconds) best = plan;
   }
   return best;
@@ -237,9 +246,10 @@ std::optional<MmaPlan> chosen_plan(const LowerContext& ctx, const ConvProblem& p
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
   const int64_t stored = ceil_div(s.cg, kTileChannels) * kTileChannels;
   const int64_t blocks = p.groups * ceil_div(s.kg, kColumns);
+  const double dispatch = ctx.caps().inline_ptx ? kLaunchedDispatch : kRecordedDispatch;
   const MmaProblem problem{
-      ctx.caps().compute_units, pixels,        s.channels_out, blocks, s.taps * stored,
-      ctx.caps().device_fences, choice.slices, choice.streams};
+      ctx.caps().compute_units, pixels,   s.channels_out, blocks,         s.taps * stored,
+      ctx.caps().device_fences, dispatch, choice.slices,  choice.streams, choice.inside};
   const auto works = [&](const MatrixTile& tile, TileSharing sharing) {
     if (sharing != TileSharing::kNone && problem.fences && units->works(tile, form->use, sharing)) {
       return true;
@@ -283,7 +293,7 @@ std::optional<MmaPlan> chosen_plan(const LowerContext& ctx, const ConvProblem& p
 /// share, and where that is left to a second dispatch.
 std::vector<TensorView> shared_by(LowerContext& ctx, const MmaPlan& plan, const MmaForm& form,
                                   int64_t tiles, size_t operands) {
-  const bool may_share = plan.is_split() && ctx.caps().device_fences &&
+  const bool may_share = plan.sharing() != TileSharing::kNone && ctx.caps().device_fences &&
                          ctx.matrix_units()->works(plan.tile, form.use, plan.sharing());
   if (!may_share) return {};
   return shared_sums(ctx, {tiles, plan.slices, plan.tile.bm * plan.tile.bn, plan.streams}, operands)

@@ -96,8 +96,10 @@ TEST_CASE("local memory becomes the launch's") {
                        doctest::Contains("one array"), Error);
   CHECK_THROWS_AS(with_launched_local(".version 8.0"), Error);
   unsetenv("DLK_PTX_LOCAL_KB");
-  CHECK(most_launched_local_bytes() == kMostStaticLocalBytes);
+  CHECK(most_launched_local_bytes() == kMostPtxLocalBytes);
   setenv("DLK_PTX_LOCAL_KB", "9999", 1);
   CHECK(most_launched_local_bytes() == kMostPtxLocalBytes);
+  setenv("DLK_PTX_LOCAL_KB", "1", 1);
+  CHECK(most_launched_local_bytes() == kMostStaticLocalBytes);
   unsetenv("DLK_PTX_LOCAL_KB");
 }

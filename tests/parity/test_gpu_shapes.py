@@ -30,6 +30,11 @@ def test_convolution(device_id: str, algorithm: str) -> None:
     run(device_id, 0, 1, "plain", 120, DLK_CONV_ALGO=algorithm)
 
 
+def test_slices_summed_inside(device_id: str) -> None:
+    """Groups that share the depth of a tile, the last of which adds the others' sums to its own."""
+    run(device_id, 0, 3, "plain", 40, DLK_CONV_ALGO="mma:32,64,32,1,1,4,4:inside4")
+
+
 def test_stream(device_id: str) -> None:
     """Groups that share the steps of all tiles and finish each other's, in float16 and float32."""
     run(device_id, 0, 3, "plain", 40, DLK_CONV_ALGO="mma:32,64,32,1,1,4,4:stream3")

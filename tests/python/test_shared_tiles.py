@@ -66,7 +66,7 @@ def trials(cache: Path) -> list[Path]:
     return sorted(cache.rglob("tile-*.txt"))
 
 
-@pytest.mark.parametrize("how", ["4", "stream2"])
+@pytest.mark.parametrize("how", ["inside4", "stream2"])
 def test_a_failed_trial_leaves_the_tile_unshared(device_id: str, tmp_path: Path, how: str) -> None:
     assert plan_of(device_id, tmp_path / "wrong", f"{WRONG}:{how}")[0][0] != "conv_mma"
     cache = tmp_path / "right"
@@ -79,14 +79,14 @@ def test_a_failed_trial_leaves_the_tile_unshared(device_id: str, tmp_path: Path,
     again = plan_of(device_id, cache, f"{TILE}:{how}")
     assert again[0][0] == "conv_mma"
     assert again != steps
-    if how == "4":  # the same slices, added up in a second dispatch
+    if how == "inside4":  # the same slices, added up in a second dispatch
         assert again == [steps[0], ["conv_gemm_sum", again[1][1]]]
     assert len(trials(cache)) == 2
 
 
 def test_the_model_streams_what_slices_spread_badly() -> None:
     """Beside a window of 1, where a stream would only add to a short sum."""
-    problems = [[4, 512, 14, 256, 3], [4, 512, 14, 256, 1]]
+    problems = [[4, 1024, 14, 256, 3], [4, 512, 14, 256, 1]]
     done = run_python(
         "-c", CHOICE, json.dumps(problems),
         timeout=120, DLK_NULL_PROFILE="nvidia", DLK_TUNING="/dev/null",
@@ -94,5 +94,5 @@ def test_the_model_streams_what_slices_spread_badly() -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     units = 132
     (stream,), (slices,) = json.loads(done.stdout.splitlines()[-1])
-    assert stream == units
+    assert stream % units == 0
     assert slices % units != 0
