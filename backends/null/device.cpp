@@ -58,6 +58,7 @@ void imitate(Caps& caps, std::string_view profile) {
     const bool through_opencl = profile == "nvidia-opencl";  // tensor cores by PTX
     if (!through_opencl && profile != "nvidia") refuse(profile);
     (through_opencl ? caps.inline_ptx : caps.cooperative_matrix) = true;
+    caps.cooperative_matrix_int8 = caps.cooperative_matrix_fp16_sums = caps.cooperative_matrix;
   } else if (profile == "apple") {
     caps.compute_units = 10, caps.subgroup_size = 32;
   } else if (profile == "mali") {

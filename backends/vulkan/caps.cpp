@@ -287,14 +287,25 @@ void read_matrix_shapes(const Instance& instance, PhysicalDevice& device) {
   }
 }
 
-/// The matrices that the kernels use, and the SPIR-V that has them.
-bool has_usual_matrices(const PhysicalDevice& device) {
-  if (device.api_version < VK_API_VERSION_1_3) return false;
-  return std::any_of(device.matrix_shapes.begin(), device.matrix_shapes.end(),
-                     [](const VulkanMatrixShape& m) {
-                       return m.m == 16 && m.n == 16 && m.k == 16 && m.a == "f16" && m.b == "f16" &&
-                              m.c == "f32" && m.result == "f32";
-                     });
+/// The matrices that the kernels use.
+bool has_matrices(const PhysicalDevice& device, const VulkanMatrixShape& wanted) {
+  return std::any_of(
+      device.matrix_shapes.begin(), device.matrix_shapes.end(), [&](const VulkanMatrixShape& m) {
+        return m.m == wanted.m && m.n == wanted.n && m.k == wanted.k && m.a == wanted.a &&
+               m.b == wanted.a && m.c == wanted.c && m.result == wanted.c && !m.saturating;
+      });
+}
+
+void fill_matrix_features(PhysicalDevice& device) {
+  Caps& caps = device.caps;
+  // SPIR-V that has them is Vulkan 1.3's.
+  const bool any = caps.cooperative_matrix && device.api_version >= VK_API_VERSION_1_3;
+  caps.cooperative_matrix = any && has_matrices(device, {16, 16, 16, "f16", "f16", "f32", "f32"});
+  const bool usual = caps.cooperative_matrix;
+  caps.cooperative_matrix_fp16_sums =
+      usual && has_matrices(device, {16, 16, 16, "f16", "f16", "f16", "f16"});
+  caps.cooperative_matrix_int8 =
+      usual && device.features.int8 && has_matrices(device, {16, 16, 32, "s8", "s8", "s32", "s32"});
 }
 
 }  // namespace
@@ -388,7 +399,7 @@ bool describe_device(const Instance& instance, VkPhysicalDevice handle,
   fill_features(out);
   out.preserves_nan = chain.float_controls.shaderSignedZeroInfNanPreserveFloat32 == VK_TRUE;
   read_matrix_shapes(instance, out);
-  out.caps.cooperative_matrix = out.caps.cooperative_matrix && has_usual_matrices(out);
+  fill_matrix_features(out);
   return true;
 }
 

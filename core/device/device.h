@@ -62,10 +62,12 @@ struct Caps {
   bool int8_storage = false;  // 8-bit buffers (bool included)
   bool int16_storage = false;
   bool subgroup_arithmetic = false;
-  bool cooperative_matrix = false;  // 16 x 16 x 16, float16 to float, over a subgroup
-  bool inline_ptx = false;          // OpenCL C takes PTX, with mma.sync (NVIDIA, 8.0 and later)
-  bool binary_import = false;       // Vulkan runs PTX (VK_NVX_binary_import)
-  bool device_fences = false;       // groups may hand each other results (device_fence)
+  bool cooperative_matrix = false;            // 16 x 16 x 16, float16 to float, over a subgroup
+  bool cooperative_matrix_fp16_sums = false;  // the same with float16 results
+  bool cooperative_matrix_int8 = false;       // 16 x 16 x 32, int8 to int32
+  bool inline_ptx = false;     // OpenCL C takes PTX, with mma.sync (NVIDIA, 8.0 and later)
+  bool binary_import = false;  // Vulkan runs PTX (VK_NVX_binary_import)
+  bool device_fences = false;  // groups may hand each other results (device_fence)
   bool timeline_semaphore = false;
   bool host_import = false;       // Device::adopt works
   bool timestamps = false;        // per-command times (Device::record with profile)

@@ -249,8 +249,9 @@ void NodeLowering::dispatch(const KernelRequest& asked, const std::vector<Tensor
     if (count <= 0) return;
   }
   KernelRequest request = asked;
-  // Kernels keep their sums in `afloat` and `avec`, which follow this constant.
-  if (accumulate_fp16()) request.constants["ACC16"] = 1;
+  // Kernels keep their sums in `afloat` and `avec`, which follow this constant; those for matrix
+  // units have chosen (set_half_sums).
+  if (accumulate_fp16() && caps().fp16_arithmetic) request.constants.try_emplace("ACC16", 1);
   const KernelInterface& interface = state_.options.library->interface_of(request);
   check_operands(request, interface, operands);
   PlannedCommand command;

@@ -35,6 +35,9 @@ class Numbers {
   uint32_t state_ = 1;
 };
 
+// Of the sum of all sizes. In float16 each addition rounds by 2^-11 of what is there.
+constexpr double kOfFloatSums = 1e-3, kOfHalfSums = 4e-3;
+
 using Values = std::map<std::string, std::vector<int64_t>>;
 
 std::vector<std::byte> packed_params(const std::vector<ParamInfo>& params, uint32_t bytes,
@@ -133,7 +136,9 @@ class Sum {
     sum_ += left * right;
     size_ += std::fabs(left * right);
   }
-  bool is_near(double got) const { return std::fabs(got - sum_) <= 1e-3 * size_; }
+  bool is_near(double got, double tolerance) const {
+    return std::fabs(got - sum_) <= tolerance * size_;
+  }
 
  private:
   double sum_ = 0, size_ = 1;
@@ -144,6 +149,8 @@ bool try_out(const Where& where, const MatrixTrial& trial) {
   const MatrixTile& tile = trial.tile;
   const bool in_floats = trial.use == MatrixUse::kFloats;
   const bool in_brains = trial.use == MatrixUse::kBfloatImages;
+  const bool half_sums = trial.use == MatrixUse::kHalfSums;
+  const double tolerance = half_sums ? kOfHalfSums : kOfFloatSums;
   const DType dtype = in_floats ? DType::kFloat32 : in_brains ? DType::kBFloat16 : DType::kFloat16;
   const std::string& lowering = where.lowering;
   KernelRequest request;
@@ -151,6 +158,7 @@ bool try_out(const Where& where, const MatrixTrial& trial) {
   request.types = {{"TX", dtype}, {"TW", dtype}};
   tile.set_constants(request, !in_floats ? lowering : lowering == "ptx" ? "async" : "plain");
   request.constants["POINT"] = request.constants["VECTOR_Y"] = 1;
+  if (half_sums) request.constants["ACC16"] = 1;
   const int64_t rows = tile.bm + 5, depth = 3 * tile.bk + 8, packed_rows = 4 * tile.bk;
   const int64_t columns = std::max<int64_t>(128, tile.bn);
   Numbers numbers;
@@ -205,7 +213,7 @@ bool try_out(const Where& where, const MatrixTrial& trial) {
       const double* row = left.data() + m * depth;
       const double* column = right.data() + n / 64 * packed_rows * 64 + n % 64;
       for (int64_t k = 0; k < depth; ++k) sum.add(row[k], column[k * 64]);
-      if (!sum.is_near(number(y[static_cast<size_t>(m * columns + n)]))) return false;
+      if (!sum.is_near(number(y[static_cast<size_t>(m * columns + n)]), tolerance)) return false;
     }
   }
   return true;
@@ -239,18 +247,20 @@ bool try_out_turned(const Where& where, const MatrixTile& tile) {
       sum.add(left[static_cast<size_t>(m * rows + row)],
               right[static_cast<size_t>(m * columns + column)]);
     }
-    if (!sum.is_near(static_cast<double>(parts[static_cast<size_t>(i)]))) return false;
+    if (!sum.is_near(static_cast<double>(parts[static_cast<size_t>(i)]), kOfFloatSums))
+      return false;
   }
   return true;
 }
 
 // Two batches; rows, columns and a depth that fill no tile.
-bool try_out_right(const Where& where, const MatrixTile& tile, DType dtype) {
+bool try_out_right(const Where& where, const MatrixTile& tile, DType dtype, bool half_sums) {
   KernelRequest request;
   request.name = "gemm_mma";
   request.types = {{"TA", dtype}, {"TB", dtype}};
   tile.set_constants(request, where.lowering);
   request.constants["B_TURNED"] = request.constants["VECTOR_C"] = 1;
+  if (half_sums) request.constants["ACC16"] = 1;
   constexpr int64_t kBatches = 2;
   const int64_t m = tile.bm + 5, n = tile.bn + 12, k = 2 * tile.bk + 8;
   Numbers numbers;
@@ -267,6 +277,7 @@ bool try_out_right(const Where& where, const MatrixTile& tile, DType dtype) {
       {"c_col", {1}},     {"c_batch", {m * n}}, {"alpha", {static_cast<int64_t>(bits)}}};
   std::vector<uint16_t> c(static_cast<size_t>(kBatches * m * n), 0x7e00);
   const bool in_halves = dtype == DType::kFloat16;
+  const double tolerance = half_sums ? kOfHalfSums : kOfFloatSums;
   const std::vector<uint16_t> left = in_halves ? a : brains(a), right = in_halves ? b : brains(b);
   run(where.device, request, bytes(left), bytes(right), std::as_writable_bytes(std::span(c)),
       values, total);
@@ -278,7 +289,7 @@ bool try_out_right(const Where& where, const MatrixTile& tile, DType dtype) {
       sum.add(lefts[static_cast<size_t>((batch * m + row) * k + d)],
               rights[static_cast<size_t>((batch * n + column) * k + d)]);
     }
-    if (!sum.is_near(number(c[static_cast<size_t>(i)]))) return false;
+    if (!sum.is_near(number(c[static_cast<size_t>(i)]), tolerance)) return false;
   }
   return true;
 }
@@ -371,12 +382,15 @@ bool try_matrix_tile(const std::shared_ptr<Device>& device, const std::string& l
     case MatrixUse::kByteImages:
       return try_out_byte_images(where, tile);
     case MatrixUse::kRight:
-      return try_out_right(where, tile, DType::kFloat16);
+      return try_out_right(where, tile, DType::kFloat16, false);
+    case MatrixUse::kRightHalfSums:
+      return try_out_right(where, tile, DType::kFloat16, true);
     case MatrixUse::kBfloats:
-      return try_out_right(where, tile, DType::kBFloat16);
+      return try_out_right(where, tile, DType::kBFloat16, false);
     case MatrixUse::kHalves:
     case MatrixUse::kFloats:
     case MatrixUse::kBfloatImages:
+    case MatrixUse::kHalfSums:
       break;
   }
   return try_out(where, trial);

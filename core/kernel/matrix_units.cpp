@@ -20,9 +20,16 @@ namespace dlk {
 
 namespace {
 
-constexpr const char* kUses[] = {
-    "",           " turned",      " of float32",         " of int8",
-    " by turned", " of bfloat16", " of bfloat16 images", " of int8 images"};
+constexpr const char* kUses[] = {"",
+                                 " turned",
+                                 " of float32",
+                                 " of int8",
+                                 " by turned",
+                                 " of bfloat16",
+                                 " of bfloat16 images",
+                                 " of int8 images",
+                                 " summed in float16",
+                                 " by turned, summed in float16"};
 
 constexpr const char* kSharings[] = {"", " in shared slices", " as a stream"};
 
@@ -123,6 +130,27 @@ std::string MatrixUnits::lowering(MatrixUse use) {
   return halves == "ptx" ? "async" : "plain";
 }
 
+bool MatrixUnits::is_offered(MatrixUse use) const {
+  const std::shared_ptr<Device> device = state_->device.lock();
+  const std::string lowering = current_lowering();
+  if (device == nullptr) return false;
+  const Caps& caps = device->caps();
+  switch (use) {
+    case MatrixUse::kBytes:
+    case MatrixUse::kByteImages:
+      return caps.int8_storage && (lowering != "coopmat" || caps.cooperative_matrix_int8);
+    case MatrixUse::kBfloats:
+    case MatrixUse::kBfloatImages:
+      return lowering != "coopmat";  // those are of another extension
+    case MatrixUse::kHalfSums:
+    case MatrixUse::kRightHalfSums:
+      return lowering == "ptx" ||
+             (caps.fp16_arithmetic && (lowering != "coopmat" || caps.cooperative_matrix_fp16_sums));
+    default:
+      return true;
+  }
+}
+
 bool MatrixUnits::fits(const MatrixTrial& trial) const {
   const std::shared_ptr<Device> device = state_->device.lock();
   return device != nullptr && (local_bytes(trial.tile, trial.use) <= most_launched_local_bytes() ||
@@ -136,7 +164,7 @@ bool MatrixUnits::may_hang(const MatrixTrial& trial) const {
 
 bool MatrixUnits::works(const MatrixTile& tile, MatrixUse use, TileSharing sharing) {
   const MatrixTrial trial{tile, use, sharing};
-  if (current_lowering().empty() || !fits(trial)) return false;
+  if (current_lowering().empty() || !is_offered(use) || !fits(trial)) return false;
   const Backend* backend = find_backend(state_->device.lock()->caps().backend);
   if (backend != nullptr && backend->kernel_format() == KernelFormat::kNone) return true;
   if (const std::optional<bool> result = known(trial)) return *result;

@@ -31,14 +31,16 @@ struct MatrixTile {
 
 /// Products that tiles are tried in before operators use them for the same.
 enum class MatrixUse : uint8_t {
-  kHalves,        // float16, kernels/conv_mma.k
-  kTurned,        // float16, with the left side turned: kernels/conv_weight_tile.k
-  kFloats,        // float32 in registers, kernels/conv_mma.k
-  kBytes,         // int8, kernels/integer_tile.k
-  kRight,         // float16, with the right side turned: kernels/gemm_mma.k
-  kBfloats,       // the same in bfloat16
-  kBfloatImages,  // bfloat16, kernels/conv_mma.k
-  kByteImages,    // int8, kernels/integer_conv_tile.k
+  kHalves,         // float16, kernels/conv_mma.k
+  kTurned,         // float16, with the left side turned: kernels/conv_weight_tile.k
+  kFloats,         // float32 in registers, kernels/conv_mma.k
+  kBytes,          // int8, kernels/integer_tile.k
+  kRight,          // float16, with the right side turned: kernels/gemm_mma.k
+  kBfloats,        // the same in bfloat16
+  kBfloatImages,   // bfloat16, kernels/conv_mma.k
+  kByteImages,     // int8, kernels/integer_conv_tile.k
+  kHalfSums,       // as kHalves, with sums in float16 (ACC16)
+  kRightHalfSums,  // as kRight, the same
 };
 
 /// How groups share a tile of kernels/conv_mma.k where it is tried out: SPLIT of that kernel.
@@ -96,6 +98,8 @@ class MatrixUnits {
   bool try_now(const MatrixTrial& trial);
   static std::string text_of(const MatrixTrial& trial);
   std::string file_of(const MatrixTrial& trial) const;
+  /// The units, as they are reached, compute such products at all.
+  bool is_offered(MatrixUse use) const;
   /// Launches of PTX under Vulkan never start with more local memory than a module may declare.
   bool fits(const MatrixTrial& trial) const;
   bool may_hang(const MatrixTrial& trial) const;

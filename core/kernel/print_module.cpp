@@ -170,8 +170,9 @@ void Printer::print_body() {
   context_.indent = 1;
   push_scope();
   if (!variant_.tiles.empty()) {
-    uses_fp16_ = variant_.half_sums;
-    tile_lowering(variant_.request->lowering).begin(*this);
+    const TileLowering& lowering = tile_lowering(variant_.request->lowering);
+    uses_fp16_ = variant_.half_sums && !lowering.has_half_sums_of_its_own();
+    lowering.begin(*this);
   }
   const size_t start = body_.size();
   for (const Stmt* stmt : variant_.decl->body->body) statement(stmt);

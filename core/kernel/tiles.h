@@ -31,6 +31,8 @@ class TileLowering {
   virtual void each(Printer& printer, const Stmt* stmt) const = 0;
   /// What KernelCode::required_subgroup_size becomes.
   virtual uint32_t subgroup_size() const { return 0; }
+  /// Sums in float16 (ACC16) are made by instructions that the language's half is not needed for.
+  virtual bool has_half_sums_of_its_own() const { return false; }
 };
 
 /// What tile_copy moves: 8 elements of a row.

@@ -1,5 +1,6 @@
 // Gang tiles on the matrix units of Vulkan devices: GL_KHR_cooperative_matrix with matrices of
-// 16 x 16 x 16, float16 in and float accumulated. Copies wait in registers until tile_land.
+// 16 x 16 x 16, float16 in and float (with ACC16 float16) accumulated, or of 16 x 16 x 32, int8 in
+// and int accumulated. Copies wait in registers until tile_land.
 #include "core/kernel/tiles_matrix.h"
 
 namespace dlk::dialect {
@@ -15,7 +16,12 @@ class CoopmatLowering : public MatrixLowering {
  protected:
   std::string_view name() const override { return "coopmat"; }
   // One more chunk a row spreads the rows over the banks.
-  uint32_t pitch(const TileVar& tile) const override { return tile.columns / kTileChunk + 1; }
+  uint32_t pitch(const TileVar& tile) const override {
+    return tile.columns / chunk_elements(tile) + 1;
+  }
+  bool takes(DType dtype) const override {
+    return dtype == DType::kFloat16 || dtype == DType::kInt8;
+  }
 
   std::string place(const TileVar& tile, const std::string& row,
                     const std::string& chunk) const override {
@@ -35,14 +41,17 @@ class CoopmatLowering : public MatrixLowering {
     printer.line("uint dlk_subgroup = gl_SubgroupID;");
     for (const TileVar& tile : printer.variant().tiles) {
       if (!tile.is_accumulator) continue;
-      printer.line(matrix("float", "Accumulator") + " " + acc_variable(tile) + "[" +
+      if (is_integer(tile.dtype)) {
+        printer.need_extension("GL_EXT_shader_explicit_arithmetic_types_int8");
+      }
+      printer.line(sums(printer, tile) + " " + acc_variable(tile) + "[" +
                    std::to_string(fragments(printer)) + "];");
     }
   }
 
   void zero(Printer& printer, const TileVar& acc) const override {
     printer.line(unrolled("dlk_i", fragments(printer)) + "{ " + acc_variable(acc) +
-                 "[dlk_i] = " + matrix("float", "Accumulator") + "(0.0f); }");
+                 "[dlk_i] = " + sums(printer, acc) + "(0); }");
   }
 
   void put(Printer& printer, const Expr* expr, bool is_vector) const override {
@@ -50,6 +59,9 @@ class CoopmatLowering : public MatrixLowering {
       printer.fail(expr->at, "the lowering 'coopmat' takes tile_putv with VW = 4 only");
     }
     const TileVar& tile = tile_argument(printer, expr->args[0], false);
+    if (tile.dtype != DType::kFloat16) {
+      printer.fail(expr->at, "the lowering 'coopmat' puts elements into tiles of f16 alone");
+    }
     const std::string stage = printer.converted(expr->args[1], Base::kUint);
     const std::string row = printer.converted(expr->args[2], Base::kUint);
     const std::string column = printer.converted(expr->args[3], Base::kUint);
@@ -88,9 +100,12 @@ class CoopmatLowering : public MatrixLowering {
     const Variant& variant = printer.variant();
     const MatrixShape shape = matrix_shape(variant);
     const uint32_t rows = shape.row_fragments(), columns = shape.column_fragments();
-    printer.open(unrolled("dlk_k", product.depth / kFragment) + "{");
-    printer.line(matrix("float16_t", "A") + " dlk_a[" + std::to_string(rows) + "];");
-    printer.line(matrix("float16_t", "B") + " dlk_b[" + std::to_string(columns) + "];");
+    // Two chunks of the depth: 16 halves or 32 bytes.
+    const uint32_t depth = 2 * chunk_elements(left);
+    const std::string operand = is_integer(acc.dtype) ? "int8_t" : "float16_t";
+    printer.open(unrolled("dlk_k", product.depth / depth) + "{");
+    printer.line(matrix(operand, "A", 16, depth) + " dlk_a[" + std::to_string(rows) + "];");
+    printer.line(matrix(operand, "B", depth, 16) + " dlk_b[" + std::to_string(columns) + "];");
     const std::string from = stage_start(variant, left, left_stage);
     printer.line(unrolled("dlk_i", rows) + "{ " +
                  (product.turned ? load("dlk_a[dlk_i]", left, from, "(dlk_k * 16u)",
@@ -113,9 +128,12 @@ class CoopmatLowering : public MatrixLowering {
 
   void store_band(Printer& printer, const TileVar& acc) const override {
     const MatrixShape shape = matrix_shape(printer.variant());
+    const std::string sum =
+        acc_variable(acc) + "[dlk_i * " + unsigned_text(shape.column_fragments()) + " + dlk_j]";
+    const bool in_halves = printer.variant().half_sums;
     printer.line(unrolled("dlk_j", shape.column_fragments()) + "{ coopMatStore(" +
-                 acc_variable(acc) + "[dlk_i * " + unsigned_text(shape.column_fragments()) +
-                 " + dlk_j], dlk_shared, dlk_subgroup * " + unsigned_text(shape.band_floats() / 4) +
+                 (in_halves ? matrix("float", "Accumulator", 16, 16) + "(" + sum + ")" : sum) +
+                 ", dlk_shared, dlk_subgroup * " + unsigned_text(shape.band_floats() / 4) +
                  " + dlk_j * 4u, " + unsigned_text(shape.band_pitch() / 4) +
                  ", gl_CooperativeMatrixLayoutRowMajor); }");
   }
@@ -123,6 +141,9 @@ class CoopmatLowering : public MatrixLowering {
   std::string band_value(const std::string& index, bool vector) const override {
     if (vector) return "uintBitsToFloat(dlk_shared[(" + index + ") / 4u])";
     return "uintBitsToFloat(dlk_shared[(" + index + ") / 4u][(" + index + ") % 4u])";
+  }
+  std::string bits_as_int(const std::string& value) const override {
+    return "floatBitsToInt(" + value + ")";
   }
   std::string subgroup_barrier() const override { return "subgroupBarrier()"; }
 
@@ -135,8 +156,17 @@ class CoopmatLowering : public MatrixLowering {
     return "[[unroll]] for (uint " + variable + " = 0u; " + variable + " < " +
            unsigned_text(count) + "; ++" + variable + ") ";
   }
-  static std::string matrix(const std::string& type, const std::string& use) {
-    return "coopmat<" + type + ", gl_ScopeSubgroup, 16, 16, gl_MatrixUse" + use + ">";
+  static std::string matrix(const std::string& type, const std::string& use, uint32_t rows,
+                            uint32_t columns) {
+    return "coopmat<" + type + ", gl_ScopeSubgroup, " + std::to_string(rows) + ", " +
+           std::to_string(columns) + ", gl_MatrixUse" + use + ">";
+  }
+  static std::string sums(const Printer& printer, const TileVar& acc) {
+    const bool in_halves = printer.variant().half_sums;
+    return matrix(is_integer(acc.dtype) ? "int"
+                  : in_halves           ? "float16_t"
+                                        : "float",
+                  "Accumulator", 16, 16);
   }
   std::string load(const std::string& to, const TileVar& tile, const std::string& start,
                    const std::string& row, const std::string& chunk, bool turned) const {

@@ -48,13 +48,14 @@ void MatrixLowering::lay_out(Variant& variant) const {
     want(takes(tile.dtype), "takes tiles of f16");
     want(is_integer(tile.dtype) == is_integer(accumulator_of(variant).dtype),
          "adds products of i8 in int, others in float");
+    want(!variant.half_sums || tile.dtype == DType::kFloat16,
+         "adds products of f16 alone in float16 (ACC16)");
     const uint32_t chunks = tile.columns / chunk_elements(tile);
     want(tile.columns % (2 * chunk_elements(tile)) == 0 && tile.rows % kFragment == 0 &&
              (chunks == 2 || chunks == 4 || chunks % 8 == 0),
          "takes tiles of 16, 32, or a multiple of 64 columns, and a multiple of 16 rows");
   }
   want(accumulators == 1, "takes kernels with one accumulator");
-  want(!variant.half_sums, "accumulates in float, not in float16 (ACC16)");
   const MatrixShape shape = matrix_shape(variant);
   want(shape.tm % kFragment == 0 && shape.tn % kFragment == 0 && shape.rows % shape.tm == 0 &&
            shape.columns % shape.tn == 0,
@@ -157,7 +158,7 @@ void MatrixLowering::each(Printer& printer, const Stmt* stmt) const {
   const Base base = stmt->flag ? Base::kVec : integer ? Base::kInt : Base::kFloat;
   const std::string value = band_value(index, stmt->flag);
   printer.line(printer.type(base) + " " + names.element + " = " +
-               (integer ? "as_int(" + value + ")" : value) + ";");
+               (integer ? bits_as_int(value) : value) + ";");
   printer.statement(stmt->first);
   printer.pop_scope();
   printer.close();

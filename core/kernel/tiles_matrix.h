@@ -57,6 +57,8 @@ class MatrixLowering : public TileLowering {
   /// Band `dlk_i` of the accumulator to the subgroup's local memory; and its reading back.
   virtual void store_band(Printer& printer, const TileVar& acc) const = 0;
   virtual std::string band_value(const std::string& index, bool vector) const = 0;
+  /// A band's float that holds the bits of an int.
+  virtual std::string bits_as_int(const std::string& value) const = 0;
   virtual std::string subgroup_barrier() const = 0;
 
   uint32_t stage_chunks(const TileVar& tile) const { return tile.rows * pitch(tile); }

@@ -59,11 +59,26 @@ static int4 dlk_mma_i8(__local uint4* s, uint4 a, uint b0, uint b1, int4 c) {
                : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
   return (int4)(x, y, z, w);
 }
+static uint2 dlk_mma_half(__local uint4* s, uint4 a, uint b0, uint b1, uint2 c) {
+  uint x = c.x, y = c.y;
+  __asm__ volatile("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 "
+               "{%0, %1}, {%2, %3, %4, %5}, {%6, %7}, {%0, %1};"
+               : "+r"(x), "+r"(y)
+               : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+  return (uint2)(x, y);
+}
+static float2 dlk_two_halves(uint word) {
+  float x, y;
+  __asm__("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }"
+          : "=f"(x), "=f"(y) : "r"(word));
+  return (float2)(x, y);
+}
 // ptx end
 )";
 
 class PtxLowering : public MatrixLowering {
  public:
+  bool has_half_sums_of_its_own() const override { return true; }
   std::string local_declarations(const Printer& printer) const override {
     return "__local uint4 dlk_shared[" + std::to_string(local_chunks(printer.variant())) +
            "] __attribute__((aligned(" + std::to_string(alignment()) + ")));\n";
@@ -98,14 +113,14 @@ class PtxLowering : public MatrixLowering {
 
   virtual void declare_sums(Printer& printer, const TileVar& acc) const {
     const MatrixShape shape = matrix_shape(printer.variant());
-    printer.line(sum_type(acc) + "4 " + acc_variable(acc) + "[" +
+    printer.line(four_sums(printer, acc) + " " + acc_variable(acc) + "[" +
                  std::to_string(2 * shape.row_fragments() * shape.column_fragments()) + "];");
   }
 
   void zero(Printer& printer, const TileVar& acc) const override {
     const MatrixShape shape = matrix_shape(printer.variant());
     printer.line(unrolled("dlk_i", 2 * shape.row_fragments() * shape.column_fragments()) +
-                 acc_variable(acc) + "[dlk_i] = (" + sum_type(acc) + "4)(0);");
+                 acc_variable(acc) + "[dlk_i] = (" + four_sums(printer, acc) + ")(0);");
   }
 
   void put(Printer& printer, const Expr* expr, bool is_vector) const override {
@@ -189,8 +204,8 @@ class PtxLowering : public MatrixLowering {
                               " + dlk_j) * 2u + " + unsigned_text(half) + "]";
       const std::string b =
           half == 0 ? "dlk_b[dlk_j].x, dlk_b[dlk_j].y" : "dlk_b[dlk_j].z, dlk_b[dlk_j].w";
-      printer.line(sum + " = " + product_function(acc, right) + "(dlk_shared, dlk_a[dlk_i], " + b +
-                   ", " + sum + ");");
+      printer.line(sum + " = " + product_function(printer, acc, right) +
+                   "(dlk_shared, dlk_a[dlk_i], " + b + ", " + sum + ");");
     }
     printer.close();
     printer.close();
@@ -201,10 +216,15 @@ class PtxLowering : public MatrixLowering {
     const MatrixShape shape = matrix_shape(printer.variant());
     const std::string pitch = unsigned_text(shape.band_pitch());
     printer.open(unrolled("dlk_j", 2 * shape.column_fragments()) + "{");
-    const std::string sums =
-        sums_at(acc, "dlk_i * " + unsigned_text(2 * shape.column_fragments()) + " + dlk_j");
-    printer.line("float4 dlk_c = " + (is_integer(acc.dtype) ? "as_float4(" + sums + ")" : sums) +
-                 ";");
+    const std::string sums = sums_at(
+        printer, acc, "dlk_i * " + unsigned_text(2 * shape.column_fragments()) + " + dlk_j");
+    if (in_halves(printer)) {
+      printer.line("uint2 dlk_h = " + sums + ";");
+      printer.line("float4 dlk_c = (float4)(dlk_two_halves(dlk_h.x), dlk_two_halves(dlk_h.y));");
+    } else {
+      printer.line("float4 dlk_c = " + (is_integer(acc.dtype) ? "as_float4(" + sums + ")" : sums) +
+                   ";");
+    }
     printer.line("uint dlk_at = dlk_subgroup * " + unsigned_text(shape.band_floats()) +
                  " + dlk_lane / 4u * " + pitch + " + dlk_j * 8u + dlk_lane % 4u * 2u;");
     printer.line("vstore2(dlk_c.xy, 0, dlk_bands + dlk_at);");
@@ -218,15 +238,23 @@ class PtxLowering : public MatrixLowering {
   }
   std::string subgroup_barrier() const override { return "dlk_subgroup_barrier(dlk_shared)"; }
 
+  std::string bits_as_int(const std::string& value) const override {
+    return "as_int(" + value + ")";
+  }
+
   /// Four sums of a lane as a vector.
-  virtual std::string sums_at(const TileVar& acc, const std::string& index) const {
+  virtual std::string sums_at(const Printer&, const TileVar& acc, const std::string& index) const {
     return acc_variable(acc) + "[" + index + "]";
   }
-  static std::string sum_type(const TileVar& acc) {
-    return is_integer(acc.dtype) ? "int" : "float";
+  static bool in_halves(const Printer& printer) { return printer.variant().half_sums; }
+  /// The type of four sums; those in float16 are two in a word.
+  static std::string four_sums(const Printer& printer, const TileVar& acc) {
+    return in_halves(printer) ? "uint2" : is_integer(acc.dtype) ? "int4" : "float4";
   }
-  static std::string product_function(const TileVar& acc, const TileVar& right) {
-    return is_integer(acc.dtype)             ? "dlk_mma_i8"
+  static std::string product_function(const Printer& printer, const TileVar& acc,
+                                      const TileVar& right) {
+    return in_halves(printer)                ? "dlk_mma_half"
+           : is_integer(acc.dtype)           ? "dlk_mma_i8"
            : right.dtype == DType::kBFloat16 ? "dlk_mma_bf16"
                                              : "dlk_mma";
   }
@@ -299,16 +327,19 @@ class WgmmaLowering final : public PtxLowering {
 
   // Scalars: operands of instructions are no elements of vectors.
   void declare_sums(Printer& printer, const TileVar& acc) const override {
-    printer.line(sum_type(acc) + " " + acc_variable(acc) + "[" + std::to_string(sums(acc)) + "];");
+    const std::string type = in_halves(printer) ? "uint" : is_integer(acc.dtype) ? "int" : "float";
+    printer.line(type + " " + acc_variable(acc) + "[" + std::to_string(sums(printer, acc)) + "];");
   }
   void zero(Printer& printer, const TileVar& acc) const override {
-    printer.line(unrolled("dlk_i", sums(acc)) + acc_variable(acc) + "[dlk_i] = 0;");
+    printer.line(unrolled("dlk_i", sums(printer, acc)) + acc_variable(acc) + "[dlk_i] = 0;");
   }
-  std::string sums_at(const TileVar& acc, const std::string& index) const override {
+  std::string sums_at(const Printer& printer, const TileVar& acc,
+                      const std::string& index) const override {
+    const uint32_t registers = in_halves(printer) ? 2 : 4;
     std::string text;
-    for (const char* lane : {"", " + 1u", " + 2u", " + 3u"}) {
-      text += (text.empty() ? "(" + sum_type(acc) + "4)(" : ", ") + acc_variable(acc) + "[(" +
-              index + ") * 4u" + lane + "]";
+    for (uint32_t i = 0; i < registers; ++i) {
+      text += (i == 0 ? "(" + four_sums(printer, acc) + ")(" : ", ") + acc_variable(acc) + "[(" +
+              index + ") * " + unsigned_text(registers) + " + " + unsigned_text(i) + "]";
     }
     return text + ")";
   }
@@ -334,7 +365,7 @@ class WgmmaLowering final : public PtxLowering {
                  ";");
     printer.line("__asm__ volatile(\"//dlk wgmma.fence.sync.aligned;\" ::: \"memory\");");
     for (uint32_t k = 0; k < product.depth / depth_of_step(right); ++k) {
-      printer.line(instruction(product, k));
+      printer.line(instruction(printer, product, k));
     }
     printer.line("__asm__ volatile(\"//dlk wgmma.commit_group.sync.aligned;\" ::: \"memory\");");
     const auto ahead = variant.constant("AHEAD");
@@ -352,12 +383,16 @@ class WgmmaLowering final : public PtxLowering {
   static constexpr uint32_t kRows = 64;
   /// Elements of 128 bytes, in which chunks are exchanged.
   static uint32_t block_of(const TileVar& tile) { return 8 * chunk_elements(tile); }
-  static uint32_t sums(const TileVar& acc) { return acc.columns / 2; }
+  /// Registers of a lane; of float16 each has two.
+  static uint32_t sums(const Printer& printer, const TileVar& acc) {
+    return acc.columns / (in_halves(printer) ? 4 : 2);
+  }
 
-  static std::string operands(const TileVar& acc) {
+  static std::string operands(const Printer& printer, const TileVar& acc) {
+    const bool in_words = in_halves(printer) || is_integer(acc.dtype);
     std::string text;
-    for (uint32_t i = 0; i < sums(acc); ++i) {
-      text += (i == 0 ? "" : ", ") + std::string(is_integer(acc.dtype) ? "\"+r\"(" : "\"+f\"(") +
+    for (uint32_t i = 0; i < sums(printer, acc); ++i) {
+      text += (i == 0 ? "" : ", ") + std::string(in_words ? "\"+r\"(" : "\"+f\"(") +
               acc_variable(acc) + "[" + std::to_string(i) + "])";
     }
     return text;
@@ -365,15 +400,15 @@ class WgmmaLowering final : public PtxLowering {
 
   static void finish(Printer& printer, const TileVar& acc, int64_t open) {
     printer.line("__asm__ volatile(\"//dlk wgmma.wait_group.sync.aligned " + std::to_string(open) +
-                 ";\" : " + operands(acc) + " :: \"memory\");");
+                 ";\" : " + operands(printer, acc) + " :: \"memory\");");
   }
 
   // Descriptors: address, leading and stride byte offset, all in 16 bytes; a pattern of 128 bytes.
   // A gang's 64 rows are a block of columns of a turned tile.
-  static std::string instruction(const TileProduct& product, uint32_t k) {
+  static std::string instruction(const Printer& printer, const TileProduct& product, uint32_t k) {
     const TileVar &acc = *product.acc, &right = *product.right;
     const std::string count = std::to_string(acc.columns);
-    const uint32_t n = sums(acc);
+    const uint32_t n = sums(printer, acc);
     std::string registers;
     for (uint32_t i = 0; i < n; ++i) registers += (i == 0 ? "%" : ", %") + std::to_string(i);
     const std::string left_base = std::to_string((1ull << 62) | (64ull << 32) | (1ull << 16));
@@ -383,6 +418,7 @@ class WgmmaLowering final : public PtxLowering {
             : std::to_string((1ull << 62) | (64ull << 32) | (uint64_t{right.rows} * 8 << 16));
     const bool bytes = is_integer(acc.dtype);
     const std::string kind = bytes                             ? "k32.s32.s8.s8 {"
+                             : in_halves(printer)              ? "k16.f16.f16.f16 {"
                              : right.dtype == DType::kBFloat16 ? "k16.f32.bf16.bf16 {"
                                                                : "k16.f32.f16.f16 {";
     // Bytes are never turned, and have no signs to change.
@@ -392,9 +428,9 @@ class WgmmaLowering final : public PtxLowering {
     return "__asm__ volatile(\"//dlk {.reg .pred p; setp.ne.b32 p, 1, 0; "
            "wgmma.mma_async.sync.aligned.m64n" +
            count + kind + registers + "}, %" + std::to_string(n) + ", %" + std::to_string(n + 1) +
-           how + "\" : " + operands(acc) + " : \"l\"(" + left_base + "ul | (ulong)(dlk_a + " +
-           unsigned_text(product.turned ? kFragment * 8 * k : 2 * k) + ")), \"l\"(" + right_base +
-           "ul | (ulong)(dlk_b + " +
+           how + "\" : " + operands(printer, acc) + " : \"l\"(" + left_base +
+           "ul | (ulong)(dlk_a + " + unsigned_text(product.turned ? kFragment * 8 * k : 2 * k) +
+           ")), \"l\"(" + right_base + "ul | (ulong)(dlk_b + " +
            unsigned_text(product.right_turned ? 2 * k : kFragment * 8 * k) + ")) : \"memory\");";
   }
 };

@@ -214,16 +214,17 @@ std::optional<MmaForm> form_of(const LowerContext& ctx, const ConvProblem& p) {
                       (p.weight.dtype == DType::kFloat32 && p.y.dtype == DType::kFloat16);
   const bool floats = p.weight.dtype == DType::kFloat32 && p.x.dtype == DType::kFloat32;
   const bool brains = p.weight.dtype == DType::kBFloat16 && p.x.dtype == DType::kBFloat16;
-  // Cooperative matrices of bfloat16 are of another extension.
   if (brains && units->lowering() != "coopmat" &&
       (is_aligned(p, DType::kBFloat16) || p.groups == 1)) {
     return MmaForm{DType::kBFloat16, MatrixUse::kBfloatImages, units->lowering()};
   }
   if (halves && (is_aligned(p, DType::kFloat16) || p.groups == 1)) {
-    return MmaForm{DType::kFloat16, MatrixUse::kHalves, units->lowering()};
+    const MatrixUse use = ctx.accumulate_fp16() ? MatrixUse::kHalfSums : MatrixUse::kHalves;
+    return MmaForm{DType::kFloat16, use, units->lowering()};
   }
   // Registers have no zeros to spare: conv_gemm gathers single channels.
-  if (halves || !floats || !is_aligned(p, DType::kFloat32) || units->lowering() == "coopmat") {
+  if (ctx.accumulate_fp16() || halves || !floats || !is_aligned(p, DType::kFloat32) ||
+      units->lowering() == "coopmat") {
     return std::nullopt;
   }
   return MmaForm{DType::kFloat32, MatrixUse::kFloats, units->lowering(MatrixUse::kFloats)};
@@ -378,6 +379,7 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   }
   set_types(request, product, packed.dtype);
   plan->tile.set_constants(request, form.lowering);
+  set_half_sums(ctx, request, form.use == MatrixUse::kHalfSums);
   const bool whole = s.kg % 4 == 0;
   request.constants["POINT"] = is_point(w) ? 1 : 0;
   const TensorView y = with_spatial_rank(p.y, 2);

@@ -148,7 +148,8 @@ bool lower_weight_gradient_tiles(LowerContext& ctx, const WeightGradient& p) {
     return false;
   }
   const bool halves = p.dy.dtype == DType::kFloat16;
-  MatrixUnits* units = halves ? ctx.matrix_units() : nullptr;
+  // Where sums in float16 were asked for, registers make them.
+  MatrixUnits* units = halves && !ctx.accumulate_fp16() ? ctx.matrix_units() : nullptr;
   if (units != nullptr && units->lowering().empty()) units = nullptr;
   const std::string lowering = units != nullptr ? units->lowering() : "plain";
   const bool is_plain = lowering == "plain";

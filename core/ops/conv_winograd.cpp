@@ -226,7 +226,8 @@ void lower_for_cpu(LowerContext& ctx, const ConvProblem& p, const Tiling& t) {
 // The operands of matrix units are float16.
 DType operand_type(const LowerContext& ctx, const ConvProblem& p) {
   const bool halves = p.x.dtype == DType::kFloat16 && p.weight.dtype == DType::kFloat16 &&
-                      ctx.matrix_units() != nullptr && p.x.shape[1] % 8 == 0;
+                      ctx.matrix_units() != nullptr && !ctx.accumulate_fp16() &&
+                      p.x.shape[1] % 8 == 0;
   return halves ? DType::kFloat16 : DType::kFloat32;
 }
 

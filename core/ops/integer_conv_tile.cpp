@@ -139,7 +139,7 @@ bool is_for_tiles(const IntegerConv& p) {
 
 bool lower_integer_conv_tiles(LowerContext& ctx, const IntegerConv& p) {
   MatrixUnits* units = ctx.matrix_units();
-  if (units == nullptr || !ctx.caps().int8_storage || !is_for_tiles(p)) return false;
+  if (units == nullptr || !is_for_tiles(p)) return false;
   const int64_t kg = p.weight.shape[0] / p.groups;
   Window w = p.window.expanded(2);
   const int64_t pixels = p.y.shape[0] * w.output[0] * w.output[1];
@@ -158,6 +158,7 @@ bool lower_integer_conv_tiles(LowerContext& ctx, const IntegerConv& p) {
   request.name = "integer_conv_tile";
   request.types = {{"TX", p.x.dtype}, {"TW", p.weight.dtype}, {"TY", p.y.dtype}};
   tile->set_constants(request, units->lowering());
+  set_half_sums(ctx, request, false);
   const TensorView y = with_spatial_rank(p.y, 2);
   const bool is_image = w.output[0] * w.output[1] > 1;
   const bool is_even = is_image && pixel_step(y) == y.strides[3];

@@ -5,7 +5,7 @@
 #include <span>
 
 #include "core/kernel/matrix_units.h"
-#include "core/ops/conv.h"
+#include "core/ops/conv_parts.h"
 #include "core/ops/integer_product.h"
 
 namespace dlk {
@@ -20,6 +20,9 @@ constexpr MatrixTile kPtxTiles[] = {{128, 256, 128, 4, 2, 16, 256}, {128, 128, 1
                                     {64, 64, 64, 4, 3, 32, 32},     {32, 64, 64, 4, 3, 16, 32}};
 // No fewer chunks than work-items: two of them may not copy the same one.
 constexpr MatrixTile kPlainTiles[] = {{64, 64, 32, 1, 1, 8, 4}};
+constexpr MatrixTile kCoopmatTiles[] = {
+    {128, 128, 64, 2, 1, 64, 64}, {64, 64, 128, 2, 1, 32, 32}, {32, 64, 128, 2, 1, 16, 32}};
+constexpr TileSets kTiles{kPtxTiles, kCoopmatTiles, kPlainTiles};
 
 /// One side of the product: rows along the depth, and their sums.
 struct Side {
@@ -103,9 +106,7 @@ bool are_of_all_batches(const IntegerProduct& p) {
 std::optional<MatrixTile> integer_tile_for(MatrixUnits& units, MatrixUse use,
                                            const IntegerTiles& wanted) {
   const std::string lowering = units.lowering();
-  if (lowering != "ptx" && lowering != "plain") return std::nullopt;
-  std::span<const MatrixTile> tiles = kPlainTiles;
-  if (lowering == "ptx") tiles = kPtxTiles;
+  const std::span<const MatrixTile> tiles = kTiles.of(lowering);
   std::optional<MatrixTile> chosen;
   for (const MatrixTile& tile : tiles) {
     if (!units.works(tile, use)) continue;
@@ -118,7 +119,7 @@ std::optional<MatrixTile> integer_tile_for(MatrixUnits& units, MatrixUse use,
 
 bool lower_integer_tiles(LowerContext& ctx, const IntegerProduct& p) {
   MatrixUnits* units = ctx.matrix_units();
-  if (units == nullptr || !ctx.caps().int8_storage || !are_of_all_batches(p)) return false;
+  if (units == nullptr || !are_of_all_batches(p)) return false;
   const size_t m = p.y.shape.size() - 2, n = m + 1;
   const int64_t rows = p.y.shape[m], columns = p.y.shape[n], batches = p.batch.dims[0];
   const std::optional<MatrixTile> tile = integer_tile_for(
@@ -149,6 +150,7 @@ bool lower_integer_tiles(LowerContext& ctx, const IntegerProduct& p) {
   request.name = "integer_tile";
   request.types = {{"TA", p.a.dtype}, {"TB", p.b.dtype}, {"TY", p.y.dtype}};
   tile->set_constants(request, units->lowering());
+  set_half_sums(ctx, request, false);
   for (const auto& [name, value] : {std::pair{"A_ZERO", a_zero},
                                     {"B_ZERO", b_zero},
                                     {"A_POINTS", p.has_za},

@@ -168,7 +168,11 @@ bool lower_units(LowerContext& ctx, const MatrixProblem& p) {
   Along b = chunks_along(p.b, batch->strides[1][0]);
   if (a == Along::kNone || b == Along::kNone) return false;
   if (a == Along::kRows && b == Along::kRows) return false;
-  const MatrixUse use = in_bfloats          ? MatrixUse::kBfloats
+  const bool half_sums = ctx.accumulate_fp16() && !in_bfloats;
+  if (half_sums && a == Along::kRows) return false;
+  const MatrixUse use = half_sums
+                            ? (b == Along::kRows ? MatrixUse::kRightHalfSums : MatrixUse::kHalfSums)
+                        : in_bfloats        ? MatrixUse::kBfloats
                         : a == Along::kRows ? MatrixUse::kTurned
                         : b == Along::kRows ? MatrixUse::kRight
                                             : MatrixUse::kHalves;
@@ -180,6 +184,7 @@ bool lower_units(LowerContext& ctx, const MatrixProblem& p) {
   KernelRequest request = request_with_epilogue(ctx, "gemm_mma");
   request.types = {{"TA", p.a.dtype}, {"TB", p.b.dtype}, {"TC", p.y.dtype}};
   tile->set_constants(request, units->lowering());
+  set_half_sums(ctx, request, half_sums);
   request.constants["A_TURNED"] = a == Along::kRows ? 1 : 0;
   request.constants["B_TURNED"] = b == Along::kRows ? 1 : 0;
   request.constants["VECTOR_C"] = vectors ? 1 : 0;

@@ -129,7 +129,7 @@ class LowerContext : public NodeReader {
   virtual std::optional<HostTensor> constant(size_t input) const = 0;
   /// The input is the same in every run (a constant): prepacking it pays.
   virtual bool is_weight(size_t input) const = 0;
-  /// fp16 accumulation was asked for.
+  /// fp16 accumulation was asked for; kernels for matrix units follow by `set_half_sums`.
   virtual bool accumulate_fp16() const = 0;
   /// The device's matrix units; nullptr where it has none.
   virtual MatrixUnits* matrix_units() const = 0;

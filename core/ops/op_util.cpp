@@ -360,4 +360,8 @@ std::vector<int64_t> strided_indices(const Shape& shape, int64_t base, const Sha
   return result;
 }
 
+void set_half_sums(const LowerContext& ctx, KernelRequest& request, bool follows) {
+  if (ctx.accumulate_fp16()) request.constants["ACC16"] = follows ? 1 : 0;
+}
+
 }  // namespace dlk

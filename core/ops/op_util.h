@@ -14,6 +14,9 @@ namespace dlk {
 /// Work-items in a group of `dispatch_linear` kernels (their constant WG).
 inline constexpr int64_t kLinearGroup = 64;
 
+/// Of a kernel for matrix units where fp16 accumulation was asked for: whether it follows.
+void set_half_sums(const LowerContext& ctx, KernelRequest& request, bool follows);
+
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t product(const Shape& shape, size_t begin = 0, size_t end = static_cast<size_t>(-1));
 

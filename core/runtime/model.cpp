@@ -117,7 +117,8 @@ ModelState::ModelState(Graph graph, std::shared_ptr<Device> device, CompileOptio
   if (options_.dtype == DType::kFloat16 && !caps.fp16_storage) {
     throw_unsupported(caps.id + " cannot store float16 (fp16_storage)");
   }
-  if (options_.accumulate_fp16 && !caps.fp16_arithmetic) {
+  // Matrix units that PTX reaches add up in float16 without the language's.
+  if (options_.accumulate_fp16 && !caps.fp16_arithmetic && !caps.inline_ptx) {
     throw_unsupported(caps.id + " cannot compute in float16 (fp16_arithmetic)");
   }
   if (options_.in_flight < 1) throw_invalid("in_flight must be at least 1");

@@ -40,7 +40,7 @@ struct CompileOptions {
   /// kFloat32: as the graph says. kFloat16: float32 weights and activations are stored as fp16;
   /// graph inputs and outputs keep their declared dtype.
   DType dtype = DType::kFloat32;
-  bool accumulate_fp16 = false;  // needs Caps::fp16_arithmetic, else Unsupported
+  bool accumulate_fp16 = false;  // needs Caps::fp16_arithmetic or inline_ptx
   bool fuse = true;              // pointwise and epilogue fusion, batch-norm folding
   bool channels_last = true;     // let the layout pass choose channels-last
   bool alias = true;             // views and in-place

@@ -88,9 +88,7 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
     lowering.caps = &device->caps();
     lowering.library = &library;
     lowering.accumulate_fp16 = options.accumulate_fp16;
-    if (!units->lowering().empty() && !options.accumulate_fp16) {
-      lowering.matrix_units = units.get();
-    }
+    if (!units->lowering().empty()) lowering.matrix_units = units.get();
     lowering.has_weight = [&](const std::string& key) { return weights.has(key); };
     draft = make_draft(special, options, lowering, host_cache);
     // While tiles that are new to this device are tried and data is sent, all kernels compile.

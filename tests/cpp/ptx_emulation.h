@@ -70,7 +70,7 @@ __attribute__((always_inline)) float4 dlk_mma(__local uint4* s, uint4 a, uint b0
 }
 )";
 
-// The same for bfloat16 and int8, whose lanes hold the same bytes.
+// The same for bfloat16 and int8, whose lanes hold the same bytes, and with sums in float16.
 inline constexpr char kEmulatedTypes[] = R"(
 #define DLK_SHARE(a, b0, b1) \
   __local uint* words = (__local uint*)(s + TILE_CHUNKS) + WARP * 8u; \
@@ -96,6 +96,22 @@ __attribute__((always_inline)) float4 dlk_mma_bf16(__local uint4* s, uint4 a, ui
   DLK_SHARE(a, b0, b1)
   DLK_PRODUCTS(float, 16u, 2u, DLK_BRAIN)
   return (float4)(r[0], r[1], r[2], r[3]);
+}
+__attribute__((always_inline)) float2 dlk_two_halves(uint word) {
+  return (float2)(dlk_half(word, 0u), dlk_half(word, 1u));
+}
+__attribute__((always_inline)) uint dlk_in_halves(float x, float y) {
+  ushort low, high;
+  vstore_half(x, 0, (half*)&low);
+  vstore_half(y, 0, (half*)&high);
+  return low | (uint)high << 16;
+}
+__attribute__((always_inline)) uint2 dlk_mma_half(__local uint4* s, uint4 a, uint b0, uint b1,
+                                                  uint2 sums) {
+  float4 c = (float4)(dlk_two_halves(sums.x), dlk_two_halves(sums.y));
+  DLK_SHARE(a, b0, b1)
+  DLK_PRODUCTS(float, 16u, 2u, dlk_half)
+  return (uint2)(dlk_in_halves(r[0], r[1]), dlk_in_halves(r[2], r[3]));
 }
 __attribute__((always_inline)) int4 dlk_mma_i8(__local uint4* s, uint4 a, uint b0, uint b1,
                                                int4 c) {

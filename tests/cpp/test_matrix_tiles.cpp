@@ -79,17 +79,19 @@ Bytes stored_as(DType dtype, const std::vector<float>& values) {
   return bytes_of(bits);
 }
 
+/// `half_sums`: in float16, which rounds each partial sum to 2^-11 of it.
 /// With `slices`, groups share the depth and the last of a tile finishes it; with `streams`, that
 /// many share the steps of all tiles.
 void check(const std::shared_ptr<Device>& device, const std::string& lowering,
            const MatrixTile& tile, const Problem& p, DType dtype = DType::kFloat16,
-           uint32_t slices = 1, uint32_t streams = 0) {
+           uint32_t slices = 1, uint32_t streams = 0, bool half_sums = false) {
   KernelRequest request;
   request.name = "conv_mma";
   request.types = {{"TB", DType::kFloat32}, {"TX", dtype}, {"TW", dtype}};
   request.epilogue.expression = "max(x, 0.0f)";
   tile.set_constants(request, lowering);
   request.constants["HAS_BIAS"] = 1;
+  if (half_sums) request.constants["ACC16"] = 1;
   request.constants["POINT"] = p.window == 1 ? 1 : 0;
   request.constants["VECTOR_Y"] = p.k % 4 == 0 ? 1 : 0;
   request.constants["SPLIT"] = streams > 0 ? 3 : slices > 1 ? 2 : 0;
@@ -122,10 +124,11 @@ void check(const std::shared_ptr<Device>& device, const std::string& lowering,
   CHECK(counters == bytes_of(std::vector<uint32_t>(tiles, 0)));
   const auto want = expected(p, x, w, bias);
   const auto got = values_of<uint16_t>(ys);
+  const double tolerance = half_sums ? 6e-3 : 2e-3;
   size_t wrong = 0;
   for (size_t i = 0; i < want.size(); ++i) {
     const auto value = static_cast<double>(half_to_float(got[i]));
-    if (!(std::fabs(value - want[i]) <= 2e-3 * std::max(4.0, std::fabs(want[i])))) ++wrong;
+    if (!(std::fabs(value - want[i]) <= tolerance * std::max(4.0, std::fabs(want[i])))) ++wrong;
   }
   CHECK(wrong == 0);
 }
@@ -334,6 +337,7 @@ TEST_CASE("PTX tiles, emulated on a CPU driver, agree with the host") {
   }
   for (const Problem& problem : kProblems) {
     check(device, "ptx", {32, 64, 64, 3, 2, 16, 32}, problem, DType::kBFloat16);
+    check(device, "ptx", {32, 64, 64, 3, 2, 16, 32}, problem, DType::kFloat16, 1, 0, true);
   }
   for (const MatrixTile& tile :
        {MatrixTile{128, 128, 32, 3, 2, 64, 64}, MatrixTile{64, 64, 32, 2, 1, 32, 32}}) {
@@ -473,6 +477,15 @@ TEST_CASE("what the lowerings refuse") {
   CHECK_THROWS_WITH_AS(print(request, KernelFormat::kSpirv), doctest::Contains("multiples of 16"),
                        Error);
   request.constants["TM"] = 16;
+  request.constants["ACC16"] = 1;
+  CHECK_THROWS_WITH_AS(print(request, KernelFormat::kSpirv),
+                       doctest::Contains("lacks fp16_arithmetic"), Error);
+  request.types["TX"] = request.types["TW"] = DType::kBFloat16;
+  request.lowering = "ptx";
+  CHECK_THROWS_WITH_AS(print(request, KernelFormat::kOpenCLC), doctest::Contains("products of f16"),
+                       Error);
+  request.lowering = "coopmat";
+  request.constants.erase("ACC16");
   request.types["TX"] = DType::kFloat32;
   CHECK_THROWS_WITH_AS(print(request, KernelFormat::kSpirv), doctest::Contains("tiles of f16"),
                        Error);

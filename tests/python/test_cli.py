@@ -120,6 +120,11 @@ def test_bench_of_one_parity_case_and_of_integers(call: Any, device_id: str) -> 
         answer = call("bench", "op:conv:1,8,6,8,3,1", "--dtype", dtype, *words).json()
         assert (answer["dtype"], answer["gflops"] > 0) == (dtype, True)
     fails(call("bench", "op:lstm", "--dtype", "int8"), "float16")
+    half = call("bench", "op:gemm:32", "--dtype", "float16", "--accumulate", "fp16", *words)
+    if dlk.Device(device_id).caps["fp16_arithmetic"]:
+        assert half.json()["accumulate"] == "fp16"
+    else:
+        fails(half, "fp16_arithmetic")
 
 
 def test_bench_of_an_operator_and_a_zoo_network(call: Any, device_id: str) -> None:

@@ -28,7 +28,8 @@ EXPECTED = {
     "nvidia": {
         "Conv.k3_same": ("float16", "conv_mma"),
         "Conv.bfloat16_padded": ("bfloat16", "conv_gemm"),
-        "ConvInteger.tiles_deep": ("none", "integer_conv"),
+        "ConvInteger.tiles_deep": ("none", "integer_conv_tile"),
+        "MatMulInteger.uint8_int8_one": ("none", "integer_tile"),
     },
     "mali": {
         "Conv.k3_same": ("float16", "conv_gemm"),

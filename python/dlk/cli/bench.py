@@ -48,6 +48,9 @@ def bench(
     amp: Annotated[
         bool, typer.Option("--amp", help="Train in mixed precision, with a loss scale.")
     ] = False,
+    accumulate: Annotated[
+        str, typer.Option("--accumulate", metavar="fp16", help="Also keep sums in float16.")
+    ] = "",
     roofline: Annotated[
         bool, typer.Option("--roofline", help="Compare with what the device does at most.")
     ] = False,
@@ -92,13 +95,15 @@ def bench(
             graph, feeds = _operator(target.removeprefix("op:"), dtype)
         else:
             graph, feeds = _network(target, weights), {}
-        model = dlk.Model(graph, where, "float32" if stored else dtype)
+        model = dlk.Model(graph, where, "float32" if stored else dtype, accumulate or None)
         if not feeds:
             feeds = batched_inputs(model, batch)
         model.plan(feeds)
         most = peaks(where) if roofline else None
     result = measure(model, feeds, batch=batch, runs=runs or None)
     more: dict[str, Any] = {"dtype": dtype}
+    if accumulate:
+        more["accumulate"] = accumulate
     if case is not None:
         seconds = result.pipelined_ms / 1e3
         more |= {"gflops": case.flops / seconds / 1e9, "gbytes": case.bytes / seconds / 1e9}

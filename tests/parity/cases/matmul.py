@@ -108,3 +108,4 @@ for _constant in (False, True):
     _gemm("beta" + _suffix, (6, 20), (20, 16), (16,), beta=0.25, constant=_constant)
     _gemm("alpha" + _suffix, (6, 20), (20, 16), alpha=3.0, constant=_constant)
 _gemm("trans_a", (20, 70), (20, 66), transA=1, constant=False)
+_gemm("trans_b", (20, 72), (64, 72), transB=1, constant=False)
