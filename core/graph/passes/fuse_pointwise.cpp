@@ -48,6 +48,20 @@ std::vector<std::string> operators_of(const ConcreteNode& node) {
   return names;
 }
 
+/// One number from few: each element of a consumer may compute it again.
+bool is_short_scalar(const ConcreteGraph& graph, const ConcreteNode& node) {
+  constexpr size_t kMostSteps = 2;
+  const auto is_single = [&](ValueId id) { return element_count(graph.value(id).shape) == 1; };
+  const std::optional<PointwiseProgram> program = pointwise_program(graph, node);
+  if (!program || program->steps.size() > kMostSteps || !is_single(node.node.outputs[0])) {
+    return false;
+  }
+  for (size_t i = 0; i < node.node.inputs.size(); ++i) {
+    if (program->uses_operand(i) && !is_single(node.node.inputs[i])) return false;
+  }
+  return true;
+}
+
 /// Joins `producer` into `consumer`, which reads it; false where the result would be too large.
 bool join(ConcreteGraph& graph, const ConcreteNode& producer, ConcreteNode& consumer,
           size_t max_bindings) {
@@ -102,8 +116,9 @@ void fuse_pointwise(ConcreteGraph& graph, size_t max_bindings) {
         if (id == kNoValue || graph.value(id).producer == kNoNode) continue;
         const auto p = static_cast<size_t>(graph.value(id).producer);
         const auto here = std::ranges::count(consumer.node.inputs, id);
-        if (p == n || gone[p] || uses[id] > here || graph.value(id).shape != shape) continue;
+        if (p == n || gone[p] || uses[id] > here) continue;
         if (graph.nodes[p].node.outputs.size() != 1) continue;
+        if (graph.value(id).shape != shape && !is_short_scalar(graph, graph.nodes[p])) continue;
         if (!pointwise_program(graph, graph.nodes[p])) continue;
         if (!join(graph, graph.nodes[p], consumer, max_bindings)) continue;
         gone[p] = true;
