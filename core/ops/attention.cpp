@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/ops/gradients.h"
 #include "core/ops/op_util.h"
 #include "core/ops/window.h"
 
@@ -201,7 +202,8 @@ DLK_REGISTER_OPS {
                .max_outputs = 4,
                .layout = LayoutRule::kContiguous,
                .infer = infer,
-               .lower = lower});
+               .lower = lower,
+               .gradient = attention_gradient});
 }
 
 }  // namespace dlk

@@ -54,6 +54,8 @@ void conv_gradient(GradientContext& ctx);
 void conv_transpose_gradient(GradientContext& ctx);
 void pool_gradient(GradientContext& ctx);
 
+void attention_gradient(GradientContext& ctx);  // attention_gradient.cpp
+
 // Recurrence (rnn_gradient.cpp, recurrent_gradient.cpp).
 void rnn_gradient(GradientContext& ctx);
 /// With kernels of its own; false, and nothing done, where the layer has attributes they lack.

@@ -23,6 +23,7 @@ MOST_CASES = 6
 """Cases of an operator that are differentiated: those with different attributes first."""
 
 MORE_CASES = {
+    "Attention": 20,
     "ConvTranspose": 12,
     "Col2Im": 8,
     "GatherND": 12,

@@ -119,7 +119,6 @@ NOT_DIFFERENTIABLE: dict[str, str] = {
     **dict.fromkeys(
         ("DFT", "STFT", "MelWeightMatrix"), "not yet: signal processing before a network"
     ),
-    "Attention": "not yet as one operator; written as MatMul and Softmax it has one",
     **dict.fromkeys(
         ("StringConcat", "StringSplit", "StringNormalizer", "RegexFullMatch", "LabelEncoder"),
         "its values are strings or what stands for them",
