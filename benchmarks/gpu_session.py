@@ -29,6 +29,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TINY_NETWORKS = "squeezenet1_1"
+PACKED_NETWORKS = "resnet50,mobilenet_v2,squeezenet1_1,nin_imagenet,inception_v3,vgg16"
 ENGINE_NETWORKS = "squeezenet1_1,mobilenet_v2,resnet50,nin_imagenet,inception_v3,vgg16"
 TRAINED = "lenet,nin_imagenet,resnet50,inception_v3"
 
@@ -49,6 +50,11 @@ class Session:
         stem = f"{name}-{self.label}" if name.startswith("training") else f"{self.label}-{name}"
         return str(self.output / f"{datetime.date.today().isoformat()}-{stem}.json")
 
+    @property
+    def pack(self) -> Path:
+        """Compiled kernels (``dlk pack``), which the parts after it take."""
+        return self.output / f"kernels-{self.label}.pack"
+
 
 Command = list[str]
 
@@ -64,6 +70,15 @@ class Part:
 
 def _program(name: str, *arguments: str) -> Command:
     return [sys.executable, str(HERE / name), *arguments]
+
+
+def _packs(session: Session) -> list[Command]:
+    if session.tiny:
+        chosen = ["--networks", TINY_NETWORKS, "--dtypes", "float32"]
+    else:
+        chosen = ["--networks", PACKED_NETWORKS, "--batches", "1,64", "--seconds", "150"]
+    return [[sys.executable, "-m", "dlk", "pack", str(session.pack), "--devices", session.devices,
+             *chosen]]  # fmt: skip
 
 
 def _parity(session: Session) -> list[Command]:
@@ -135,6 +150,7 @@ PARTS: dict[str, Part] = {
     "batch1": Part(100, "networks, batch 1, float16", _speed("batch1")),
     "batch64": Part(150, "networks, batch 64, float16", _speed("batch64")),
     "ops": Part(120, "gemm in float16, float32, int8; lstm; against PyTorch", _speed("ops")),
+    "packs": Part(180, "compiled kernels of networks as a file for first starts", _packs),
     "start": Part(150, "first answers: empty cache, warm cache, bundle", _speed("start")),
     "batch64-fp32": Part(150, "networks, batch 64, float32", _speed("batch64-fp32")),
     "batch1-fp32": Part(100, "networks, batch 1, float32", _speed("batch1-fp32")),
@@ -155,14 +171,14 @@ PARTS: dict[str, Part] = {
 """In the order of a session without --parts; the most wanted come first."""
 
 
-def run_command(command: Command, seconds: float, log: Path) -> str:
+def run_command(command: Command, seconds: float, log: Path, **environment: str) -> str:
     """Runs a program and all that it starts; "" where it ends well, else what happened."""
     with log.open("a") as file:
         file.write(f"$ {' '.join(command)}\n")
         file.flush()
         process = subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
         )  # fmt: skip
         try:
             code = process.wait(timeout=max(seconds, 1))
@@ -177,8 +193,9 @@ def run_part(name: str, session: Session, seconds: float) -> dict[str, object]:
     """Runs the commands of a part one after another; what happened, for the session's record."""
     begin, problems = time.monotonic(), []
     log = session.output / f"{name}.log"
+    packs = {"DLK_KERNEL_PACKS": str(session.pack)} if session.pack.exists() else {}
     for command in PARTS[name].commands(session):
-        problem = run_command(command, seconds - (time.monotonic() - begin), log)
+        problem = run_command(command, seconds - (time.monotonic() - begin), log, **packs)
         if problem:
             problems.append(problem)
     taken = time.monotonic() - begin

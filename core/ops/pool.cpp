@@ -227,6 +227,44 @@ void infer_pool_gradient(InferContext& ctx) {
   ctx.set_output(0, ctx.dtype(0), shape);
 }
 
+/// Windows that share no element.
+bool are_apart(const Window& w) {
+  for (size_t i = 0; i < w.rank(); ++i) {
+    if (w.kernel[i] > w.stride[i] || (w.dilation[i] != 1 && w.kernel[i] > 1)) return false;
+  }
+  return true;
+}
+
+/// Every element is in a window, if no two windows share one.
+bool are_covering(const Window& w) {
+  for (size_t i = 0; i < w.rank(); ++i) {
+    const int64_t end = w.output[i] * w.stride[i] - w.pad_begin[i];
+    if (w.kernel[i] != w.stride[i] || end < w.input[i]) return false;
+  }
+  return true;
+}
+
+void lower_gradient_apart(LowerContext& ctx, const Window& w, int64_t width) {
+  const TensorView &dy = ctx.input(0), &x = ctx.input(1), &y = ctx.input(2), &dx = ctx.output(0);
+  if (!are_covering(w)) fill_view(ctx, dx, 0);
+  KernelRequest request;
+  request.name = "pool_gradient_apart";
+  request.types["T"] = dx.dtype;
+  request.constants["VW"] = width;
+  dispatch_linear(ctx, std::move(request), {x, y, dy, dx},
+                  {{"channels", dx.shape[1]},
+                   {"xs", expanded_strides(x, 3)},
+                   {"zs", expanded_strides(y, 3)},
+                   {"ds", expanded_strides(dy, 3)},
+                   {"ys", expanded_strides(dx, 3)},
+                   {"ext", w.input},
+                   {"res", w.output},
+                   {"k", w.kernel},
+                   {"stride", w.stride},
+                   {"pad", w.pad_begin}},
+                  dy.elements() / width);
+}
+
 void lower_pool_gradient(LowerContext& ctx) {
   const TensorView& dy = ctx.input(0);
   const TensorView& dx = ctx.output(0);
@@ -243,12 +281,13 @@ void lower_pool_gradient(LowerContext& ctx) {
            (!is_max || (vectors_along(ctx.input(1), 1, w) && vectors_along(ctx.input(2), 1, w)));
   };
   while (width > 1 && !fits(width)) width /= 2;
+  const Window w = window.expanded(3);
+  if (is_max && are_apart(w)) return lower_gradient_apart(ctx, w, width);
   KernelRequest request;
   request.name = "pool_gradient";
   request.types["T"] = dx.dtype;
   request.constants["VW"] = width;
   request.constants["MODE"] = is_max ? 0 : 1;
-  const Window w = window.expanded(3);
   Shape limit = w.input;
   for (size_t i = 0; i < limit.size(); ++i) limit[i] += w.pad_end[i];
   Params params{{"channels", dx.shape[1]},

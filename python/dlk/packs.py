@@ -12,6 +12,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ __all__ = ["Kernels", "read_pack", "recorded", "run_networks", "write_pack"]
 Kernels: TypeAlias = dict[str, bytes]
 """Compiled kernels by key, 32 hexadecimal digits."""
 
+_LONGEST = 300.0
+"""Seconds of one process."""
 _MAGIC = b"dlk kernels 1\n"
 _ENTRY = struct.Struct("<5Q")  # the key's halves; place, packed size and size
 _RUN = """
@@ -97,19 +100,20 @@ def run_networks(
     batches: Iterable[int] = (1,),
     *,
     jobs: int = 0,
-    seconds: float = 300,
+    seconds: float = float("inf"),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Runs each network once for each device, dtype and batch and records its kernels.
 
-    Each run is a process of its own without dlk's cache: drivers compile one kernel at a time in a
-    process, and several in several.
+    Each run is a process of its own without dlk's cache: drivers compile one kernel at a time in
+    a process, and several in several. They begin in the order of batches, dtypes, networks and
+    devices.
 
     Args:
         folder: where the kernels are written.
         networks: names of the zoo, which get random weights, or files.
         jobs: processes at once; 0: one for each processor, at most 12.
-        seconds: limit of each process.
+        seconds: what is not done by then is stopped.
         progress: ``progress(done, total)``.
 
     Returns:
@@ -124,15 +128,20 @@ def run_networks(
         "DLK_KERNEL_PACK_RECORD": os.fspath(folder),
     }
 
+    end = time.monotonic() + seconds
+
     def run(what: tuple[str, ...]) -> str:
         command = [sys.executable, "-c", _RUN, *what]
+        left = min(end - time.monotonic(), _LONGEST)
         try:
+            if left <= 0:
+                raise subprocess.TimeoutExpired(command, left)
             done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=seconds,
+                command, env=environment, capture_output=True, text=True, timeout=left,
                 check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return f"{' '.join(what)}: not done after {seconds:g} s"
+            return f"{' '.join(what)}: not done in time"
         if done.returncode == 0:
             return ""
         lines = done.stderr.strip().splitlines()
@@ -140,9 +149,7 @@ def run_networks(
 
     runs = [
         (network, device, dtype, str(batch))
-        for batch, network, dtype, device in product(
-            sorted(batches, reverse=True), networks, dtypes, devices
-        )
+        for batch, dtype, network, device in product(batches, dtypes, networks, devices)
     ]
     failures: list[str] = []
     with ThreadPoolExecutor(jobs or min(12, os.cpu_count() or 1)) as pool:

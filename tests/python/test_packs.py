@@ -169,4 +169,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     broken = call(capsys, "pack", out, "--networks", tmp_path / "none.dlk", "--devices", "null")
     assert broken.code == 2
     assert "none.dlk" in broken.err
+    words = ["--networks", "nin_imagenet", "--devices", "null", "--seconds", "0.001"]
+    late = call(capsys, "pack", out, *words)
+    assert "not done in time" in late.err
     assert not out.exists()

@@ -33,6 +33,9 @@ def pack(
         list[Path] | None, typer.Option("--add", help="Add the kernels of another pack.")
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=0, help="Processes at once.")] = 0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0, help="Stop running networks then; 0: no limit.")
+    ] = 0,
     json: JsonOption = False,
 ) -> None:
     """Make a kernel pack: compiled kernels from which first starts take what they need.
@@ -66,6 +69,7 @@ def pack(
                 [check_dtype(name) for name in dtypes.split(",")],
                 sizes,
                 jobs=jobs,
+                seconds=seconds or float("inf"),
                 progress=lambda done, total: _progress.report("running networks", done, total),
             )
             kernels |= packs.recorded(temporary)

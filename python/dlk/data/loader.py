@@ -112,8 +112,8 @@ def load_batch(
     epoch: int,
 ) -> Batch:
     """The samples of `indices`, stacked."""
-    while transform is None and isinstance(dataset, Subset):
-        dataset, indices = dataset.source, dataset.indices[indices]
+    if transform is None and isinstance(dataset, Subset):
+        return load_batch(dataset.source, dataset.indices[indices], None, seed, epoch)
     if transform is None and hasattr(dataset, "batch"):
         whole: Batch = dataset.batch(indices)
         return whole
