@@ -227,7 +227,8 @@ class Library : public KernelLibrary {
     KernelCode code = made_code(request, in_ptx, &packed);
     if (!packed) return from_code(std::move(code), disk_key);
     try {
-      std::shared_ptr<Kernel> kernel = from_code(std::move(code), disk_key);
+      std::shared_ptr<Kernel> kernel = from_machine_code(code, disk_key);
+      if (kernel == nullptr) kernel = from_code(std::move(code), disk_key);
       const std::lock_guard lock(mutex_);
       ++stats_.pack_hits;
       return kernel;
@@ -239,22 +240,27 @@ class Library : public KernelLibrary {
     return from_code(made_code(request, in_ptx), disk_key);
   }
 
+  /// Null where the driver takes no machine code, or makes a better program of the PTX: under
+  /// Vulkan one of which more groups share a compute unit's local memory, up to twice as fast.
+  std::shared_ptr<Kernel> from_machine_code(const KernelCode& code, const std::string& disk_key) {
+    if (device_->caps().binary_import) return nullptr;
+    std::optional<KernelCode> machine = machine_code(code);
+    if (!machine) return nullptr;
+    KernelCode copy = *machine;
+    try {
+      std::shared_ptr<Kernel> kernel = compiled(std::move(*machine));
+      cache_.store(disk_key, copy);
+      return kernel;
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kCompileFailed) throw;
+      refuse_machine_code(error.what());
+    }
+    return nullptr;
+  }
+
   /// Null where the driver no longer takes its own form of the kernel.
   std::shared_ptr<Kernel> from_cache(KernelCode code, const std::string& disk_key) {
-    // Under Vulkan the driver's own compilation of PTX runs up to twice as fast as the CUDA
-    // library's: it lets more groups share a compute unit's local memory.
-    const bool pays = !device_->caps().binary_import;
-    if (std::optional<KernelCode> faster = pays ? machine_code(code) : std::nullopt) {
-      KernelCode copy = *faster;
-      try {
-        std::shared_ptr<Kernel> kernel = compiled(std::move(*faster));
-        cache_.store(disk_key, copy);
-        return kernel;
-      } catch (const Error& error) {
-        if (error.code() != ErrorCode::kCompileFailed) throw;
-        refuse_machine_code(error.what());
-      }
-    }
+    if (std::shared_ptr<Kernel> kernel = from_machine_code(code, disk_key)) return kernel;
     const bool is_binary = code.format == KernelFormat::kBinary;
     try {
       return compiled(std::move(code));
@@ -326,8 +332,8 @@ class Library : public KernelLibrary {
     }
   }
 
-  /// Machine code of PTX from the cache, where the driver's CUDA library makes it: the driver would
-  /// compile the text in each process. Not of new PTX: a first start has no time for it.
+  /// Machine code of PTX from the cache or a pack, where the driver's CUDA library makes it: in
+  /// parallel, while the driver compiles one text after another, and in each process again.
   std::optional<KernelCode> machine_code(const KernelCode& code) {
     const Caps& caps = device_->caps();
     const bool is_text = code.format == KernelFormat::kPtx ||

@@ -1,4 +1,6 @@
-# test_cubin loads a stand-in of NVIDIA's CUDA driver library.
+# Tests that load a stand-in of NVIDIA's CUDA driver library.
 add_library(fake_cuda_driver MODULE fake_cuda_driver.c)
-add_dependencies(test_cubin fake_cuda_driver)
-target_compile_definitions(test_cubin PRIVATE DLK_FAKE_CUDA="$<TARGET_FILE:fake_cuda_driver>")
+foreach(test test_cubin test_kernel_pack)
+  add_dependencies(${test} fake_cuda_driver)
+  target_compile_definitions(${test} PRIVATE DLK_FAKE_CUDA="$<TARGET_FILE:fake_cuda_driver>")
+endforeach()

@@ -182,6 +182,17 @@ TEST_CASE("what a compiler makes is recorded, and taken from a pack") {
   CHECK(start(std::make_shared<PtxDevice>()).taken == Taken{"source"});
 }
 
+TEST_CASE("PTX of a pack becomes machine code at once") {
+  Setting setting;
+  setting.use(packed({{key_of(PtxDevice()), kPtx}}));
+  setenv("DLK_CUBIN_LIBRARY", DLK_FAKE_CUDA, 1);
+  unsetenv("DLK_CUBIN");
+  const Start first = start(std::make_shared<PtxDevice>());
+  CHECK(first.taken == Taken{"machine code"});
+  CHECK(first.pack_hits == 1);
+  unsetenv("DLK_CUBIN_LIBRARY");
+}
+
 TEST_CASE("kernels of another text or GPU are not used") {
   Setting setting;
   setting.use(packed({{key_of(PtxDevice()), kPtx}}));
