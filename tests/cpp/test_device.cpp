@@ -100,7 +100,7 @@ TEST_CASE("caps_flags lists every boolean once, with its value") {
     CHECK(names.insert(name).second);
     if (value) on.insert(name);
   }
-  CHECK(names.size() == 18);
+  CHECK(names.size() == 20);
   CHECK(on == std::set<std::string>{"fp64", "host_import"});
 }
 
