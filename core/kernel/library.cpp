@@ -243,7 +243,9 @@ class Library : public KernelLibrary {
   /// Null where the driver takes no machine code, or makes a better program of the PTX: under
   /// Vulkan one of which more groups share a compute unit's local memory, up to twice as fast.
   std::shared_ptr<Kernel> from_machine_code(const KernelCode& code, const std::string& disk_key) {
-    if (device_->caps().binary_import) return nullptr;
+    const char* setting = std::getenv("DLK_CUBIN");
+    const bool asked = setting != nullptr && std::string_view(setting) == "1";
+    if (device_->caps().binary_import && !asked) return nullptr;
     std::optional<KernelCode> machine = machine_code(code);
     if (!machine) return nullptr;
     KernelCode copy = *machine;

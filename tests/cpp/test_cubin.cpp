@@ -106,6 +106,8 @@ TEST_CASE("Vulkan compiles the PTX of the cache itself") {
   };
   CHECK(start_vulkan() == Taken{"source"});
   CHECK(start_vulkan() == Taken{"ptx"});
+  setenv("DLK_CUBIN", "1", 1);
+  CHECK(start_vulkan() == Taken{"machine code"});
 }
 
 TEST_CASE("without the library PTX is loaded") {
