@@ -343,8 +343,7 @@ void Chain::announce(std::span<const Command> commands) const {
     }
   }
   std::ranges::sort(memory);
-  const auto doubled = std::ranges::unique(memory);
-  memory.erase(doubled.begin(), doubled.end());
+  memory.erase(std::unique(memory.begin(), memory.end()), memory.end());
   check(context_->cl->clSetKernelExecInfo(kernel_.get(), CL_KERNEL_EXEC_INFO_SVM_PTRS,
                                           memory.size() * sizeof(void*), memory.data()),
         "clSetKernelExecInfo");
