@@ -13,6 +13,7 @@
 #include "core/base/hash.h"
 #include "core/base/log.h"
 #include "core/base/phases.h"
+#include "core/base/processors.h"
 #include "core/device/registry.h"
 #include "core/kernel/cubin.h"
 #include "core/kernel/disk_cache.h"
@@ -466,8 +467,7 @@ std::vector<std::shared_ptr<Kernel>> Library::get_all(
     changed.notify_one();
   };
   constexpr size_t kMostThreads = 32;
-  const size_t count =
-      std::min({total, kMostThreads, std::max<size_t>(std::thread::hardware_concurrency(), 1)});
+  const size_t count = std::min<size_t>({total, kMostThreads, usable_processors()});
   std::vector<std::thread> threads;
   for (size_t i = 0; i < count; ++i) threads.emplace_back(work);
   std::unique_lock lock(mutex);

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "core/base/phases.h"
+#include "core/base/processors.h"
 
 namespace dlk {
 
@@ -123,7 +124,7 @@ std::vector<std::shared_ptr<Kernel>> load_all(const std::vector<KernelPackage>& 
     }
   };
   std::vector<std::future<void>> others;
-  const size_t threads = std::min<size_t>(std::thread::hardware_concurrency(), packages.size());
+  const size_t threads = std::min<size_t>(usable_processors(), packages.size());
   for (size_t i = 1; i < threads; ++i) others.push_back(std::async(std::launch::async, work));
   work();
   for (std::future<void>& other : others) other.get();

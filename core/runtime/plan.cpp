@@ -4,6 +4,7 @@
 #include <future>
 
 #include "core/base/phases.h"
+#include "core/base/processors.h"
 #include "core/graph/passes.h"
 #include "core/kernel/matrix_units.h"
 
@@ -92,9 +93,9 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
     lowering.has_weight = [&](const std::string& key) { return weights.has(key); };
     draft = make_draft(special, options, lowering, host_cache);
     // While tiles that are new to this device are tried and data is sent, all kernels compile.
-    std::future<bool> trial = std::async(std::launch::async, [&] { return units->settle(); });
-    std::future<void> sending =
-        std::async(std::launch::async, [&] { weights.send(draft.preparations); });
+    const auto when = usable_processors() > 1 ? std::launch::async : std::launch::deferred;
+    std::future<bool> trial = std::async(when, [&] { return units->settle(); });
+    std::future<void> sending = std::async(when, [&] { weights.send(draft.preparations); });
     std::exception_ptr problem;
     try {
       plan->program_ = compile_program(std::move(draft.lowered), device->caps(), library,
