@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <future>
-#include <thread>
 
 #include "core/base/phases.h"
 #include "core/base/processors.h"
