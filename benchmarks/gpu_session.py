@@ -26,11 +26,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from all_speed import NETWORKS
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TINY_NETWORKS = "squeezenet1_1"
-PACKED_NETWORKS = "resnet50,mobilenet_v2,squeezenet1_1,nin_imagenet,inception_v3,vgg16"
-ENGINE_NETWORKS = "squeezenet1_1,mobilenet_v2,resnet50,nin_imagenet,inception_v3,vgg16"
 TRAINED = "lenet,nin_imagenet,resnet50,inception_v3"
 
 
@@ -76,7 +76,7 @@ def _packs(session: Session) -> list[Command]:
     if session.tiny:
         chosen = ["--networks", TINY_NETWORKS, "--dtypes", "float32"]
     else:
-        chosen = ["--networks", PACKED_NETWORKS, "--batches", "1,64", "--seconds", "150"]
+        chosen = ["--networks", NETWORKS, "--batches", "1,64", "--seconds", "150"]
     return [[sys.executable, "-m", "dlk", "pack", str(session.pack), "--devices", session.devices,
              *chosen]]  # fmt: skip
 
@@ -158,7 +158,7 @@ PARTS: dict[str, Part] = {
     "tiles-fp32": Part(120, "the same in float32", _speed("tiles-fp32")),
     "engines": Part(
         400, "ncnn and onnxruntime's WebGPU provider, batch 1",
-        _engines("ncnn,ort-webgpu", ENGINE_NETWORKS, "45"),
+        _engines("ncnn,ort-webgpu", NETWORKS, "45"),
     ),
     "training": Part(240, "training steps against PyTorch", _training),
     "activity": Part(60, "a training step of the activity classifier", _activity),

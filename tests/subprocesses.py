@@ -37,3 +37,11 @@ def run_python(*arguments: str, timeout: float, **changes: str) -> subprocess.Co
         timeout=timeout,
         check=False,
     )
+
+
+def run_cases(*arguments: str, timeout: float, **changes: str) -> str:
+    """What a program of `run_python` prints that compares cases, and calls none of them WRONG."""
+    done = run_python(*arguments, timeout=timeout, **changes)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    assert "WRONG" not in done.stdout, done.stdout[-6000:]
+    return done.stdout

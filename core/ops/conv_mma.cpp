@@ -294,7 +294,7 @@ std::optional<MmaPlan> chosen_plan(const LowerContext& ctx, const ConvProblem& p
 /// share, and where that is left to a second dispatch.
 std::vector<TensorView> shared_by(LowerContext& ctx, const MmaPlan& plan, const MmaForm& form,
                                   int64_t tiles, size_t operands) {
-  const bool may_share = plan.sharing() != TileSharing::kNone && ctx.caps().device_fences &&
+  const bool may_share = plan.sharing() != TileSharing::kNone &&
                          ctx.matrix_units()->works(plan.tile, form.use, plan.sharing());
   if (!may_share) return {};
   return shared_sums(ctx, {tiles, plan.slices, plan.tile.bm * plan.tile.bn, plan.streams}, operands)

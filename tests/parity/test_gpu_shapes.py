@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.subprocesses import run_python
+from tests.subprocesses import run_cases
 
 from .gpu_shapes import SLACK
 
@@ -41,11 +41,9 @@ def test_stream(device_id: str) -> None:
 
 
 def run(device_id: str, part: int, parts: int, units: str, least: int, **settings: str) -> None:
-    done = run_python(
+    printed = run_cases(
         "-m", "tests.parity.gpu_shapes", device_id, str(part), str(parts),
         timeout=900, DLK_KERNEL_SHAPES="gpu", DLK_MATRIX_UNITS=units,
         **settings,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    assert "WRONG" not in done.stdout, done.stdout[-6000:]
-    assert int(done.stdout.split()[-2]) >= least, done.stdout
+    assert int(printed.split()[-2]) >= least, printed

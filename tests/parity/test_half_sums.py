@@ -10,18 +10,16 @@ from typing import Any
 
 import pytest
 
-from tests.subprocesses import run_python
+from tests.subprocesses import run_cases
 
 
 @pytest.mark.parametrize("units", ["0", "plain"])
 def test_sums_in_float16(device: Any, device_id: str, units: str) -> None:
-    done = run_python(
+    printed = run_cases(
         "-m", "tests.parity.half_sums", device_id,
         timeout=600, DLK_KERNEL_SHAPES="gpu", DLK_MATRIX_UNITS=units,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    assert "WRONG" not in done.stdout, done.stdout[-6000:]
-    kernels = json.loads(done.stdout.splitlines()[-1])
+    kernels = json.loads(printed.splitlines()[-1])
     if not device.caps["fp16_arithmetic"]:
         assert not kernels
     elif units == "plain":

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.subprocesses import run_python
+from tests.subprocesses import run_cases
 
 from . import gpu_kernels
 
@@ -14,13 +14,11 @@ from . import gpu_kernels
 @pytest.mark.parametrize("units", ["0", "plain"])
 def test_gradients(device_id: str, units: str) -> None:
     """`plain`: the kernels for matrix units, with registers in the units' place."""
-    done = run_python(
+    printed = run_cases(
         "-m", "tests.train.gpu_kernels", device_id,
         timeout=900, DLK_KERNEL_SHAPES="gpu", DLK_MATRIX_UNITS=units,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    assert "WRONG" not in done.stdout, done.stdout[-6000:]
-    assert int(done.stdout.split()[-2]) >= 4 * len(gpu_kernels.PROBLEMS)
+    assert int(printed.split()[-2]) >= 4 * len(gpu_kernels.PROBLEMS)
 
 
 def test_gradients_on_this_device(device: Any) -> None:
