@@ -4,7 +4,7 @@
 
 Each part is a process of its own with a time limit, so that one that fails or hangs costs no other.
 Files are named as scripts/acceptance_rows/speed.py looks for them: DATE-LABEL-speed-batch1.json,
--speed-batch64.json, both also with -fp32, -tiles.json, -tiles-fp32.json, -ops.json and -start.json.
+-speed-batch64.json, both also with -fp32, -tiles.json, -ops.json and -start.json.
 --tiny does very little of each, to try it out.
 """
 
@@ -30,7 +30,7 @@ OPS = (
 TINY_OPS = (("op:gemm:64", "float32"), ("op:gemm:64", "int8"), ("op:lstm:2,3,8,8", "float32"))
 SECONDS = {
     "batch1": 150, "batch64": 150, "tiles": 120, "ops": 120, "start": 180,
-    "batch1-fp32": 150, "batch64-fp32": 150, "tiles-fp32": 120,
+    "batch1-fp32": 150, "batch64-fp32": 150,
 }  # fmt: skip
 
 
@@ -67,12 +67,13 @@ def networks(output: Path, part: str, chosen: argparse.Namespace) -> None:
         summary(output)
 
 
-def tiles(output: Path, part: str, chosen: argparse.Namespace) -> None:
-    seconds = SECONDS[part]
+def tiles(output: Path, chosen: argparse.Namespace) -> None:
+    """The algorithms and the cost model's own tiles on twelve shapes."""
+    seconds = SECONDS["tiles"]
     print(run(
         [sys.executable, str(HERE / "conv_tiles.py"), "--devices", chosen.devices, "--set",
-         "twelve", "--seconds", "0.02", "--budget", "5" if chosen.tiny else str(seconds - 10),
-         "--dtypes", "float32" if part.endswith("fp32") else "float16", "--output", str(output)],
+         "twelve", "--few", "--seconds", "0.02", "--dtypes", "float32,float16",
+         "--budget", "5" if chosen.tiny else str(seconds - 10), "--output", str(output)],
         seconds,
     ))  # fmt: skip
 
@@ -132,8 +133,8 @@ def main() -> int:
         path = Path(f"{stem}-{name}.json")
         if part.startswith("batch"):
             networks(path, part, chosen)
-        elif part.startswith("tiles"):
-            tiles(path, part, chosen)
+        elif part == "tiles":
+            tiles(path, chosen)
         elif part == "ops":
             ops(path, chosen.devices, SECONDS[part], chosen.against, chosen.tiny)
         else:

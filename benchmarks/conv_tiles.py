@@ -33,8 +33,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import dlk
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 from dlk import _core
 from dlk.tune import (
     FLOAT_TILES,
@@ -47,6 +49,7 @@ from dlk.tune import (
     streams_of,
     tile_family,
 )
+from machine import machine
 
 # name: batch, channels in, height and width, channels out, window, stride, padding
 SETS = {
@@ -243,6 +246,7 @@ def main() -> int:
         (f"gemm {size}", None, dtype) for dtype in chosen.dtypes.split(",") for size in chosen.gemm
     ]
     devices = {name: _core.open_device(name) for name in chosen.devices.split(",")}
+    where = machine()
     for label, shape, dtype in cases:
         size = 0 if shape else int(label.split()[1])
         case = problem_of(shape, dtype).graph() if shape else gemm_graph(size, 1, dtype)
@@ -263,7 +267,7 @@ def main() -> int:
             if chosen.records and shape:
                 add_record(chosen.records, device, problem_of(shape, dtype), found)
             if chosen.output:
-                chosen.output.write_text(json.dumps({"dlk": dlk.__version__, "rows": rows}) + "\n")
+                chosen.output.write_text(json.dumps({"machine": where, "rows": rows}) + "\n")
     return 1 if any(str(row.get("error", "")).startswith("wrong") for row in rows) else 0
 
 

@@ -223,10 +223,11 @@ def main() -> int:
         sys.stdout.flush()
         os._exit(0)  # some engines' libraries crash when they are unloaded
     import networks
+    from machine import machine
 
     todo = [(f"dlk {device}", dtype) for dtype in chosen.dtype for device in chosen.devices]
     todo += [(e, dtype) for e in chosen.engines for dtype in DTYPES.get(e, ("float32",))]
-    result: dict[str, Any] = {"machine": networks.machine(), "rows": []}
+    result: dict[str, Any] = {"machine": machine(), "rows": []}
     for network in chosen.networks:
         reference = None
         with tempfile.TemporaryDirectory() as name:

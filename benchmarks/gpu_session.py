@@ -154,8 +154,7 @@ PARTS: dict[str, Part] = {
     "start": Part(150, "first answers: empty cache, warm cache, bundle", _speed("start")),
     "batch64-fp32": Part(150, "networks, batch 64, float32", _speed("batch64-fp32")),
     "batch1-fp32": Part(100, "networks, batch 1, float32", _speed("batch1-fp32")),
-    "tiles": Part(150, "twelve convolution shapes, every algorithm, float16", _speed("tiles")),
-    "tiles-fp32": Part(120, "the same in float32", _speed("tiles-fp32")),
+    "tiles": Part(120, "twelve convolution shapes, every algorithm", _speed("tiles")),
     "engines": Part(
         400, "ncnn and onnxruntime's WebGPU provider, batch 1",
         _engines("ncnn,ort-webgpu", NETWORKS, "45"),

@@ -13,12 +13,9 @@ Writes JSON and a Markdown table; results that are kept stand in ``benchmarks/re
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -31,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import dlk
 import peers
 from dlk.bench import measure
+from machine import machine
 
 TOLERANCE = {"float32": 1e-3, "float16": 3e-2}
 """On ||a-b|| / ||b||, for random weights; parity proper is the parity suite's business."""
@@ -133,28 +131,6 @@ def run_dlk(
     except (RuntimeError, ValueError, NotImplementedError, MemoryError) as error:
         row["error"] = f"{type(error).__name__}: {error}"[:500]
     return row
-
-
-def machine() -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "dlk": dlk.__version__,
-        "command": " ".join(["python", *sys.argv]),
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-        "load": [round(load, 1) for load in os.getloadavg()],
-        "devices": [
-            {"id": d.id, "name": d.name, "driver": d.caps["driver"]} for d in dlk.devices()
-        ],
-    }
-    try:
-        found["gpu"] = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
-            capture_output=True, text=True, check=True,
-        ).stdout.strip()  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        found["gpu"] = None
-    return found
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -26,6 +26,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from machine import machine
+
 NO_DRIVER_CACHES = {
     "CUDA_CACHE_DISABLE": "1",
     "__GL_SHADER_DISK_CACHE": "0",
@@ -124,7 +128,7 @@ def main() -> int:
             rows.append({"device": device, "cache": "", "error": str(error)})
             print(device, error, file=sys.stderr)
         result = {
-            "command": "python benchmarks/start.py " + " ".join(sys.argv[1:]),
+            "machine": machine(),
             "network": f"{chosen.network} {chosen.dtype} batch 1, random weights",
             "driver_caches": "disabled",
             "packs": "none" if chosen.no_packs else "as installed",

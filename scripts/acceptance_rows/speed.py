@@ -2,8 +2,9 @@
 
 GPU and CPU figures are read from the newest committed results under ``benchmarks/results/``:
 ``*-h200-speed-batch1.json``, ``*-h200-speed-batch64.json`` and ``*-cpu.json`` from
-``benchmarks/networks.py``, ``*-h200-tiles.json`` and ``*-h200-tiles-fp32.json`` from
-``benchmarks/conv_tiles.py``, ``*-h200-start.json`` from ``benchmarks/start.py``,
+``benchmarks/networks.py``, ``*-h200-tiles.json`` from ``benchmarks/conv_tiles.py``,
+``*-h200-start.json`` from ``benchmarks/start.py``, ``*-h200-engines.json`` from
+``benchmarks/engines.py``,
 ``*-h200-ops.json`` and ``*-cpu-ops.json`` with ``rows`` of what
 ``dlk bench op:... --against torch --json`` prints, each with its ``target``.
 """
@@ -127,19 +128,10 @@ def first_answer(device: str, cache: str, limit_ms: float, key: str = "first_ans
     return at_most(statistics.median(times), limit_ms)
 
 
-def tile_rows() -> list[dict[str, Any]]:
-    """Rows of the convolution shapes in float16 and, where measured, in float32."""
-    rows: list[dict[str, Any]] = []
-    for what in ("h200-tiles", "h200-tiles-fp32"):
-        if sorted(RESULTS.glob(f"*-{what}.json")):
-            rows += newest(what)["rows"]
-    return rows
-
-
 def fastest_by_a_fifth(family: str) -> Row:
     """On how many of the twelve shapes a family of algorithms beats all others by 1.2 times."""
     best: dict[tuple[str, str, str], dict[bool, float]] = {}
-    for row in tile_rows():
+    for row in newest("h200-tiles")["rows"]:
         if "us" in row and row["algorithm"]:
             dtype = row.get("dtype", "float16")
             times = best.setdefault((row["device"], row["shape"], dtype), {})
@@ -176,7 +168,7 @@ def choice(device: str) -> Row:
     """The worst ratio of the default's time to the best variant's, over the twelve shapes in each
     dtype that was measured."""
     shapes: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in tile_rows():
+    for row in newest("h200-tiles")["rows"]:
         if row["device"].startswith(device) and row["shape"].startswith("twelve") and "us" in row:
             shapes.setdefault((row["shape"], row.get("dtype", "float16")), []).append(row)
     ratios = [
