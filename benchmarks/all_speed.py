@@ -21,13 +21,21 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 NETWORKS = "squeezenet1_1,mobilenet_v2,resnet50,inception_v3,vgg16,nin_imagenet"
 OPS = (
-    ("op:gemm:4096", "float16"),
-    ("op:gemm:4096", "float32"),
-    ("op:gemm:4096", "int8"),
-    ("op:lstm:32,20,64,200", "float32"),
-    ("op:lstm:32,20,64,200", "float16"),
+    ("op:gemm:4096", "float16", ""),
+    ("op:gemm:4096", "float16", "mma"),
+    ("op:gemm:4096", "float16", "coopmat"),
+    ("op:gemm:4096", "float32", ""),
+    ("op:gemm:4096", "int8", ""),
+    ("op:lstm:32,20,64,200", "float32", ""),
+    ("op:lstm:32,20,64,200", "float16", ""),
 )
-TINY_OPS = (("op:gemm:64", "float32"), ("op:gemm:64", "int8"), ("op:lstm:2,3,8,8", "float32"))
+"""Target, dtype, and DLK_MATRIX_UNITS: "coopmat" is of Vulkan alone."""
+TINY_OPS = (
+    ("op:gemm:64", "float32", ""),
+    ("op:gemm:64", "float16", "mma"),
+    ("op:gemm:64", "int8", ""),
+    ("op:lstm:2,3,8,8", "float32", ""),
+)
 SECONDS = {
     "batch1": 150, "batch64": 150, "tiles": 120, "ops": 120, "start": 180,
     "batch1-fp32": 150, "batch64-fp32": 150,
@@ -81,17 +89,20 @@ def tiles(output: Path, chosen: argparse.Namespace) -> None:
 def ops(output: Path, devices: str, seconds: float, against: str, tiny: bool) -> None:
     rows = []
     for device in devices.split(","):
-        for target, dtype in TINY_OPS if tiny else OPS:
+        for target, dtype, units in TINY_OPS if tiny else OPS:
+            if units == "coopmat" and not device.startswith("vulkan"):
+                continue
             command = [sys.executable, "-m", "dlk", "bench", target, "--device", device,
-                       "--dtype", dtype, "--json", *(["--runs", "30"] if tiny else [])]  # fmt: skip
+                       "--dtype", dtype, "--json", "--runs", "30" if tiny else "50"]  # fmt: skip
             if against:
                 command += ["--against", against]
-            text = run(command, seconds / 4)
+            asked = {"DLK_MATRIX_UNITS": units} if units else {}
+            text = run(command, seconds / 4, asked)
             if not text:
                 continue
-            rows.append({"command": " ".join(command[1:]), **json.loads(text)})
+            rows.append({"command": " ".join(command[1:]), **asked, **json.loads(text)})
             peer = rows[-1].get("torch", {}).get("pipelined_ms")
-            print(target, dtype, device, rows[-1]["pipelined_ms"], "torch", peer, flush=True)
+            print(target, dtype, units, device, rows[-1]["pipelined_ms"], "torch", peer, flush=True)
             output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 

@@ -84,7 +84,7 @@ def run_one(engine: str, dtype: str, network: str, folder: Path, chosen: argpars
     import dlk
     import networks
     import peers
-    from dlk.bench import measure
+    from dlk.bench import QUEUED, in_turn, measure
 
     if engine.startswith("dlk "):
         x = np.load(folder / "input.npy")
@@ -99,7 +99,7 @@ def run_one(engine: str, dtype: str, network: str, folder: Path, chosen: argpars
         graph = load(folder)
         torch = peers.TorchGpu(network, graph, x, engine.removeprefix("torch-"))
         result = torch.result()
-        row = {"median_ms": torch.median_ms(), "pipelined_ms": torch.pipelined_ms()}
+        row = {"median_ms": torch.median_ms(), "pipelined_ms": in_turn([torch.queued])[0] / QUEUED}
     else:
         run = runner(engine, dtype, network, folder, chosen.threads)
         result = run()

@@ -6,7 +6,8 @@
 ``light:NAME`` is a network of the onnx package (light:shufflenet, light:inception_v1), with its
 constant weights. Otherwise weights are random, as inputs always are; every output is compared with
 the first peer's (or the first device's) in the same run, and a result that is wrong is reported as
-an error, not as a time.
+an error, not as a time. pipelined_ms of PyTorch's CUDA graphs and of dlk are of rounds in turn
+(`dlk.bench.in_turn`): engines that are timed one after the other meet different clocks.
 Writes JSON and a Markdown table; results that are kept stand in ``benchmarks/results/``.
 """
 
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import dlk
 import peers
-from dlk.bench import measure
+from dlk.bench import QUEUED, in_turn, measure, queued_runs
 from machine import machine
 
 TOLERANCE = {"float32": 1e-3, "float16": 3e-2}
@@ -78,28 +79,42 @@ def run_network(name: str, chosen: argparse.Namespace) -> list[dict[str, Any]]:
     size = graph.inputs[0].shape[1:]
     batch = np.random.default_rng(1).standard_normal((chosen.batch, *size)).astype(np.float32)
     rows, reference = [], None
+    graphs: dict[str, Any] = {}  # PyTorch's, by engine, which stay for the rounds
     for peer in chosen.peers:
         row: dict[str, Any] = {"network": name, "engine": peer, "batch": chosen.batch}
         try:
-            result = run_peer(row, name, graph, file, batch, chosen.threads)
+            result = run_peer(row, name, graph, file, batch, chosen.threads, graphs)
             if reference is None:
                 reference = result
         except (RuntimeError, ValueError, ImportError, AttributeError) as error:
             row["error"] = f"{type(error).__name__}: {error}"[:500]  # the others still run
         rows.append(row)
-        print(json.dumps(row), flush=True)
+    together: dict[str, list[float]] = {engine: [] for engine in graphs}
     for device in chosen.devices:
         for dtype in chosen.dtype:
-            row = run_dlk(graph, batch, device, dtype, reference, chosen.seconds)
+            row = run_dlk(graph, batch, device, dtype, reference, chosen.seconds, graphs)
+            for engine, ms in row.get("peers_ms", {}).items():
+                together[engine].append(ms)
             rows.append({"network": name, **row})
-            print(json.dumps(rows[-1]), flush=True)
+    for row in rows:
+        if row["engine"] in graphs:
+            alone = [graphs[row["engine"]].queued]
+            ms = together[row["engine"]] or [in_turn(alone)[0] / QUEUED]
+            row["pipelined_ms"] = statistics.median(ms)
+        print(json.dumps(row), flush=True)
     return rows
 
 
 def run_peer(
-    row: dict[str, Any], name: str, graph: Any, file: bytes | None, batch: Any, threads: int
+    row: dict[str, Any],
+    name: str,
+    graph: Any,
+    file: bytes | None,
+    batch: Any,
+    threads: int,
+    graphs: dict[str, Any],
 ) -> Any:
-    """Fills in a peer's row and returns its result."""
+    """Fills in a peer's row and returns its result; CUDA graphs are added to `graphs`."""
     if row["engine"] == "onnxruntime":
         run = peers.onnxruntime_cpu(file or peers.to_onnx(graph), batch, threads)
         row.update(dtype="float32", median_ms=median_ms(run), cpu_ms=cpu_ms(run))
@@ -107,13 +122,21 @@ def run_peer(
     row["dtype"] = row["engine"].removeprefix("torch-")
     torch = peers.TorchGpu(name, graph, batch, row["dtype"])
     result = torch.result()
-    row.update(median_ms=torch.median_ms(), pipelined_ms=torch.pipelined_ms())
+    row["median_ms"] = torch.median_ms()
+    graphs[row["engine"]] = torch
     return result
 
 
 def run_dlk(
-    graph: Any, batch: Any, device: str, dtype: str, reference: Any, seconds: float
+    graph: Any,
+    batch: Any,
+    device: str,
+    dtype: str,
+    reference: Any,
+    seconds: float,
+    graphs: dict[str, Any],
 ) -> dict[str, Any]:
+    """dlk's row; `peers_ms` has each CUDA graph's pipelined_ms from the rounds of this row's."""
     row: dict[str, Any] = {"engine": f"dlk {device}", "batch": len(batch), "dtype": dtype}
     try:
         model = dlk.Model(graph, dlk.Device(device), dtype)
@@ -123,6 +146,11 @@ def run_dlk(
         row["cpu_ms"] = cpu_ms(lambda: model.run(feeds))
         plan = model.plan(feeds)
         row.update({k: result[k] for k in ("median_ms", "device_ms", "pipelined_ms", "runs")})
+        if graphs:
+            actions = [queued_runs(model, feeds), *(peer.queued for peer in graphs.values())]
+            mine, *others = (ms / QUEUED for ms in in_turn(actions, 2 * seconds))
+            row["pipelined_ms"] = mine
+            row["peers_ms"] = dict(zip(graphs, others, strict=True))
         row.update(dispatches=plan.dispatches, pipelines=plan.pipelines)
         if reference is not None:
             row["relative_error"] = relative_error(got, reference)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dlk.bench import QUEUED
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -146,19 +147,11 @@ class TorchGpu:
         self.torch.cuda.synchronize()
         return np.asarray(self.output.float().cpu())
 
-    def pipelined_ms(self, queued: int = 30, rounds: int = 5) -> float:
-        """Resident, `queued` replays and one wait, per run; median."""
-        for _ in range(8):
+    def queued(self) -> None:
+        """Resident replays, as many as dlk queues, and one wait: for `dlk.bench.in_turn`."""
+        for _ in range(QUEUED):
             self.replay()
-        times = []
-        for _ in range(rounds):
-            self.torch.cuda.synchronize()
-            start = time.perf_counter()
-            for _ in range(queued):
-                self.replay()
-            self.torch.cuda.synchronize()
-            times.append((time.perf_counter() - start) / queued)
-        return float(np.median(times) * 1e3)
+        self.torch.cuda.synchronize()
 
     def median_ms(self, runs: int = 50) -> float:
         """Host in to host out, waited for; median."""

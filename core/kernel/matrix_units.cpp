@@ -37,9 +37,13 @@ std::string coopmat_or_none(const Caps& caps) {
   return caps.cooperative_matrix && caps.subgroup_size == 32 ? "coopmat" : "";
 }
 
-std::string lowering_of(const Caps& caps) {
+std::string_view asked_units() {
   const char* setting = std::getenv("DLK_MATRIX_UNITS");
-  const std::string_view asked = setting == nullptr ? "" : setting;
+  return setting == nullptr ? "" : setting;
+}
+
+std::string lowering_of(const Caps& caps) {
+  const std::string_view asked = asked_units();
   if (asked == "0" || caps.is_cpu || !caps.fp16_storage) return "";
   if (asked == "plain") return "plain";
   if (caps.inline_ptx || (caps.binary_import && asked != "coopmat")) return "ptx";
@@ -57,8 +61,7 @@ int64_t local_bytes(const MatrixTile& tile, MatrixUse use) {
 }  // namespace
 
 void MatrixTile::set_constants(KernelRequest& request, const std::string& lowering) const {
-  const bool in_gangs_of_four = tm == 16 && tn == bn && bn >= 64;
-  request.lowering = lowering == "ptx" && in_gangs_of_four ? "wgmma" : lowering;
+  request.lowering = lowering == "ptx" && in_gangs_of_four() ? "wgmma" : lowering;
   for (const auto& [name, value] : {std::pair<const char*, int64_t>{"BM", bm},
                                     {"BN", bn},
                                     {"BK", bk},
@@ -164,7 +167,9 @@ bool MatrixUnits::may_hang(const MatrixTrial& trial) const {
 
 bool MatrixUnits::works(const MatrixTile& tile, MatrixUse use, TileSharing sharing) {
   const MatrixTrial trial{tile, use, sharing};
-  if (current_lowering().empty() || !is_offered(use) || !fits(trial)) return false;
+  const std::string lowering = current_lowering();
+  if (lowering.empty() || !is_offered(use) || !fits(trial)) return false;
+  if (lowering == "ptx" && tile.in_gangs_of_four() && asked_units() == "mma") return false;
   const Backend* backend = find_backend(state_->device.lock()->caps().backend);
   if (backend != nullptr && backend->kernel_format() == KernelFormat::kNone) return true;
   if (const std::optional<bool> result = known(trial)) return *result;

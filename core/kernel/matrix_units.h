@@ -27,6 +27,8 @@ struct MatrixTile {
   /// where the units are reached by PTX.
   void set_constants(KernelRequest& request, const std::string& lowering) const;
   std::string text() const;
+  /// The form of "wgmma", whose gangs have four subgroups.
+  bool in_gangs_of_four() const { return tm == 16 && tn == bn && bn >= 64; }
 };
 
 /// Products that tiles are tried in before operators use them for the same.
@@ -62,7 +64,8 @@ class MatrixUnits {
  public:
   /// One object a device, kept while the device lives, so that each size is tried once.
   /// DLK_MATRIX_UNITS=0 hides the units; DLK_MATRIX_UNITS=plain puts registers in their place on
-  /// any GPU, for tests; DLK_MATRIX_UNITS=coopmat leaves PTX out under Vulkan.
+  /// any GPU, for tests; DLK_MATRIX_UNITS=coopmat leaves PTX out under Vulkan, =mma leaves wgmma
+  /// out where PTX is run.
   static std::shared_ptr<MatrixUnits> of(const std::shared_ptr<Device>& device);
   MatrixUnits(std::shared_ptr<Device> device, std::string lowering);
 

@@ -1,15 +1,18 @@
-"""PyTorch beside dlk, in the same run: ``dlk bench --against torch``."""
+"""PyTorch beside dlk, in the same run: ``dlk bench --against torch``.
+
+Queued runs of both are timed in turn (`dlk.bench.in_turn`), so that they meet the same clocks:
+`beside` is dlk's side of that, from `dlk.bench.queued_runs` or `queued_steps`.
+"""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dlk.bench import QUEUED, in_turn
 from dlk.opcases import OpCase
 
 __all__ = ["TorchResult", "torch_network", "torch_op", "torch_training"]
@@ -23,11 +26,14 @@ class TorchResult:
     Attributes:
         device: ``"cuda"`` or ``"cpu"``.
         median_ms: host memory in to host memory out; median.
-        pipelined_ms: 30 resident runs and one wait, per run; median.
+        pipelined_ms: 30 resident runs and one wait, per run; median of rounds in turn with dlk's.
+        beside_ms: those of dlk, per run.
         output: the result, in host memory as float32.
     """
 
-    def __init__(self, function: Callable[[Any], Any], x: Array, dtype: str) -> None:
+    def __init__(
+        self, function: Callable[[Any], Any], x: Array, dtype: str, beside: Callable[[], None]
+    ) -> None:
         import torch
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -37,31 +43,18 @@ class TorchResult:
         self._torch, self._function = torch, function
         with torch.inference_mode():
             self.output = np.asarray(function(resident).float().cpu())
-            self.median_ms = self._median(lambda: function(host.to(self.device)).cpu(), 50)
-            self.pipelined_ms = self._median(lambda: self._queued(resident), 5) / 30
+            (self.median_ms,) = in_turn([lambda: function(host.to(self.device)).cpu()], 3.0, 50)
+            each = in_turn([beside, lambda: self._queued(resident)])
+        self.beside_ms, self.pipelined_ms = (ms / QUEUED for ms in each)
 
     def _queued(self, x: Any) -> None:
-        for _ in range(30 if self.device == "cuda" else 1):
+        for _ in range(QUEUED):
             self._function(x)
-        if self.device == "cuda":
+        if self.device == "cuda":  # nothing is queued on the CPU
             self._torch.cuda.synchronize()
-        else:  # nothing is queued on the CPU
-            for _ in range(29):
-                self._function(x)
-
-    @staticmethod
-    def _median(action: Callable[[], Any], most: int) -> float:
-        action()
-        times: list[float] = []
-        start = time.perf_counter()
-        while len(times) < 3 or (len(times) < most and time.perf_counter() - start < 3):
-            before = time.perf_counter()
-            action()
-            times.append((time.perf_counter() - before) * 1e3)
-        return statistics.median(times)
 
 
-def torch_op(case: OpCase, dtype: str) -> TorchResult:
+def torch_op(case: OpCase, dtype: str, beside: Callable[[], None]) -> TorchResult:
     """The same operator with the same weights. TF32 is off; integers are products in float16."""
     import torch
 
@@ -73,7 +66,7 @@ def torch_op(case: OpCase, dtype: str) -> TorchResult:
     kind = getattr(torch, dtype)
     weights = {k: torch.from_numpy(v).to(device, kind) for k, v in case.weights.items()}
     if case.name == "gemm":
-        return TorchResult(lambda x: x @ weights["w"], case.feeds["x"], dtype)
+        return TorchResult(lambda x: x @ weights["w"], case.feeds["x"], dtype, beside)
     if case.name == "conv":
         stride, kernel = case.sizes[5], case.sizes[4]
         return TorchResult(
@@ -82,8 +75,9 @@ def torch_op(case: OpCase, dtype: str) -> TorchResult:
             ),
             case.feeds["x"],
             dtype,
+            beside,
         )
-    return TorchResult(_lstm(case, weights, device, kind), case.feeds["x"], dtype)
+    return TorchResult(_lstm(case, weights, device, kind), case.feeds["x"], dtype, beside)
 
 
 def _lstm(case: OpCase, weights: dict[str, Any], device: str, kind: Any) -> Callable[[Any], Any]:
@@ -107,7 +101,9 @@ def _lstm(case: OpCase, weights: dict[str, Any], device: str, kind: Any) -> Call
     return lambda x: module(x)[0].unsqueeze(1)
 
 
-def torch_network(name: str, graph: Any, x: Array, dtype: str) -> TorchResult:
+def torch_network(
+    name: str, graph: Any, x: Array, dtype: str, beside: Callable[[], None]
+) -> TorchResult:
     """A torchvision network with the weights of a zoo graph.
 
     Raises:
@@ -137,10 +133,12 @@ def torch_network(name: str, graph: Any, x: Array, dtype: str) -> TorchResult:
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module = module.eval().to(device, getattr(torch, dtype))
-    return TorchResult(module, x, dtype)
+    return TorchResult(module, x, dtype, beside)
 
 
-def torch_training(net: Any, arrays: Sequence[Array], dtype: str) -> dict[str, Any]:
+def torch_training(
+    net: Any, arrays: Sequence[Array], dtype: str, beside: Callable[[], None] | None = None
+) -> dict[str, Any]:
     """A training step of the same network, weights and batch in PyTorch: SGD with momentum, and
     automatic mixed precision with a gradient scaler and channels innermost for float16; no TF32.
 
@@ -150,8 +148,9 @@ def torch_training(net: Any, arrays: Sequence[Array], dtype: str) -> dict[str, A
         dtype: ``"float32"`` or ``"float16"``.
 
     Returns:
-        device, median_ms (host batch, waited for), pipelined_ms (30 resident steps and one wait,
-        per step), loss (the first step's).
+        device, median_ms (host batch, waited for), loss (the first step's), and with `beside`
+        pipelined_ms (30 resident steps and one wait, per step; median of rounds in turn with
+        dlk's) and beside_ms (those of dlk).
     """
     import torch
 
@@ -191,16 +190,15 @@ def torch_training(net: Any, arrays: Sequence[Array], dtype: str) -> dict[str, A
         losses[-1].item()
 
     def queued() -> None:
-        for _ in range(30 if where == "cuda" else 2):
+        for _ in range(QUEUED):
             step(resident)
         losses[-1].item()
 
     waited()
-    first = float(losses[0])
-    return {
-        "version": torch.__version__,
-        "device": where,
-        "median_ms": TorchResult._median(waited, 50),
-        "pipelined_ms": TorchResult._median(queued, 5) / (30 if where == "cuda" else 2),
-        "loss": first,
-    }
+    found: dict[str, Any] = {"version": torch.__version__, "device": where}
+    found["loss"] = float(losses[0])
+    (found["median_ms"],) = in_turn([waited], 3.0, 50)
+    if beside is not None:
+        ours, theirs = in_turn([beside, queued])
+        found.update(pipelined_ms=theirs / QUEUED, beside_ms=ours / QUEUED)
+    return found

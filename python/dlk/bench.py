@@ -16,13 +16,25 @@ from dlk.model import Model
 if TYPE_CHECKING:
     from dlk.train import TrainStep
 
-__all__ = ["BenchResult", "TrainingResult", "measure", "measure_training", "percentile"]
+__all__ = [
+    "BenchResult",
+    "TrainingResult",
+    "in_turn",
+    "measure",
+    "measure_training",
+    "percentile",
+    "queued_runs",
+    "queued_steps",
+]
 
 WARM_UP = 70
 """Runs before the first timed one, at most; fewer where they would take as long as those."""
 
 QUEUED = 30
 """Runs that are queued for `pipelined_ms`."""
+
+ROUNDS = 15
+"""Calls of each function that `in_turn` times, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +87,72 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[max(int(rank) - 1, 0)]
 
 
+def in_turn(
+    actions: Sequence[Callable[[], Any]], seconds: float = 6.0, rounds: int = ROUNDS
+) -> list[float]:
+    """Median milliseconds of each function, called in turn without a pause: A, B, A, B.
+
+    A GPU that reaches its power limit lowers its clocks within a tenth of a second. Engines that
+    are timed one after the other then meet different clocks; in turn they share them.
+
+    Args:
+        actions: each waits for what it starts. All are called twice before the first timed call.
+        seconds: no further round starts after them, but for the second.
+    """
+    times: list[list[float]] = [[] for _ in actions]
+    for _ in range(2):
+        for action in actions:
+            action()
+    start = time.perf_counter()
+    while len(times[0]) < rounds:
+        for action, taken in zip(actions, times, strict=True):
+            before = time.perf_counter()
+            action()
+            taken.append((time.perf_counter() - before) * 1e3)
+        if len(times[0]) >= 2 and time.perf_counter() - start > seconds:
+            break
+    return [statistics.median(taken) for taken in times]
+
+
+def queued_runs(model: Model, inputs: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
+    """A function for `in_turn`: `QUEUED` runs, inputs and outputs in device memory, and one wait.
+
+    Args:
+        inputs: host arrays by input name.
+    """
+    session = model.handle.create_session()
+    device = model.device.handle
+    resident = {name: _core.DeviceTensor.upload(device, array) for name, array in inputs.items()}
+    run = _queue(session, resident)
+    run()  # with the calls that warm up in `in_turn` as many as recordings change their form in
+    return run
+
+
+def _queue(session: Any, resident: Mapping[str, Any]) -> Callable[[], None]:
+    def run() -> None:
+        last = None
+        for _ in range(QUEUED):
+            last = session.run_async(resident)
+        if last is not None:
+            last.wait()
+
+    return run
+
+
+def queued_steps(step: TrainStep, arrays: Sequence[NDArray[Any]]) -> Callable[[], None]:
+    """The same of a training step, on one batch in device memory."""
+    from dlk.tensor import Tensor
+
+    resident = [Tensor(array, step.device) for array in step.feeds(arrays).values()]
+
+    def run() -> None:
+        for _ in range(QUEUED):
+            step(*resident)
+        step.wait()
+
+    return run
+
+
 def measure(
     model: Model,
     inputs: Mapping[str, NDArray[Any]],
@@ -101,14 +179,7 @@ def measure(
     device = model.device.handle
     resident = {name: _core.DeviceTensor.upload(device, array) for name, array in feeds.items()}
     session.run_async(resident).wait()
-
-    def pipelined() -> None:
-        last = None
-        for _ in range(QUEUED):
-            last = session.run_async(resident)
-        if last is not None:
-            last.wait()
-
+    pipelined = _queue(session, resident)
     one = _times(lambda: session.run_async(resident).wait(), runs, seconds)
     queued = _times(pipelined, None if runs is None else max(runs // QUEUED, 1), seconds, least=2)
     return BenchResult(
@@ -143,11 +214,6 @@ def measure_training(
         step(*batch)
         step.wait()
 
-    def pipelined() -> None:
-        for _ in range(QUEUED):
-            step(*resident)
-        step.wait()
-
     memory = step.memory(*arrays)
     resident = [Tensor(array, step.device) for array in step.feeds(arrays).values()]
     for _ in range(2):
@@ -155,6 +221,7 @@ def measure_training(
         one(resident)
     host = _times(lambda: one(arrays), runs, seconds)
     device = _times(lambda: one(resident), runs, seconds)
+    pipelined = queued_steps(step, arrays)
     queued = _times(pipelined, None if runs is None else max(runs // QUEUED, 1), seconds, least=2)
     each = statistics.median(queued) / QUEUED
     return TrainingResult(

@@ -6,7 +6,8 @@ GPU and CPU figures are read from the newest committed results under ``benchmark
 ``*-h200-start.json`` from ``benchmarks/start.py``, ``*-h200-engines.json`` from
 ``benchmarks/engines.py``,
 ``*-h200-ops.json`` and ``*-cpu-ops.json`` with ``rows`` of what
-``dlk bench op:... --against torch --json`` prints, each with its ``target``.
+``dlk bench op:... --against torch --json`` prints, each with its ``target`` and, where it was
+set, ``DLK_MATRIX_UNITS``. dlk's and PyTorch's times are medians of rounds in turn.
 """
 
 from __future__ import annotations
@@ -43,12 +44,16 @@ BATCH64_MS = {
 }
 """The faster of PyTorch's fp16 and TF32 CUDA graphs, milliseconds (pipelined)."""
 OPS = (
-    ("op:gemm:4096", "float16", 1 / 0.8),
-    ("op:gemm:4096", "float32", 1 / 0.95),
-    ("op:gemm:4096", "int8", 1 / (0.8 * 1.3)),
-    ("op:lstm:32,20,64,200", "float32", 0.5),
+    ("op:gemm:4096", "float16", "", 1 / 0.8),
+    ("op:gemm:4096", "float16", "mma", 1 / 0.5),
+    ("op:gemm:4096", "float16", "coopmat", 1 / 0.36),
+    ("op:gemm:4096", "float32", "", 1 / 0.95),
+    ("op:gemm:4096", "int8", "", 1 / (0.8 * 1.3)),
+    ("op:lstm:32,20,64,200", "float32", "", 0.5),
 )
-"""Target, dtype, and the most of PyTorch's time (int8: of its float16 time)."""
+"""Target, dtype, DLK_MATRIX_UNITS ("mma" leaves wgmma out, "coopmat" PTX under Vulkan), and the
+most of PyTorch's time (int8: of its float16 time)."""
+UNITS = {"mma": "mma.sync", "coopmat": "cooperative matrices"}
 CPU_NETWORKS = (
     "efficientnet_lite0",
     "mobilenet_v2",
@@ -109,12 +114,14 @@ def cpu(network: str) -> Row:
     return at_most(mine / peer, 1.3)
 
 
-def op_ratio(what: str, target: str, dtype: str, device: str, limit: float) -> Row:
+def op_ratio(what: str, target: str, dtype: str, device: str, limit: float, units: str = "") -> Row:
     """dlk's time over PyTorch's in the same run."""
+    wanted = (target, dtype, device, units)
     for row in newest(what)["rows"]:
-        if (row["target"], row["dtype"], row["device"]) == (target, dtype, device):
+        found = (row["target"], row["dtype"], row["device"], row.get("DLK_MATRIX_UNITS", ""))
+        if found == wanted:
             return at_most(row["pipelined_ms"] / row["torch"]["pipelined_ms"], limit)
-    raise LookupError(f"{what}: no row for {target}, {dtype}, {device}")
+    raise LookupError(f"{what}: no row for {' '.join(wanted)}")
 
 
 def first_answer(device: str, cache: str, limit_ms: float, key: str = "first_answer_ms") -> Row:
@@ -234,11 +241,14 @@ def rows() -> Iterator[tuple[str, Callable[[], Row]]]:
                 f"H200 {api}: {network} batch 64 fp32, time / cuDNN's (committed)",
                 lambda n=network, a=api: batch64_fp32(n, a),
             )
-    for target, dtype, limit in OPS:
-        for device in ("opencl:0", "vulkan:0"):
+    for target, dtype, units, limit in OPS:
+        for device in ("vulkan:0",) if units == "coopmat" else ("opencl:0", "vulkan:0"):
+            by = f" by {UNITS[units]}" if units else ""
             yield (
-                f"H200 {device}: {target} {dtype}, time / PyTorch's (committed)",
-                lambda t=target, k=dtype, d=device, m=limit: op_ratio("h200-ops", t, k, d, m),
+                f"H200 {device}: {target} {dtype}{by}, time / PyTorch's (committed)",
+                lambda t=target, k=dtype, d=device, m=limit, u=units: op_ratio(
+                    "h200-ops", t, k, d, m, u
+                ),
             )
     for device in ("vulkan", "opencl"):
         for cache, limit_ms in (("empty", 1000.0), ("warm", 150.0), ("bundle", 100.0)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,7 +65,8 @@ def bench(
     """Measure how fast a model, a zoo network or an operator runs or is trained.
 
     median_ms: host in to host out, waited for. device_ms: one resident run, waited for.
-    pipelined_ms: 30 queued runs and one wait, per run. op:gemm, op:conv and op:lstm take sizes
+    pipelined_ms: 30 queued runs and one wait, per run; with --against of rounds in turn with the
+    peer's, so that both meet the same clocks. op:gemm, op:conv and op:lstm take sizes
     (op:gemm:512, op:conv:1,64,56,64,3,1, op:lstm:32,20,64,200) and show their rates, op:gemm and
     op:conv also in int8 and bfloat16; other operators run their largest parity case, op:case:NAME
     runs one of them by its name. --roofline adds how near each operation comes to the device's
@@ -102,13 +104,14 @@ def bench(
         most = peaks(where) if roofline else None
     result = measure(model, feeds, batch=batch, runs=runs or None)
     more: dict[str, Any] = {"dtype": dtype}
+    if against:
+        more["torch"], together = _torch(target, case, model, feeds, dtype)
+        result = dataclasses.replace(result, pipelined_ms=together)
     if accumulate:
         more["accumulate"] = accumulate
     if case is not None:
         seconds = result.pipelined_ms / 1e3
         more |= {"gflops": case.flops / seconds / 1e9, "gbytes": case.bytes / seconds / 1e9}
-    if against:
-        more["torch"] = _torch(target, case, model, feeds, dtype)
     if most is not None:
         more["roofline"] = _roofline(model.profile(feeds), most)
     facts = {"target": target, **result.to_dict(), **more}
@@ -183,7 +186,11 @@ def _bench_training(
     result = measure_training(step, arrays, runs=runs or None)
     peer: dict[str, Any] = {}
     if against:
-        peer = {**_torch_training(step.module, arrays, result.dtype), "dlk_loss": first}
+        peer = {**_torch_training(step, arrays), "dlk_loss": first}
+        each = peer.pop("beside_ms")
+        result = dataclasses.replace(
+            result, pipelined_ms=each, images_per_s=result.batch / each * 1e3
+        )
     if json:
         print_json({**result.to_dict(), **({"torch": peer} if peer else {})})
         return
@@ -202,43 +209,48 @@ def _bench_training(
         print(f"  first loss    {peer['loss']:10.4f}   dlk {first:.4f}")
 
 
-def _torch_training(module: Any, arrays: Any, dtype: str) -> dict[str, Any]:
+def _torch_training(step: Any, arrays: Any) -> dict[str, Any]:
     try:
         import torch  # noqa: F401
     except ImportError as error:
         raise ValueError(f"--against torch: {error}") from error
     from dlk.against import torch_training
+    from dlk.bench import queued_steps
 
-    return torch_training(module, arrays, dtype)
+    return torch_training(step.module, arrays, step.dtype, queued_steps(step, arrays))
 
 
 def _torch(
     target: str, case: Any, model: dlk.Model, feeds: dict[str, Any], dtype: str
-) -> dict[str, Any]:
-    """PyTorch's times for the same work, and how far the results are apart."""
+) -> tuple[dict[str, Any], float]:
+    """PyTorch's times for the same work and how far the results are apart; and dlk's pipelined_ms
+    of rounds in turn with PyTorch's."""
     import numpy as np
 
     from dlk.against import torch_network, torch_op
+    from dlk.bench import queued_runs
 
     try:
         import torch
     except ImportError as error:
         raise ValueError(f"--against torch: {error}") from error
     if case is not None:
-        peer = torch_op(case, dtype)
+        peer = torch_op(case, dtype, queued_runs(model, feeds))
     else:
         x = next(iter(feeds.values()))
-        peer = torch_network(target.removeprefix("zoo:"), model.graph, x, dtype)
+        name = target.removeprefix("zoo:")
+        peer = torch_network(name, model.graph, x, dtype, queued_runs(model, feeds))
     got = np.asarray(next(iter(model.run(feeds).values())), np.float64)
     want = np.asarray(peer.output, np.float64).reshape(got.shape)
     distance = float(np.linalg.norm(got - want) / max(float(np.linalg.norm(want)), 1e-30))
-    return {
+    figures = {
         "version": torch.__version__,
         "device": peer.device,
         "median_ms": peer.median_ms,
         "pipelined_ms": peer.pipelined_ms,
         "relative_error": distance,
     }
+    return figures, peer.beside_ms
 
 
 def _network(target: str, weights: str) -> Any:
