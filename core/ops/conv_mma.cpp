@@ -382,9 +382,17 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   set_half_sums(ctx, request, form.use == MatrixUse::kHalfSums);
   const bool whole = s.kg % 4 == 0;
   request.constants["POINT"] = is_point(w) ? 1 : 0;
-  const TensorView y = with_spatial_rank(p.y, 2);
-  const bool is_image = w.output[0] * w.output[1] > 1;
-  request.constants["EVEN_Y"] = is_image && pixel_step(y) == y.strides[3] ? 1 : 0;
+  // Pixels that stand evenly, also those of several images, need no divisions.
+  const auto even_strides = [&request](const TensorView& view, const char* name, bool wanted) {
+    std::vector<int64_t> strides = expanded_strides(view, 2);
+    const int64_t step = wanted ? pixel_step(with_spatial_rank(view, 2)) : 0;
+    request.constants[name] = step != 0 ? 1 : 0;
+    if (step != 0) strides[3] = step;
+    return strides;
+  };
+  const bool is_dense = is_point(w) && w.stride[0] == 1 && w.stride[1] == 1;
+  const std::vector<int64_t> xs = even_strides(product.x, "EVEN_X", is_dense);
+  const std::vector<int64_t> ys = even_strides(p.y, "EVEN_Y", split != 1);
   request.constants["SPLIT"] = split;
   request.constants["VECTOR_Y"] = whole && (split == 1 || vectors_along(p.y, 1, 4)) ? 1 : 0;
   const int64_t total = plan->streams != 0 ? plan->streams : places * plan->slices;
@@ -395,7 +403,7 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
                 {"first_block", 0},
                 {"bound_blocks", blocks},
                 {"packed_rows", packed.shape[1]},
-                {"xs", expanded_strides(product.x, 2)}};
+                {"xs", xs}};
   if (split == 3) {
     const int64_t all = places * ceil_div(s.taps * stored, plan->tile.bk);
     params["share"] = all / total;
@@ -407,7 +415,7 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   if (split == 1) {
     params["channels"] = s.channels_out;
   } else {
-    params["ys"] = expanded_strides(p.y, 2);
+    params["ys"] = ys;
   }
   add_window_params(params, w);
   std::vector<TensorView> views = shared;
