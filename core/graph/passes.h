@@ -48,6 +48,10 @@ void fuse_epilogues(ConcreteGraph& graph, size_t max_bindings);
 /// alternate stores them in that order: its attribute kChannelShuffle counts the groups.
 void fuse_channel_shuffles(ConcreteGraph& graph);
 
+/// A Gemm or MatMul with constant weights reads images before they are flattened, so that those
+/// with channels innermost need no copy: its attribute kFlattensImage.
+void read_images_unflattened(ConcreteGraph& graph);
+
 /// All passes that `options` ask for. The preparations make the constants that were folded.
 std::vector<Preparation> run_passes(ConcreteGraph& graph, const PassOptions& options,
                                     const LowerOptions& lowering, HostCache& cache);

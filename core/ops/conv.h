@@ -24,6 +24,9 @@ struct ConvProblem {
   /// tells packed forms of one weight apart.
   std::function<TensorView(const TensorView&)> reshape_weight = {};
   std::string weight_key = "conv";
+  /// The weights are (K, C, KH, KW) and x is (N, KH * KW * C, 1, 1): channels-last images as rows.
+  /// The window is of one pixel, C a multiple of 8.
+  bool flattened = false;
   std::optional<TensorView> bias;  // (K)
   Window window;
   int64_t groups = 1;

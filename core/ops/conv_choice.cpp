@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -19,15 +20,16 @@ namespace dlk {
 
 namespace {
 
-constexpr std::array<std::string_view, 8> kAlgorithms = {"direct", "depthwise", "block",     "gemm",
-                                                         "mma",    "winograd2", "winograd4", "fft"};
+constexpr std::array<std::string_view, 9> kAlgorithms = {
+    "direct", "depthwise", "block", "gemm", "mma", "gemv", "winograd2", "winograd4", "fft"};
 
 [[noreturn]] void refuse(const std::string& source, const std::string& text) {
   std::string known;
   for (const std::string_view name : kAlgorithms)
     known += (known.empty() ? "" : ", ") + std::string(name);
   throw_invalid(source + " is '" + text + "'; it names one of " + known +
-                ", or mma:BM,BN,BK,STAGES,AHEAD,TM,TN[:SLICES, :insideN or :streamN]");
+                ", or gemv:ITEMS,COLUMNS,AHEAD (powers of 2), or "
+                "mma:BM,BN,BK,STAGES,AHEAD,TM,TN[:SLICES, :insideN or :streamN]");
 }
 
 std::vector<std::string> split(const std::string& text, char at) {
@@ -120,7 +122,17 @@ ConvChoice parse_convolution_choice(const std::string& text, const std::string& 
   ConvChoice choice;
   choice.algorithm = parts.empty() ? "" : parts[0];
   if (std::ranges::find(kAlgorithms, choice.algorithm) == kAlgorithms.end()) refuse(source, text);
-  if (parts.size() > 1) {
+  if (choice.algorithm == "gemv" && parts.size() > 1) {
+    const std::vector<std::string> sizes = split(parts[1], ',');
+    if (sizes.size() != 3 || parts.size() > 2) refuse(source, text);
+    GemvShape shape;
+    int64_t* const fields[] = {&shape.items, &shape.columns, &shape.ahead};
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      *fields[i] = number(sizes[i], source, text);
+      if (!std::has_single_bit(static_cast<uint64_t>(*fields[i]))) refuse(source, text);
+    }
+    choice.gemv = shape;
+  } else if (parts.size() > 1) {
     const std::vector<std::string> sizes = split(parts[1], ',');
     if (choice.algorithm != "mma" || sizes.size() != 7 || parts.size() > 3) refuse(source, text);
     MatrixTile tile;

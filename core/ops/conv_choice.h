@@ -13,8 +13,14 @@
 
 namespace dlk {
 
-/// What was asked for: "" (nothing), "direct", "block", "gemm", "mma", "winograd2", "winograd4",
-/// ... A problem that the algorithm cannot compute gets what it would have got anyway.
+/// Of kernels/gemv.k, powers of 2: items of a group, rows of weights that it reads, and vectors of
+/// each that an item has under way.
+struct GemvShape {
+  int64_t items = 0, columns = 0, ahead = 0;
+};
+
+/// What was asked for: "" (nothing), "direct", "block", "gemm", "mma", "gemv", "winograd2", ... A
+/// problem that the algorithm cannot compute gets what it would have got anyway.
 struct ConvChoice {
   std::string algorithm;
   std::optional<MatrixTile> tile;  // of mma
@@ -22,6 +28,7 @@ struct ConvChoice {
   bool inside = false;             // of mma: slices are summed in the same dispatch
   int64_t streams = 0;             // of mma: stream-K with so many groups a compute unit; 0: not
   bool forced = false;             // by DLK_CONV_ALGO
+  std::optional<GemvShape> gemv = {};  // of gemv
 };
 
 /// DLK_CONV_ALGO, else the record for this device and problem, else nothing. Records are lines
@@ -32,9 +39,9 @@ ConvChoice convolution_choice(const Caps& caps, const std::string& problem);
 /// The records that ship with dlk; conv_records.cpp.
 std::string_view shipped_records();
 
-/// "ALGORITHM", or "mma:bm,bn,bk,stages,ahead,tm,tn", with ":N", ":insideN" or ":streamN" after it:
-/// slices, slices that one dispatch sums too, groups of stream-K. InvalidArgument, which names
-/// `source`, for anything else.
+/// "ALGORITHM", or "gemv:items,columns,ahead", or "mma:bm,bn,bk,stages,ahead,tm,tn", with ":N",
+/// ":insideN" or ":streamN" after it: slices, slices that one dispatch sums too, groups of
+/// stream-K. InvalidArgument, which names `source`, for anything else.
 ConvChoice parse_convolution_choice(const std::string& text, const std::string& source);
 
 }  // namespace dlk

@@ -5,6 +5,7 @@
 //   conv_block      the same where a group is the SIMD lanes of a driver
 //   winograd        windows of 3 where multiplications rule
 //   fft             large windows
+//   gemv            GPUs: a few rows of results, whatever the weights' size
 //   conv_mma        matrix units, float16
 //   conv_gemm       GPUs: implicit matrix product on gang tiles
 //   conv_direct     everything else (3-D, a few channels a group)
@@ -403,6 +404,10 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
   const int64_t fewest = is_cpu ? ctx.caps().vector_width / 2 : 16;
   const bool is_wide = planar && (p.groups == 1 || s.kg >= fewest);
   std::string algorithm = choice.algorithm;
+  // Of the others some read the weights as they are.
+  if (p.flattened && algorithm != "gemm" && algorithm != "mma") algorithm.clear();
+  const bool takes_rows = planar && (algorithm.empty() || algorithm == "gemv");
+  if (takes_rows && lower_gemv(ctx, p, choice.gemv)) return;
   if (algorithm.empty() && !is_cpu && (width > 1 || is_wide)) {
     algorithm = gpu_choice(ctx, p, width > 1);
   }

@@ -53,6 +53,10 @@ double gemm_microseconds(const LowerContext& ctx, const ConvProblem& problem);
 /// The same on matrix units (conv_mma.k); false where the device or the problem is not for them.
 bool lower_conv_mma(LowerContext& ctx, const ConvProblem& problem, const ConvChoice& choice);
 
+/// A matrix-vector product (gemv.k), of a few rows at most, for GPUs; false for other problems.
+bool lower_gemv(LowerContext& ctx, const ConvProblem& problem,
+                const std::optional<GemvShape>& shape);
+
 /// What that takes by the cost model; 0 where it cannot be.
 double mma_microseconds(const LowerContext& ctx, const ConvProblem& problem);
 

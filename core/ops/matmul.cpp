@@ -41,11 +41,29 @@ void infer_matmul(InferContext& ctx) {
   ctx.set_output(0, ctx.dtype(0), std::move(y));
 }
 
+// The rows of images: as memory has them where the weights can be packed in that order.
+void flatten_images(LowerContext& ctx, MatrixProblem& p) {
+  const TensorView images = p.a;
+  const Shape rows{images.shape[0], product(images.shape, 1)};
+  if (const auto view = images.reshaped(rows)) {
+    p.a = *view;
+    return;
+  }
+  p.a.shape = rows;
+  p.a.strides = {images.strides[0], 1};
+  if (!ctx.caps().is_cpu && images.is_channels_last() && can_pack(ctx, p)) {
+    p.image = Shape(images.shape.begin() + 1, images.shape.end());
+  } else {
+    p.a = *ctx.contiguous(images).reshaped(rows);
+  }
+}
+
 void lower_matmul(LowerContext& ctx) {
   MatrixProblem p;
   p.a = ctx.input(0);
   p.b = ctx.input(1);
   p.y = ctx.output(0);
+  if (ctx.has_attr(kFlattensImage)) flatten_images(ctx, p);
   if (p.b.rank() == 1) {
     // A column vector on the right is a row vector on the left of the transposed matrix: the
     // result's last axis stays the one that the epilogue's channel counts.
@@ -119,6 +137,7 @@ void lower_gemm(LowerContext& ctx) {
   p.alpha = ctx.attr_float("alpha", 1.0);
   p.beta = ctx.attr_float("beta", 1.0);
   if (ctx.has_input(2) && p.beta != 0.0) p.c = broadcast_view(ctx.input(2), p.y.shape);
+  if (ctx.has_attr(kFlattensImage)) flatten_images(ctx, p);
   lower_matrix_product(ctx, p);
 }
 

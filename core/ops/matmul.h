@@ -16,7 +16,13 @@ struct MatrixProblem {
   double alpha = 1.0, beta = 1.0;
   size_t b_input = 1;         // which input of the node b is a view of
   bool b_transposed = false;  // the input is (N, K)
+  /// Where `a` has rows (h, w, c) of images: (C, H, W), by which rows of the input b lie. Of
+  /// problems that `can_pack` and no others.
+  Shape image = {};
 };
+
+/// The right side can be packed, once where it is a weight, in an order of its own.
+bool can_pack(const LowerContext& ctx, const MatrixProblem& problem);
 
 /// Dispatches the product with the node's epilogue (its channel is the column).
 void lower_matrix_product(LowerContext& ctx, const MatrixProblem& problem);

@@ -49,30 +49,39 @@ bool shares_b(const MatrixProblem& p) {
   return true;
 }
 
+// All rows of a and y.
+LoopNest rows_of(const MatrixProblem& p) {
+  const TensorView a = drop_axis(p.a, p.a.rank() - 1), y = drop_axis(p.y, p.y.rank() - 1);
+  return collapse(y.shape, {a.strides, y.strides});
+}
+
 // The product as a convolution with packed weights; false where the problem is not of that kind.
 bool lower_packed(LowerContext& ctx, const MatrixProblem& p) {
-  // A GPU's other kernel for a product with c is a slow one: there packing pays for rows in plenty.
-  constexpr int64_t kManyRows = 32;
-  const bool pays = !ctx.caps().is_cpu && p.c && p.a.rank() == 2 && p.a.shape[0] >= kManyRows;
-  if (!(ctx.is_weight(p.b_input) || pays) || p.alpha != 1.0 || p.a.dtype == DType::kFloat64)
-    return false;
-  if (!shares_b(p) || !is_row_of_n(p) || (p.c && p.beta != 1.0)) return false;
-  const TensorView a = drop_axis(p.a, p.a.rank() - 1), y = drop_axis(p.y, p.y.rank() - 1);
-  const LoopNest rows = collapse(y.shape, {a.strides, y.strides});
-  if (rows.rank() > 3) return false;
+  if (!can_pack(ctx, p)) return false;
+  const LoopNest rows = rows_of(p);
   ConvProblem conv;
   conv.x = as_image(p.a, rows, 0);
   conv.y = as_image(p.y, rows, 1);
   conv.weight_input = p.b_input;
   const bool transposed = p.b_transposed;
+  const Shape image = p.image;
   conv.weight_key = transposed ? "turned matrix" : "matrix";
-  conv.reshape_weight = [transposed](const TensorView& input) {
+  conv.flattened = !image.empty();
+  if (conv.flattened) conv.weight_key += " of images " + shape_string(image);
+  conv.reshape_weight = [transposed, image](const TensorView& input) {
     TensorView w = input;
     const size_t rank = w.shape.size();
     const auto axis = [&](size_t i) { return rank == 1 ? size_t{0} : rank - 2 + i; };
     const size_t n = transposed ? axis(0) : axis(1), k = transposed ? axis(1) : axis(0);
     w.shape = {rank == 1 ? 1 : input.shape[n], input.shape[k], 1, 1};
     w.strides = {rank == 1 ? 0 : input.strides[n], input.strides[k], 0, 0};
+    if (image.empty()) return w;
+    w.shape.resize(1);
+    w.strides.resize(1);
+    w.shape.insert(w.shape.end(), image.begin(), image.end());
+    for (size_t i = 0; i < image.size(); ++i) {
+      w.strides.push_back(input.strides[k] * product(image, i + 1));
+    }
     return w;
   };
   conv.weight = conv.reshape_weight(ctx.input(p.b_input));
@@ -378,6 +387,16 @@ void lower_integers(LowerContext& ctx, const MatrixProblem& p) {
 }
 
 }  // namespace
+
+bool can_pack(const LowerContext& ctx, const MatrixProblem& p) {
+  // A GPU's other kernel for a product with c is a slow one: there packing pays for rows in plenty.
+  constexpr int64_t kManyRows = 32;
+  const bool pays = !ctx.caps().is_cpu && p.c && p.a.rank() == 2 && p.a.shape[0] >= kManyRows;
+  if (!(ctx.is_weight(p.b_input) || pays) || p.alpha != 1.0 || p.a.dtype == DType::kFloat64)
+    return false;
+  if (!shares_b(p) || !is_row_of_n(p) || (p.c && p.beta != 1.0)) return false;
+  return rows_of(p).rank() <= 3;
+}
 
 void lower_matrix_product(LowerContext& ctx, const MatrixProblem& p) {
   if (is_integer(p.a.dtype)) return lower_integers(ctx, p);

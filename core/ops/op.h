@@ -31,6 +31,10 @@ inline constexpr int64_t kMaxHostElements = 1024;
 /// Of a Conv in a plan: channel g * (C / n) + k of its results is stored as channel k * n + g.
 inline constexpr const char* kChannelShuffle = "channel_shuffle";
 
+/// Of a Gemm or MatMul in a plan, present: input 0 is an image (N, C, H, W), whose rows (C * H * W)
+/// it multiplies.
+inline constexpr const char* kFlattensImage = "flattens_image";
+
 struct PointwiseProgram;  // core/ops/pointwise.h
 class GradientContext;    // core/ops/gradient.h
 class MatrixUnits;        // core/kernel/matrix_units.h

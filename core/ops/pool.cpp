@@ -67,7 +67,7 @@ bool lower_rows(LowerContext& ctx, const Window& window, PoolMode mode, bool cou
   if (!caps.is_cpu || caps.subgroup_size != 0 || width < 4) return false;
   if (window.rank() > 2 || mode == PoolMode::kLp) return false;
   KernelRequest request = request_with_epilogue(ctx, "pool_rows");
-  request.types["T"] = x.dtype;
+  request.types = {{"TX", x.dtype}, {"TY", y.dtype}};
   request.constants["VW"] = width;
   request.constants["MODE"] = static_cast<int64_t>(mode);
   const Window w = window.expanded(2);
@@ -88,6 +88,46 @@ bool lower_rows(LowerContext& ctx, const Window& window, PoolMode mode, bool cou
   return true;
 }
 
+// For GPUs: small windows over channels-last images. False where the pool is another.
+bool lower_window(LowerContext& ctx, const Window& window, PoolMode mode, bool count_pad) {
+  constexpr int64_t kLargestWindow = 25;
+  const TensorView& x = ctx.input(0);
+  const TensorView& y = ctx.output(0);
+  const Caps& caps = ctx.caps();
+  const int64_t width = std::min<int64_t>(common_width(ctx, x, y), 4);
+  if (caps.is_cpu || window.rank() > 2 || mode == PoolMode::kLp) return false;
+  if (width < 2 || window.taps() > kLargestWindow) return false;
+  const Window w = window.expanded(2);
+  if (w.input[0] == 0 || w.input[1] == 0) return false;
+  KernelRequest request = request_with_epilogue(ctx, "pool_window");
+  request.types = {{"TX", x.dtype}, {"TY", y.dtype}};
+  request.constants = {{"VW", width},
+                       {"WG", kLinearGroup},
+                       {"MODE", static_cast<int64_t>(mode)},
+                       {"KH", w.kernel[0]},
+                       {"KW", w.kernel[1]}};
+  const int64_t line = ceil_div(w.output[1] * (x.shape[1] / width), kLinearGroup);
+  const std::array<int64_t, 3> groups{line, w.output[0], x.shape[0]};
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (groups[i] > caps.max_group_count[i]) return false;
+  }
+  Shape limit = w.input;
+  for (size_t i = 0; i < limit.size(); ++i) limit[i] += w.pad_end[i];
+  ctx.dispatch(request, with_epilogue_views(ctx, {x, y}),
+               {{"channels", x.shape[1]},
+                {"out_w", w.output[1]},
+                {"count_pad", count_pad ? 1 : 0},
+                {"xs", expanded_strides(x, 2)},
+                {"ys", expanded_strides(y, 2)},
+                {"ext", w.input},
+                {"stride", w.stride},
+                {"dil", w.dilation},
+                {"pad", w.pad_begin},
+                {"limit", limit}},
+               groups);
+  return true;
+}
+
 void lower_float(LowerContext& ctx, const Window& window, PoolMode mode, bool count_pad) {
   const TensorView& x = ctx.input(0);
   const TensorView& y = ctx.output(0);
@@ -95,9 +135,10 @@ void lower_float(LowerContext& ctx, const Window& window, PoolMode mode, bool co
   require_32bit(ctx, x);
   require_32bit(ctx, y);
   if (lower_rows(ctx, window, mode, count_pad)) return;
+  if (lower_window(ctx, window, mode, count_pad)) return;
   const int64_t width = common_width(ctx, x, y);
   KernelRequest request = request_with_epilogue(ctx, "pool");
-  request.types["T"] = x.dtype;
+  request.types = {{"TX", x.dtype}, {"TY", y.dtype}};
   request.constants["VW"] = width;
   request.constants["MODE"] = static_cast<int64_t>(mode);
   const Window w = window.expanded(3);
@@ -111,9 +152,24 @@ void lower_float(LowerContext& ctx, const Window& window, PoolMode mode, bool co
                   y.elements() / width);
 }
 
+/// Neighbouring positions are the last stride apart, across lines and planes too.
+bool is_even(const TensorView& view) {
+  const std::vector<int64_t> strides = expanded_strides(view, 3);
+  const Shape& shape = view.shape;
+  const size_t last = shape.size() - 1;
+  const int64_t width = shape[last], height = shape.size() > 3 ? shape[last - 1] : 1;
+  const bool lines = height == 1 || strides[3] == width * strides[4];
+  const bool planes =
+      shape.size() < 5 || shape[2] == 1 || strides[2] == height * width * strides[4];
+  return lines && planes && (width > 1 || height * (shape.size() < 5 ? 1 : shape[2]) == 1);
+}
+
+/// As many as an item has, in few variants.
+int64_t loads_ahead(int64_t loads) { return loads > 4 ? 8 : loads > 2 ? 4 : 2; }
+
 // Many positions and few results: items share an image. False where one item a result does.
 bool lower_shared(LowerContext& ctx, const Window& window, PoolMode mode) {
-  constexpr int64_t kFewPositions = 16, kManyResults = 1 << 18, kLanes = 8;
+  constexpr int64_t kFewPositions = 16, kManyResults = 1 << 18, kLanes = 8, kSlices = 32;
   const TensorView& x = ctx.input(0);
   const TensorView& y = ctx.output(0);
   const Window w = window.expanded(3);
@@ -123,8 +179,13 @@ bool lower_shared(LowerContext& ctx, const Window& window, PoolMode mode) {
   require_32bit(ctx, x);
   const int64_t width = common_width(ctx, x, y);
   KernelRequest request = request_with_epilogue(ctx, "pool_global");
-  request.types["T"] = x.dtype;
-  request.constants = {{"VW", width}, {"MODE", static_cast<int64_t>(mode)}, {"LANES", kLanes}};
+  request.types = {{"TX", x.dtype}, {"TY", y.dtype}};
+  request.constants = {{"VW", width},
+                       {"MODE", static_cast<int64_t>(mode)},
+                       {"EVEN", is_even(x) ? 1 : 0},
+                       {"LANES", kLanes},
+                       {"SLICES", kSlices},
+                       {"AHEAD", loads_ahead(ceil_div(w.taps(), kSlices))}};
   const int64_t groups = x.shape[0] * ceil_div(x.shape[1] / width, kLanes);
   ctx.dispatch(request, with_epilogue_views(ctx, {x, y}),
                {{"images", x.shape[0]},
@@ -205,7 +266,7 @@ OpSchema pool_schema(const std::string& name, int version, const std::string& do
   schema.since_version = version;
   schema.doc = doc;
   schema.layout = LayoutRule::kChannelsLast;
-  schema.fuses_epilogue = name != "MaxPool";
+  schema.fuses_epilogue = schema.mixed_floats = name != "MaxPool";
   schema.gradient = pool_gradient;
   schema.infer = name.starts_with("Global") ? infer_global : infer_pool;
   schema.lower = [lower = std::move(lower)](LowerContext& ctx) {

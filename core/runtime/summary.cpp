@@ -59,6 +59,9 @@ double estimate_flops(const ConcreteGraph& graph, const ConcreteNode& node) {
   if (op == "MatMul" || op == "Gemm") {
     const Shape a = shape_of(0);
     if (a.empty()) return 0;
+    if (NodeReader(node.node).has_attr(kFlattensImage)) {
+      return 2 * results * elements(node.node.inputs[0]) / static_cast<double>(a[0]);
+    }
     const bool transposed = op == "Gemm" && NodeReader(node.node).attr_int("transA", 0) != 0;
     return 2 * results * static_cast<double>(transposed ? a.front() : a.back());
   }

@@ -1,0 +1,134 @@
+// Products of a few rows with a matrix (kernels/gemv.k): a convolution whose window is its whole
+// image, or one pixel of few, as classifiers and attention over channels have them. Their time is
+// that of reading the weights once, which takes many groups with many loads under way.
+#include <algorithm>
+
+#include "core/ops/conv_parts.h"
+
+namespace dlk {
+
+namespace {
+
+constexpr int64_t kMostRows = 8;
+
+/// The problem as Y (rows, columns) = X (rows, depth) W^T.
+struct Rows {
+  int64_t count = 0, depth = 0, x_step = 0, y_step = 0;
+};
+
+bool is_plain_float(DType dtype) {
+  return dtype == DType::kFloat32 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
+}
+
+bool is_unpadded(const Window& w) {
+  return std::ranges::all_of(w.pad_begin, [](int64_t pad) { return pad == 0; }) &&
+         std::ranges::all_of(w.pad_end, [](int64_t pad) { return pad == 0; });
+}
+
+/// The window is the image, whose elements lie together with the channels innermost.
+bool covers_image(const ConvProblem& p, const Window& w) {
+  const std::vector<int64_t> xs = expanded_strides(p.x, 2);
+  const bool whole = w.kernel == w.input && w.output[0] == 1 && w.output[1] == 1 &&
+                     w.dilation[0] == 1 && w.dilation[1] == 1;
+  return whole && (w.input[1] == 1 || xs[3] == p.x.shape[1]) &&
+         (w.input[0] == 1 || xs[2] == w.input[1] * p.x.shape[1]);
+}
+
+std::optional<Rows> rows_of(const ConvProblem& p) {
+  const Window w = p.window.expanded(2);
+  const bool one_tap = w.taps() == 1;
+  if (p.groups != 1 || p.pack || !is_unpadded(w) || p.x.strides[1] != 1) return std::nullopt;
+  if (!one_tap && !covers_image(p, w)) return std::nullopt;
+  Shape xs = expanded_strides(p.x, 2), ys = expanded_strides(p.y, 2);
+  xs[2] *= w.stride[0];
+  xs[3] *= w.stride[1];
+  const LoopNest nest = collapse({p.x.shape[0], w.output[0], w.output[1]},
+                                 {{xs[0], xs[2], xs[3]}, {ys[0], ys[2], ys[3]}});
+  if (nest.rank() != 1 || nest.dims[0] > kMostRows) return std::nullopt;
+  return Rows{nest.dims[0], w.taps() * p.x.shape[1], nest.strides[0][0], nest.strides[1][0]};
+}
+
+/// The weights as they lie are rows of vectors.
+bool lies_in_rows(const ConvProblem& p, int64_t taps, int64_t width) {
+  const TensorView& w = p.weight;
+  return taps == 1 && !p.flattened && w.strides[1] == 1 && w.offset % width == 0 &&
+         w.shape[1] % width == 0 && w.strides[0] % width == 0;
+}
+
+GemvShape shape_for(const Caps& caps, const Rows& rows, int64_t columns, int64_t width,
+                    const std::optional<GemvShape>& asked) {
+  if (asked) return *asked;
+  // Items whose vectors cover the depth, and as many rows of weights a group as leave every compute
+  // unit some groups.
+  constexpr int64_t kItems = 128, kFewItems = 32, kMostColumns = 8, kGroupsPerUnit = 2;
+  constexpr int64_t kLoads = 64;  // elements that an item has under way
+  GemvShape shape;
+  shape.items = rows.depth <= 2 * kFewItems * width ? kFewItems : kItems;
+  shape.columns = kMostColumns;
+  const int64_t enough = kGroupsPerUnit * static_cast<int64_t>(caps.compute_units);
+  while (shape.columns > 1 && ceil_div(columns, shape.columns) < enough) shape.columns /= 2;
+  if (rows.count > 4) shape.columns = std::min<int64_t>(shape.columns, 4);
+  const int64_t steps = ceil_div(rows.depth, shape.items * width);
+  shape.ahead = std::max<int64_t>(1, kLoads / (shape.columns * width));
+  while (shape.ahead > 1 && shape.ahead >= 2 * steps) shape.ahead /= 2;
+  return shape;
+}
+
+}  // namespace
+
+bool lower_gemv(LowerContext& ctx, const ConvProblem& p, const std::optional<GemvShape>& asked) {
+  const Caps& caps = ctx.caps();
+  if (caps.is_cpu || !is_plain_float(p.x.dtype) || !is_plain_float(p.weight.dtype)) return false;
+  const std::optional<Rows> rows = rows_of(p);
+  if (!rows) return false;
+  const int64_t width =
+      std::min<int64_t>(caps.vector_width, p.weight.dtype == DType::kFloat32 ? 4 : 8);
+  const int64_t columns = p.y.shape[1], taps = p.window.taps();
+  TensorView weights;
+  int64_t w_row = 0;
+  if (lies_in_rows(p, taps, width)) {
+    weights = p.weight;
+    w_row = weights.strides[0];
+  } else if (ctx.is_weight(p.weight_input)) {
+    // One column a block: rows of weights, their elements in the order of the image's.
+    WeightPacking packing = packing_of(p, 1, 1);
+    packing.row_multiple = 8;
+    weights = pack_weights(ctx, packing);
+    w_row = weights.shape[1];
+  } else {
+    return false;
+  }
+  const auto reach = static_cast<int64_t>(caps.max_binding_bytes);
+  if (columns * w_row * dtype_size(weights.dtype) > reach) return false;
+  int64_t tile = 1;
+  while (tile < rows->count) tile *= 2;
+  const GemvShape shape = shape_for(caps, *rows, columns, width, asked);
+  const int64_t local = 4 * shape.items * (tile * shape.columns + 1);
+  if (local > caps.local_memory_bytes || shape.items > caps.max_group_invocations) return false;
+  const bool whole = rows->depth % width == 0 && p.x.offset % width == 0 &&
+                     (rows->count == 1 || rows->x_step % width == 0);
+  KernelRequest request = request_with_epilogue(ctx, "gemv");
+  set_types(request, p, weights.dtype);
+  request.constants.insert({{"VW", width},
+                            {"WG", shape.items},
+                            {"TM", tile},
+                            {"RN", shape.columns},
+                            {"AHEAD", shape.ahead},
+                            {"WHOLE", whole ? 1 : 0}});
+  const int64_t blocks = ceil_div(columns, shape.columns),
+                total = blocks * ceil_div(rows->count, tile);
+  ctx.dispatch(request, operands_of(ctx, p, weights),
+               {{"m", rows->count},
+                {"n", columns},
+                {"k", rows->depth},
+                {"blocks", blocks},
+                {"total", total},
+                {"x_row", rows->x_step},
+                {"w_row", w_row},
+                {"y_row", rows->y_step},
+                {"y_col", p.y.strides[1]}},
+               ctx.linear_groups(total));
+  return true;
+}
+
+}  // namespace dlk
