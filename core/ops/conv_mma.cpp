@@ -301,6 +301,27 @@ std::vector<TensorView> shared_by(LowerContext& ctx, const MmaPlan& plan, const 
       .value_or(std::vector<TensorView>{});
 }
 
+// Planes of pixels side by side, as pictures come; false for others.
+bool pad_planes(LowerContext& ctx, const TensorView& image, const TensorView& copy) {
+  constexpr int64_t kWidth = 4;
+  const Shape &shape = image.shape, &steps = image.strides;
+  const int64_t pixels = shape[2] * shape[3], groups = ceil_div(pixels / kWidth, kLinearGroup);
+  const bool is_float = image.dtype == DType::kFloat32 || image.dtype == DType::kFloat16;
+  const bool lies_even = steps[3] == 1 && steps[2] == shape[3] && steps[1] % kWidth == 0 &&
+                         (shape[0] == 1 || steps[0] % kWidth == 0) && image.offset % kWidth == 0;
+  if (ctx.caps().is_cpu || !is_float || !lies_even || shape[1] > kWidth || pixels % kWidth != 0 ||
+      shape[0] > ctx.caps().max_group_count[1] || groups > ctx.caps().max_group_count[0]) {
+    return false;
+  }
+  KernelRequest request;
+  request.name = "conv_pad_planes";
+  request.types = {{"TX", image.dtype}, {"TY", copy.dtype}};
+  request.constants = {{"WG", kLinearGroup}, {"CHANNELS", shape[1]}};
+  ctx.dispatch(request, {image, copy}, {{"pixels", pixels}, {"xs_n", steps[0]}, {"xs_c", steps[1]}},
+               {groups, shape[0], 1});
+  return true;
+}
+
 }  // namespace
 
 TensorView padded_image(LowerContext& ctx, const TensorView& x, DType dtype) {
@@ -309,16 +330,18 @@ TensorView padded_image(LowerContext& ctx, const TensorView& x, DType dtype) {
                 padded = ceil_div(channels, kTileChannels) * kTileChannels;
   const Shape shape{image.shape[0], image.shape[2], image.shape[3], padded};
   TensorView copy = ctx.workspace(dtype, shape);
-  KernelRequest request;
-  request.name = "conv_pad_channels";
-  request.types = {{"TX", image.dtype}, {"TY", copy.dtype}};
-  dispatch_linear(ctx, std::move(request), {image, copy},
-                  {{"channels", channels},
-                   {"padded", padded},
-                   {"height", image.shape[2]},
-                   {"width", image.shape[3]},
-                   {"xs", image.strides}},
-                  copy.elements() / 4);
+  if (!pad_planes(ctx, image, copy)) {
+    KernelRequest request;
+    request.name = "conv_pad_channels";
+    request.types = {{"TX", image.dtype}, {"TY", copy.dtype}};
+    dispatch_linear(ctx, std::move(request), {image, copy},
+                    {{"channels", channels},
+                     {"padded", padded},
+                     {"height", image.shape[2]},
+                     {"width", image.shape[3]},
+                     {"xs", image.strides}},
+                    copy.elements() / 4);
+  }
   copy.shape = {shape[0], padded, shape[1], shape[2]};
   copy.strides = {shape[1] * shape[2] * padded, 1, shape[2] * padded, padded};
   return copy;
