@@ -54,20 +54,55 @@ void read_as_fp16(ConcreteGraph& graph, ValueId id, std::vector<ConcreteNode>& c
   casts.push_back(cast_node(graph.value(copy).name, id, copy, DType::kFloat16));
 }
 
+/// A float32 result made of the float16 value `id`.
+ValueId add_wide(ConcreteGraph& graph, ValueId id, const std::string& name) {
+  ConcreteValue wide = graph.value(id);
+  wide.kind = ValueKind::kResult;
+  wide.dtype = DType::kFloat32;
+  wide.name = name;
+  wide.key.clear();
+  wide.known.reset();
+  return graph.add_value(std::move(wide));
+}
+
+bool only_reshapes(const ConcreteNode& node) {
+  const std::string& op = node.node.op;
+  return node.node.domain.empty() &&
+         (op == "Flatten" || op == "Reshape" || op == "Squeeze" || op == "Unsqueeze");
+}
+
+/// Reshapes between an operator and the output `id` pass float32 on, so that the conversion stands
+/// behind the operator, which may store its results so. False where there are none.
+bool widen_before_reshapes(ConcreteGraph& graph, ValueId id, const std::string& name) {
+  graph.set_producers();
+  const std::vector<int> uses = graph.use_counts();
+  std::vector<size_t> reshapes;
+  for (ValueId at = id; uses[at] == 1;) {
+    const NodeId producer = graph.value(at).producer;
+    if (producer == kNoNode || !only_reshapes(graph.nodes[static_cast<size_t>(producer)])) break;
+    reshapes.push_back(static_cast<size_t>(producer));
+    at = graph.nodes[reshapes.back()].node.inputs[0];
+  }
+  if (reshapes.empty()) return false;
+  const size_t first = reshapes.back();
+  const ValueId from = graph.nodes[first].node.inputs[0];
+  const ValueId wide = add_wide(graph, from, name + " as float32");
+  for (const size_t n : reshapes)
+    graph.value(graph.nodes[n].node.outputs[0]).dtype = DType::kFloat32;
+  graph.nodes[first].node.inputs[0] = wide;
+  graph.nodes.insert(graph.nodes.begin() + static_cast<std::ptrdiff_t>(first),
+                     cast_node(name, from, wide, DType::kFloat32));
+  return true;
+}
+
 /// Graph outputs keep their dtype: what they read is converted at the end.
 void write_outputs_as_fp32(ConcreteGraph& graph, const std::vector<bool>& was_fp32) {
   for (size_t i = 0; i < graph.outputs.size(); ++i) {
     const ValueId id = graph.outputs[i];
     const bool narrowed = static_cast<size_t>(id) < was_fp32.size() && was_fp32[id] &&
                           graph.value(id).dtype == DType::kFloat16;
-    if (!narrowed) continue;
-    ConcreteValue wide = graph.value(id);
-    wide.kind = ValueKind::kResult;
-    wide.dtype = DType::kFloat32;
-    wide.name = graph.output_names[i];
-    wide.key.clear();
-    wide.known.reset();
-    graph.outputs[i] = graph.add_value(std::move(wide));
+    if (!narrowed || widen_before_reshapes(graph, id, graph.output_names[i])) continue;
+    graph.outputs[i] = add_wide(graph, id, graph.output_names[i]);
     graph.nodes.push_back(cast_node(graph.output_names[i], id, graph.outputs[i], DType::kFloat32));
   }
 }
