@@ -71,6 +71,7 @@ void MatrixTile::set_constants(KernelRequest& request, const std::string& loweri
                                     {"TN", tn}}) {
     request.constants[name] = value;
   }
+  if (form != 0) request.constants["FORM"] = form;
 }
 
 std::string MatrixTile::text() const {
@@ -78,6 +79,7 @@ std::string MatrixTile::text() const {
   for (const int64_t value : {bm, bn, bk, stages, ahead, tm, tn}) {
     result += (result.empty() ? "" : "x") + std::to_string(value);
   }
+  if (form != 0) result += "x" + std::to_string(form);
   return result;
 }
 

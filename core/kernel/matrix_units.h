@@ -22,6 +22,7 @@ namespace dlk {
 /// bk deep at a time; copies are `ahead` steps before their product.
 struct MatrixTile {
   int64_t bm = 0, bn = 0, bk = 0, stages = 0, ahead = 0, tm = 0, tn = 0;
+  int64_t form = 0;  // FORM of the kernel: another order of a step
   auto operator<=>(const MatrixTile&) const = default;
   /// Sets the constants, and the lowering: that of the units, or "wgmma" for a tile of its form
   /// where the units are reached by PTX.

@@ -118,7 +118,9 @@ void Printer::check_caps(const Caps& caps) const {
          "wants VW=" + number(variant_.vector_width) + "; " + std::string(target_.name) +
              " has vectors of up to " + number(target_.widest_vector));
   // NVIDIA's OpenCL says 48 KB, and runs kernels with up to 227.
-  const bool wide_local = !variant_.tiles.empty() && variant_.request->lowering == "wgmma";
+  const std::string& tiles = variant_.request->lowering;
+  const bool is_ptx = tiles == "wgmma" || tiles == "ptx" || tiles == "async";
+  const bool wide_local = !variant_.tiles.empty() && is_ptx;
   refuse(caps.local_memory_bytes != 0 && needs.local_bytes > caps.local_memory_bytes && !wide_local,
          "needs " + number(needs.local_bytes) + " bytes of local memory; the device has " +
              number(caps.local_memory_bytes));

@@ -5,7 +5,8 @@
 // four times as many, all of a depth in one bank of the register file: ptxas then issues a tenth
 // fewer FFMA a cycle.) With more stages copies are under way for several steps, so they are
 // cp.async on both sides, and a work-item reads four elements along the depth of each of its rows:
-// for small tiles, whose steps are shorter than the memory's latency.
+// for small tiles, whose steps are shorter than the memory's latency. FORM 2 and 3 of a kernel put
+// a turned tile's depth into a loop of 8 and 4: less code than the instruction caches hold.
 #include <algorithm>
 
 #include "core/kernel/tiles_matrix.h"
@@ -303,16 +304,23 @@ class AsyncLowering final : public TileLowering {
     const uint32_t down = shape.tm / kWide, across = shape.tn / kWide;
     printer.line("__local const float4* dlk_right = " + local_name(right) + " + (" +
                  right_vector(right, right_stage, "0u", "dlk_tile_x") + ");");
-    for (uint32_t depth = 0; depth < right.rows; depth += kTileChunk) {
-      const std::string first = unsigned_text(depth), chunk = unsigned_text(depth / kTileChunk);
-      printer.open("{");
+    const int64_t form = printer.variant().constant("FORM").value_or(0);
+    const bool rolled = form >= 2;
+    const uint32_t unroll = form == 3 ? kTileChunk / 2 : kTileChunk;
+    for (uint32_t depth = 0; depth < (rolled ? kTileChunk : right.rows); depth += kTileChunk) {
+      const std::string first = rolled ? "dlk_d" : unsigned_text(depth),
+                        chunk = rolled ? "dlk_d / 8u" : unsigned_text(depth / kTileChunk);
+      printer.open(!rolled ? "{"
+                           : "_Pragma(\"unroll 1\") for (uint dlk_d = 0u; dlk_d < " +
+                                 unsigned_text(right.rows) + "; dlk_d += " + unsigned_text(unroll) +
+                                 ") {");
       for (uint32_t i = 0; i < down; ++i) {
         const std::string rows = "dlk_tile_y + " + unsigned_text(i * shape.items_y());
         printer.line("__local const float4* dlk_left_" + std::to_string(i) + " = " +
                      local_name(left) + " + (" +
                      turned_vector(left, left_stage, first, rows, chunk) + ");");
       }
-      printer.open(unrolled("dlk_k", kTileChunk) + "{");
+      printer.open(unrolled("dlk_k", unroll) + "{");
       printer.line("float4 dlk_a[" + std::to_string(down) + "], dlk_b[" + std::to_string(across) +
                    "];");
       for (uint32_t i = 0; i < down; ++i) {

@@ -80,15 +80,17 @@ class CoopmatLowering : public MatrixLowering {
     const std::string name = printer.next_tile_site();
     printer.declare_late("uvec4 " + name + ";");
     printer.declare_late("uint " + name + "_at;");
+    printer.declare_late("bool " + name + "_ok;");
     printer.line(name + "_at = " +
                  chunk_of(printer.variant(), *copy.tile, copy.stage, copy.row, copy.column) + ";");
     // Without a branch, so that the loads of a step are under way together.
     const std::string index = name + "_ok ? " + copy.index + " : 0u";
-    printer.line("bool " + name + "_ok = " + copy.condition + ";");
+    printer.line(name + "_ok = " + copy.condition + ";");
     printer.line(name + " = " + printer.chunk_at(expr->args[4], "(" + index + ")") + ";");
-    printer.line(name + " = " + name + "_ok ? " + name + " : uvec4(0u);");
-    printer.pending_lands().push_back(
-        [name](Printer& to) { to.line("dlk_shared[" + name + "_at] = " + name + ";"); });
+    // Zeros are put in where the copy lands: before, that would wait for the load.
+    printer.pending_lands().push_back([name](Printer& to) {
+      to.line("dlk_shared[" + name + "_at] = " + name + "_ok ? " + name + " : uvec4(0u);");
+    });
   }
 
   void commit(Printer&) const override {}

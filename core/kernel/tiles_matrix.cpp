@@ -144,7 +144,7 @@ void MatrixLowering::each(Printer& printer, const Stmt* stmt) const {
                unsigned_text(shape.row_fragments()) + "; ++dlk_i) {");
   store_band(printer, *acc);
   printer.line(subgroup_barrier() + ";");
-  printer.open("for (uint dlk_j = dlk_lane; dlk_j < " + unsigned_text(elements) +
+  printer.open(band_loop() + "for (uint dlk_j = dlk_lane; dlk_j < " + unsigned_text(elements) +
                "; dlk_j += " + unsigned_text(kSubgroup) + ") {");
   printer.push_scope();
   const TileEachNames names = declare_tile_each(printer, stmt);

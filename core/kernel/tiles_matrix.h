@@ -60,6 +60,8 @@ class MatrixLowering : public TileLowering {
   /// A band's float that holds the bits of an int.
   virtual std::string bits_as_int(const std::string& value) const = 0;
   virtual std::string subgroup_barrier() const = 0;
+  /// What stands before the loop over a band's elements.
+  virtual std::string band_loop() const { return ""; }
 
   uint32_t stage_chunks(const TileVar& tile) const { return tile.rows * pitch(tile); }
   uint32_t first_chunk(const Variant& variant, const TileVar& tile) const;

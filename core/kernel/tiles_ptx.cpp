@@ -237,6 +237,8 @@ class PtxLowering : public MatrixLowering {
     return "*(__local float4*)(dlk_bands + " + index + ")";
   }
   std::string subgroup_barrier() const override { return "dlk_subgroup_barrier(dlk_shared)"; }
+  // Few subgroups are there to wait for each other's reads.
+  std::string band_loop() const override { return "_Pragma(\"unroll 4\") "; }
 
   std::string bits_as_int(const std::string& value) const override {
     return "as_int(" + value + ")";

@@ -134,10 +134,12 @@ ConvChoice parse_convolution_choice(const std::string& text, const std::string& 
     choice.gemv = shape;
   } else if (parts.size() > 1) {
     const std::vector<std::string> sizes = split(parts[1], ',');
-    if (choice.algorithm != "mma" || sizes.size() != 7 || parts.size() > 3) refuse(source, text);
+    if (choice.algorithm != "mma" || sizes.size() < 7 || sizes.size() > 8 || parts.size() > 3) {
+      refuse(source, text);
+    }
     MatrixTile tile;
     int64_t* const fields[] = {&tile.bm,    &tile.bn, &tile.bk, &tile.stages,
-                               &tile.ahead, &tile.tm, &tile.tn};
+                               &tile.ahead, &tile.tm, &tile.tn, &tile.form};
     for (size_t i = 0; i < sizes.size(); ++i) *fields[i] = number(sizes[i], source, text);
     choice.tile = tile;
   }

@@ -39,9 +39,9 @@ ConvChoice convolution_choice(const Caps& caps, const std::string& problem);
 /// The records that ship with dlk; conv_records.cpp.
 std::string_view shipped_records();
 
-/// "ALGORITHM", or "gemv:items,columns,ahead", or "mma:bm,bn,bk,stages,ahead,tm,tn", with ":N",
-/// ":insideN" or ":streamN" after it: slices, slices that one dispatch sums too, groups of
-/// stream-K. InvalidArgument, which names `source`, for anything else.
+/// "ALGORITHM", or "gemv:items,columns,ahead", or "mma:bm,bn,bk,stages,ahead,tm,tn" (",form"),
+/// with ":N", ":insideN" or ":streamN" after it: slices, slices that one dispatch sums too, groups
+/// of stream-K. InvalidArgument, which names `source`, for anything else.
 ConvChoice parse_convolution_choice(const std::string& text, const std::string& source);
 
 }  // namespace dlk
