@@ -44,6 +44,10 @@ void fuse_pointwise(ConcreteGraph& graph, size_t max_bindings);
 /// A pointwise node behind an operator whose kernels have an epilogue moves into it.
 void fuse_epilogues(ConcreteGraph& graph, size_t max_bindings);
 
+/// A depthwise Conv, limits and a Conv with a window of 1 become a dlk.SeparableConv, where one
+/// dispatch is faster than two.
+void fuse_separable(ConcreteGraph& graph, const Caps& caps);
+
 /// A Conv whose results are reshaped, transposed and reshaped so that the channels of its groups
 /// alternate stores them in that order: its attribute kChannelShuffle counts the groups.
 void fuse_channel_shuffles(ConcreteGraph& graph);

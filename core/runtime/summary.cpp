@@ -56,6 +56,12 @@ double estimate_flops(const ConcreteGraph& graph, const ConcreteNode& node) {
     }
     return 2 * results * taps;
   }
+  if (op == "SeparableConv") {
+    const Shape filters = shape_of(1), weights = shape_of(3);
+    const auto channels = static_cast<double>(weights[1]);
+    const double filtered = results / std::max(1.0, static_cast<double>(weights[0])) * channels;
+    return 2 * results * channels + 2 * filtered * static_cast<double>(filters[2] * filters[3]);
+  }
   if (op == "MatMul" || op == "Gemm") {
     const Shape a = shape_of(0);
     if (a.empty()) return 0;

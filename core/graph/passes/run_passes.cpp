@@ -11,6 +11,7 @@ std::vector<Preparation> run_passes(ConcreteGraph& graph, const PassOptions& opt
   std::vector<Preparation> preparations = fold_constants(graph, lowering);
   if (options.fuse) {
     fuse_pointwise(graph, options.max_bindings);
+    fuse_separable(graph, *lowering.caps);
     fuse_epilogues(graph, options.max_bindings);
     fuse_channel_shuffles(graph);
     if (lowering.caps != nullptr && !lowering.caps->is_cpu) read_images_unflattened(graph);
