@@ -1,5 +1,5 @@
-"""dlk.SeparableConv, which the fusion pass makes on GPUs: the kernel in several variants, and the two
-convolutions that stand for it where the kernel does not fit."""
+"""dlk.SeparableConv, which the fusion pass makes on GPUs: the kernel in several variants, and the
+two convolutions that stand for it where the kernel does not fit."""
 
 from __future__ import annotations
 
