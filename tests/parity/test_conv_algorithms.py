@@ -43,7 +43,8 @@ def test_algorithm(device: Any, algorithm: str, monkeypatch: pytest.MonkeyPatch)
 
 TILE = "mma:64,64,32,1,1,4,4"
 REFUSED = ["fast", "mma:64", "mma:1,2,3,4,5,6,x", "gemm:1,2,3,4,5,6,7", ":", f"{TILE}:stream",
-           f"{TILE}:stream0", f"{TILE}:4:stream2", f"{TILE}:inside", "gemv:64,4", "gemv:96,4,2"]  # fmt: skip
+           f"{TILE}:stream0", f"{TILE}:4:stream2", f"{TILE}:inside",
+           "gemv:64,4", "gemv:96,4,2"]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", REFUSED)

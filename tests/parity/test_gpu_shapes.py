@@ -40,6 +40,13 @@ def test_stream(device_id: str) -> None:
     run(device_id, 0, 3, "plain", 40, DLK_CONV_ALGO="mma:32,64,32,1,1,4,4:stream3")
 
 
+def test_few_rows(device_id: str) -> None:
+    """Matrix-vector products, of images that lie channels-last too, and pools that end a graph."""
+    printed = run_cases("-m", "tests.parity.few_rows", device_id, timeout=600,
+                        DLK_KERNEL_SHAPES="gpu", DLK_MATRIX_UNITS="plain")  # fmt: skip
+    assert int(printed.split()[-2]) >= 100, printed
+
+
 def run(device_id: str, part: int, parts: int, units: str, least: int, **settings: str) -> None:
     printed = run_cases(
         "-m", "tests.parity.gpu_shapes", device_id, str(part), str(parts),
