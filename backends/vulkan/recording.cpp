@@ -35,6 +35,7 @@ void native_uses(const Command& command, std::span<const View> slots,
       add(op->operands[i], op->kernel->info().bindings[i].access);
       bound.back().begin = descriptors[i].offset;
       bound.back().end = descriptors[i].offset + descriptors[i].range;
+      if (i < op->stripes.size()) views.back().stripes = op->stripes[i];
     }
   } else if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
     add(copy->source, Access::kRead);

@@ -182,11 +182,20 @@ struct SlotRef {
 
 using Operand = std::variant<View, SlotRef>;
 
+/// Which bytes of an operand's range a command touches: `run_bytes` at its start and again after
+/// each `period_bytes`, as pieces of a concat lie whose channels are innermost. The default is all.
+struct Stripes {
+  uint64_t period_bytes = 0, run_bytes = 0;
+};
+
 struct DispatchCommand {
   std::shared_ptr<Kernel> kernel;
   std::vector<Operand> operands;  // one for each binding of the kernel
   std::vector<std::byte> params;  // KernelCode::param_bytes
   std::array<uint32_t, 3> groups{1, 1, 1};
+  /// One for each operand, or none: only barriers depend on it. The kernel reads nothing that
+  /// matters, and writes nothing, between the runs.
+  std::vector<Stripes> stripes = {};
 };
 struct CopyCommand {
   Operand source, destination;  // same size, no overlap

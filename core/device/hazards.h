@@ -1,6 +1,7 @@
-// Places barriers: follows which byte ranges the commands since the last barrier read and wrote,
-// and says which command must wait for them. Used by CommandList, so that neither operators nor
-// backends think about hazards, and independent branches of a network overlap.
+// Places barriers: follows which bytes the commands since the last barrier read and wrote, and says
+// which command must wait for them. Used by CommandList, so that neither operators nor backends
+// think about hazards, and by plans, which order their commands so that independent branches of a
+// network overlap.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,12 @@ struct RangeUse {
   uint64_t begin = 0;
   uint64_t end = 0;
   Access access = Access::kRead;
+  Stripes stripes = {};
 };
+
+/// One of them writes bytes that the other uses too. Stripes of one period keep pieces apart whose
+/// ranges interleave.
+bool conflict(const RangeUse& a, const RangeUse& b);
 
 class HazardTracker {
  public:
@@ -28,17 +34,13 @@ class HazardTracker {
   bool add(std::span<const RangeUse> uses);
 
  private:
-  struct Range {
-    uint64_t begin, end;
-    bool written;
-  };
   bool conflicts(const RangeUse& use) const;
 
-  std::unordered_map<uint64_t, std::vector<Range>> ranges_;
+  std::unordered_map<uint64_t, std::vector<RangeUse>> uses_;
 };
 
-/// What `command` reads and writes; the operands of a dispatch have the access of the kernel's
-/// bindings.
+/// What `command` reads and writes, one use an operand; those of a dispatch have the access of the
+/// kernel's bindings.
 std::vector<RangeUse> command_uses(const Command& command);
 
 }  // namespace dlk

@@ -18,6 +18,30 @@ bool ranges_meet(const PlannedOperand& a, const PlannedOperand& b) {
          b.offset_bytes < a.offset_bytes + a.size_bytes;
 }
 
+/// The first axis from inside that leaves a gap gives the period, which strides further out keep.
+/// Only where runs begin and end with whole vectors: kernels load and store these.
+Stripes stripes_of(const TensorView& view) {
+  constexpr int64_t kVectorBytes = 16;
+  const auto size = static_cast<int64_t>(dtype_size(view.dtype));
+  std::vector<std::pair<int64_t, int64_t>> axes;  // stride, dimension
+  for (size_t i = 0; i < view.shape.size(); ++i) {
+    if (view.shape[i] == 0) return {};
+    if (view.shape[i] > 1) axes.emplace_back(view.strides[i], view.shape[i]);
+  }
+  std::ranges::sort(axes);
+  int64_t run = 1, period = 0;
+  for (const auto& [stride, dimension] : axes) {
+    if (stride <= 0 || (period != 0 && stride % period != 0)) return {};
+    if (period == 0 && stride > run) period = stride;
+    if (period == 0) run += (dimension - 1) * stride;
+  }
+  if (period == 0) return {};
+  for (const int64_t edge : {view.offset, run, period}) {
+    if (edge * size % kVectorBytes != 0) return {};
+  }
+  return {static_cast<uint64_t>(period * size), static_cast<uint64_t>(run * size)};
+}
+
 /// Leaves the storages that commands use, and outputs.
 void drop_unused_storages(Lowered& program) {
   std::vector<int32_t> moved(program.storages.size(), -1);
@@ -73,7 +97,7 @@ std::vector<std::optional<uint32_t>> bits_of(char kind, const ParamValue& value)
 PlannedOperand planned_operand(const TensorView& view, Access access) {
   const uint64_t size = dtype_size(view.dtype);
   return {view.storage, static_cast<uint64_t>(view.offset) * size,
-          static_cast<uint64_t>(view.span()) * size, access};
+          static_cast<uint64_t>(view.span()) * size, access, stripes_of(view)};
 }
 
 NodeLowering::NodeLowering(const LowerState& state, const ConcreteNode& node, NodeId id,

@@ -42,6 +42,7 @@ struct PlannedOperand {
   int32_t storage = -1;
   uint64_t offset_bytes = 0, size_bytes = 0;
   Access access = Access::kRead;
+  Stripes stripes = {};
 };
 
 struct PlannedCommand {

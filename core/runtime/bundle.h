@@ -43,7 +43,8 @@ struct BundleContents {
 };
 
 std::string write_bundle(const BundleContents& contents);
-/// Only what a bundle was made for: enough to choose. InvalidArgument for what is damaged.
+/// Only what a bundle was made for: enough to choose. InvalidArgument for what is damaged; an older
+/// form is for a version that none is.
 BundleTarget read_bundle_target(std::string_view bytes);
 /// Everything, with every index and range checked. InvalidArgument says what is wrong.
 BundleContents read_bundle(std::string_view bytes);

@@ -13,7 +13,7 @@ namespace dlk {
 
 namespace {
 
-constexpr std::string_view kMagic = "dlk bundle 1\n";
+constexpr std::string_view kMagic = "dlk bundle 2\n", kOlderMagic = "dlk bundle 1\n";
 constexpr size_t kHeaderBytes = 13 + 16;  // magic, checksum in hexadecimal
 constexpr size_t kMostAxes = 64;
 constexpr uint64_t kMostCounterBytes = uint64_t{1} << 28;
@@ -219,6 +219,8 @@ void put_command(Put& out, const PlannedCommand& command, uint32_t kernel) {
     out.number(operand.offset_bytes);
     out.number(operand.size_bytes);
     out.integer(operand.access);
+    out.number(operand.stripes.period_bytes);
+    out.number(operand.stripes.run_bytes);
   });
   out.text({reinterpret_cast<const char*>(command.params.data()), command.params.size()});
   for (const uint32_t count : command.groups) out.number(count);
@@ -237,6 +239,8 @@ std::pair<PlannedCommand, uint32_t> get_command(Get& in) {
     operand.offset_bytes = in.number();
     operand.size_bytes = in.number();
     operand.access = in.integer<Access>(2, "an access");
+    operand.stripes.period_bytes = in.number();
+    operand.stripes.run_bytes = in.integer<uint64_t>(operand.stripes.period_bytes, "a run");
     return operand;
   });
   const std::string params = in.text();
@@ -404,6 +408,11 @@ std::string write_bundle(const BundleContents& contents) {
 }
 
 BundleTarget read_bundle_target(std::string_view bytes) {
+  if (bytes.starts_with(kOlderMagic)) {
+    BundleTarget target;
+    target.version = "0.1.0 with an older form of bundles";
+    return target;
+  }
   if (bytes.size() < kHeaderBytes || !bytes.starts_with(kMagic)) damaged("it is no bundle");
   Get in(bytes.substr(kHeaderBytes));
   return get_target(in);

@@ -56,13 +56,16 @@ void add_commands(CommandList& list, const Program& program, const StoragePlace&
   for (size_t c = 0; c < program.lowered.commands.size(); ++c) {
     const PlannedCommand& command = program.lowered.commands[c];
     std::vector<Operand> operands;
+    std::vector<Stripes> stripes;
     for (const PlannedOperand& operand : command.operands) {
       operands.push_back(at(place(program.lowered.storages[operand.storage]), operand));
+      stripes.push_back(operand.stripes);
     }
     if (command.is_copy) {
       list.copy(operands[0], operands[1], command.label);
     } else {
-      list.dispatch({program.kernels[c], std::move(operands), command.params, command.groups},
+      list.dispatch({program.kernels[c], std::move(operands), command.params, command.groups,
+                     std::move(stripes)},
                     command.label);
     }
   }

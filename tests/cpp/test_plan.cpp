@@ -83,8 +83,7 @@ size_t missing_barriers(const CommandList& list) {
       if (commands[a + 1].barrier_before) break;
       for (const RangeUse& x : command_uses(commands[a])) {
         for (const RangeUse& y : command_uses(commands[b])) {
-          const bool written = x.access != Access::kRead || y.access != Access::kRead;
-          missing += written && x.resource == y.resource && x.begin < y.end && y.begin < x.end;
+          missing += conflict(x, y);
         }
       }
     }
@@ -96,27 +95,30 @@ size_t missing_barriers(const CommandList& list) {
 
 TEST_CASE("plans have the barriers they need, and independent branches none") {
   for (const auto& device : test_devices()) {
-    CAPTURE(device->caps().id);
-    const Graph graph = inception();
-    WeightStore weights(device);
-    HostCache cache;
-    SpecializeOptions inputs;
-    inputs.input_shapes = {{"x", {1, 8, 6, 6}}};
-    CompileOptions options;
-    options.channels_last = false;  // pieces of a concat are then apart
-    const auto plan =
-        Plan::build(graph, device, *KernelLibrary::of(device), options, inputs, weights, cache);
-    const auto chunks = allocate_chunks(*device, plan->memory());
-    const auto counters = std::make_shared<Buffer>(plan->memory().counter_bytes);
-    CommandList list = plan->commands(chunks, counters);
-    CHECK(missing_barriers(list) == 0);
-    const auto barriers = static_cast<size_t>(
-        std::ranges::count_if(list.commands(), [](const Command& c) { return c.barrier_before; }));
-    CHECK(barriers == 2);  // after each block of branches
-    for (size_t i = 0; i < barriers; ++i) {
-      CommandList broken = plan->commands(chunks, counters);
-      broken.drop_barrier_for_test(i);
-      CHECK(missing_barriers(broken) > 0);
+    for (const bool channels_last : {false, true}) {  // pieces of a concat are apart, or interleave
+      CAPTURE(device->caps().id);
+      CAPTURE(channels_last);
+      const Graph graph = inception();
+      WeightStore weights(device);
+      HostCache cache;
+      SpecializeOptions inputs;
+      inputs.input_shapes = {{"x", {1, 8, 6, 6}}};
+      CompileOptions options;
+      options.channels_last = channels_last;
+      const auto plan =
+          Plan::build(graph, device, *KernelLibrary::of(device), options, inputs, weights, cache);
+      const auto chunks = allocate_chunks(*device, plan->memory());
+      const auto counters = std::make_shared<Buffer>(plan->memory().counter_bytes);
+      CommandList list = plan->commands(chunks, counters);
+      CHECK(missing_barriers(list) == 0);
+      const auto barriers = static_cast<size_t>(std::ranges::count_if(
+          list.commands(), [](const Command& c) { return c.barrier_before; }));
+      CHECK(barriers == 2);  // after each block of branches
+      for (size_t i = 0; i < barriers; ++i) {
+        CommandList broken = plan->commands(chunks, counters);
+        broken.drop_barrier_for_test(i);
+        CHECK(missing_barriers(broken) > 0);
+      }
     }
   }
 }

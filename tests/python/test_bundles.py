@@ -68,7 +68,7 @@ def with_checksum(body: bytes) -> bytes:
     value = 14695981039346656037
     for byte in body:
         value = (value ^ byte) * 1099511628211 % 2**64
-    return b"dlk bundle 1\n" + f"{value:016x}".encode() + body
+    return b"dlk bundle 2\n" + f"{value:016x}".encode() + body
 
 
 def test_the_devices_are_there() -> None:
