@@ -53,6 +53,7 @@ struct PlannedCommand {
   std::array<uint32_t, 3> groups{1, 1, 1};
   NodeId node = kNoNode;
   std::string label, op;
+  int32_t stretch = -1;  // commands with one number overlap: their storages share no memory
 };
 
 /// A small program that makes weights once: a packed form, or a folded part of the graph. Its
@@ -98,6 +99,12 @@ struct LowerOptions {
 /// Calls every node's `lower`; ends with the copies to outputs and variables.
 Lowered lower_graph(const ConcreteGraph& graph, Layout layout, const LowerOptions& options);
 
+/// Puts commands that do not wait for each other side by side, so that few barriers are left and
+/// the branches of a network overlap. For GPUs and programs that write no variable: others stay as
+/// they are, and so do commands that fill the device alone, and a program that would need a quarter
+/// more memory.
+void overlap_commands(Lowered& lowered, const Caps& caps);
+
 struct MemoryPlan {
   std::vector<uint64_t> chunk_bytes;
   uint64_t counter_bytes = 0;
@@ -108,6 +115,9 @@ struct MemoryPlan {
 /// What a plan with guards leaves free before and after each storage, and what one then takes.
 inline constexpr uint64_t kGuardBytes = 256;
 uint64_t guarded_bytes(uint64_t size_bytes);
+
+/// Bytes of the arena storages that live together, at most. Sets their lifetimes.
+uint64_t peak_live_bytes(Lowered& lowered);
 
 /// Lifetimes of the arena storages from the commands, and their places. Chunks respect
 /// `max_chunk_bytes`; OutOfMemory names the storage that does not fit. With `guards` nothing shares

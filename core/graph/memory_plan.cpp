@@ -12,25 +12,34 @@ uint64_t aligned(uint64_t bytes) {
   return (std::max<uint64_t>(bytes, 4) + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
 }
 
+/// The first and last command of the stretch of each command.
+std::vector<std::pair<int32_t, int32_t>> stretches_of(const Lowered& lowered) {
+  const auto count = static_cast<int32_t>(lowered.commands.size());
+  std::vector<std::pair<int32_t, int32_t>> stretches(lowered.commands.size());
+  const auto same = [&](int32_t a, int32_t b) {
+    return lowered.commands[a].stretch >= 0 &&
+           lowered.commands[a].stretch == lowered.commands[b].stretch;
+  };
+  for (int32_t c = 0; c < count; ++c) {
+    stretches[c].first = c > 0 && same(c, c - 1) ? stretches[c - 1].first : c;
+  }
+  for (int32_t c = count; c-- > 0;) {
+    stretches[c].second = c + 1 < count && same(c, c + 1) ? stretches[c + 1].second : c;
+  }
+  return stretches;
+}
+
+/// A storage that one command of a stretch uses is not another's memory until the stretch ends.
 void find_lifetimes(Lowered& lowered) {
+  for (Storage& storage : lowered.storages) storage.first_command = storage.last_command = -1;
+  const auto stretches = stretches_of(lowered);
   for (size_t c = 0; c < lowered.commands.size(); ++c) {
     for (const PlannedOperand& operand : lowered.commands[c].operands) {
       Storage& storage = lowered.storages[operand.storage];
-      if (storage.first_command < 0) storage.first_command = static_cast<int32_t>(c);
-      storage.last_command = static_cast<int32_t>(c);
+      if (storage.first_command < 0) storage.first_command = stretches[c].first;
+      storage.last_command = stretches[c].second;
     }
   }
-}
-
-uint64_t peak_bytes(const std::vector<const Storage*>& used, size_t commands) {
-  std::vector<int64_t> change(commands + 1, 0);
-  for (const Storage* storage : used) {
-    change[storage->first_command] += static_cast<int64_t>(aligned(storage->size_bytes));
-    change[storage->last_command + 1] -= static_cast<int64_t>(aligned(storage->size_bytes));
-  }
-  int64_t live = 0, peak = 0;
-  for (const int64_t delta : change) peak = std::max(peak, live += delta);
-  return static_cast<uint64_t>(peak);
 }
 
 struct Placed {
@@ -121,13 +130,26 @@ void improve(std::vector<Storage*>& order, const Room& room, uint64_t bound) {
 
 uint64_t MemoryPlan::arena_bytes() const { return total(chunk_bytes); }
 
+uint64_t peak_live_bytes(Lowered& lowered) {
+  find_lifetimes(lowered);
+  std::vector<int64_t> change(lowered.commands.size() + 1, 0);
+  for (const Storage& storage : lowered.storages) {
+    if (storage.kind != StorageKind::kArena || storage.first_command < 0) continue;
+    change[storage.first_command] += static_cast<int64_t>(aligned(storage.size_bytes));
+    change[storage.last_command + 1] -= static_cast<int64_t>(aligned(storage.size_bytes));
+  }
+  int64_t live = 0, peak = 0;
+  for (const int64_t delta : change) peak = std::max(peak, live += delta);
+  return static_cast<uint64_t>(peak);
+}
+
 uint64_t guarded_bytes(uint64_t size_bytes) { return aligned(size_bytes) + 2 * kGuardBytes; }
 
 MemoryPlan plan_memory(Lowered& lowered, uint64_t max_chunk_bytes, bool guards) {
   const Room room{max_chunk_bytes, guards};
-  find_lifetimes(lowered);
+  MemoryPlan plan;
+  plan.peak_live_bytes = peak_live_bytes(lowered);
   std::vector<Storage*> used;
-  std::vector<const Storage*> seen;
   for (Storage& storage : lowered.storages) {
     if (storage.kind != StorageKind::kArena || storage.first_command < 0) continue;
     if (storage.size_bytes > max_chunk_bytes) {
@@ -137,10 +159,7 @@ MemoryPlan plan_memory(Lowered& lowered, uint64_t max_chunk_bytes, bool guards) 
                                                std::to_string(max_chunk_bytes));
     }
     used.push_back(&storage);
-    seen.push_back(&storage);
   }
-  MemoryPlan plan;
-  plan.peak_live_bytes = peak_bytes(seen, lowered.commands.size());
   // Several good orders; the smallest arena wins. Ties keep execution order, so plans are stable.
   const auto by_size = [](const Storage* a, const Storage* b) {
     return a->size_bytes > b->size_bytes;

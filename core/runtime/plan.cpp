@@ -56,6 +56,7 @@ Draft make_draft(ConcreteGraph graph, const CompileOptions& options, LowerOption
   lowering.counters = true;  // preparations have none
   draft.lowered = lower_graph(
       draft.graph, assign_layout(draft.graph, {options.alias, options.channels_last}), lowering);
+  overlap_commands(draft.lowered, *lowering.caps);
   for (Preparation& preparation : draft.lowered.preparations) {
     draft.preparations.push_back(std::move(preparation));
   }

@@ -86,6 +86,8 @@ void Plan::summarize(const ConcreteGraph& graph, uint64_t weight_bytes) {
       commands(chunks, std::make_shared<Buffer>(program_.memory.counter_bytes));
   std::map<int32_t, size_t> writer;  // of each storage, so far
   const auto& planned = program_.lowered.commands;
+  std::map<NodeId, size_t> last;  // command of each node
+  for (size_t c = 0; c < planned.size(); ++c) last[planned[c].node] = c;
   for (size_t c = 0; c < planned.size(); ++c) {
     const PlannedCommand& command = planned[c];
     PlanStep step;
@@ -104,11 +106,10 @@ void Plan::summarize(const ConcreteGraph& graph, uint64_t weight_bytes) {
     for (const PlannedOperand& operand : command.operands) {
       if (operand.access != Access::kRead) writer[operand.storage] = c;
     }
-    const bool last = c + 1 == planned.size() || planned[c + 1].node != command.node;
     if (command.node != kNoNode) {
       const ConcreteNode& node = graph.nodes[command.node];
       for (const std::string& fused : node.fused) step.op += "+" + fused;
-      if (last) step.flops = estimate_flops(graph, node);
+      if (last[command.node] == c) step.flops = estimate_flops(graph, node);
     }
     summary_.dispatches += command.is_copy ? 0 : 1;
     summary_.steps.push_back(std::move(step));

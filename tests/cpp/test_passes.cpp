@@ -144,6 +144,28 @@ TEST_CASE("a residual block is two nodes") {
   CHECK(result.nodes[1].epilogue_inputs[0] == result.inputs[0]);
 }
 
+TEST_CASE("the longer of two branches adds the other") {
+  for (const bool long_first : {true, false}) {
+    Graph graph;
+    const ValueId x = graph.add_input("x", DType::kFloat32, static_shape({1, 4, 5, 5}));
+    const ValueId w = graph.add_constant("w", noise({4, 4, 1, 1}, 1));
+    const auto conv = [&](ValueId from) { return graph.add_node("Conv", {from, w})[0]; };
+    ValueId side = long_first ? kNoValue : conv(x);
+    const ValueId main = conv(conv(x));
+    if (long_first) side = conv(x);
+    graph.add_output(graph.add_node("Add", {main, side})[0], "y");
+    ConcreteGraph result = concrete(graph, {{"x", {1, 4, 5, 5}}});
+    fuse_epilogues(result, 8);
+    REQUIRE(operators(result) == std::vector<std::string>{"Conv", "Conv", "Conv"});
+    const ConcreteNode& last = result.nodes[2];
+    REQUIRE(last.epilogue_inputs.size() == 1);
+    CHECK(last.node.inputs[0] != result.inputs[0]);
+    CHECK(last.fused == std::vector<std::string>{"Add"});
+    const NodeId other = result.value(last.epilogue_inputs[0]).producer;
+    CHECK(result.nodes[other].node.inputs[0] == result.inputs[0]);
+  }
+}
+
 TEST_CASE("every combination of options computes the same") {
   for (const auto& device : test_devices()) {
     CAPTURE(device->caps().id);

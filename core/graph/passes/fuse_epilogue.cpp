@@ -113,6 +113,18 @@ bool is_ready_at(const ConcreteGraph& graph, const ConcreteNode& consumer, Value
   });
 }
 
+/// Of each node: nodes on the longest way to it.
+std::vector<int> depths(const ConcreteGraph& graph) {
+  std::vector<int> depths(graph.nodes.size(), 1);
+  for (size_t n = 0; n < depths.size(); ++n) {
+    for (const ValueId id : graph.nodes[n].reads()) {
+      const NodeId before = graph.value(id).producer;
+      if (before != kNoNode) depths[n] = std::max(depths[n], depths[before] + 1);
+    }
+  }
+  return depths;
+}
+
 /// The node that writes the value and can take an epilogue.
 std::optional<size_t> candidate(const ConcreteGraph& graph, ValueId id, const Shape& shape) {
   if (id == kNoValue || graph.value(id).producer == kNoNode) return std::nullopt;
@@ -133,14 +145,19 @@ void fuse_epilogues(ConcreteGraph& graph, size_t max_bindings) {
     const std::vector<int> uses = graph.use_counts();
     const ConcreteNode consumer = graph.nodes[n];
     const Shape& shape = graph.value(consumer.node.outputs[0]).shape;
-    // Of several producers the last: the others are finished when it runs.
+    // Of several producers the one that most comes before, or the last: what the others do is then
+    // done beside that.
     std::optional<size_t> producer;
+    std::vector<int> depth;
     for (const ValueId id : consumer.node.inputs) {
       const auto p = candidate(graph, id, shape);
       if (!p || uses[id] != std::ranges::count(consumer.node.inputs, id)) continue;
       // One with several results stays where it is: others may read them before the consumer.
       if (output_count(graph.nodes[*p]) > 1 && !is_ready_at(graph, consumer, id, *p)) continue;
-      if (!producer || *p > *producer) producer = p;
+      if (producer && depth.empty()) depth = depths(graph);
+      if (!producer || std::pair(depth[*p], *p) > std::pair(depth[*producer], *producer)) {
+        producer = p;
+      }
     }
     if (!producer || !absorb(graph, graph.nodes[*producer], consumer, max_bindings)) continue;
     // The producer moves to the reader's place, where every operand is there.
