@@ -332,7 +332,8 @@ TEST_CASE("PTX tiles, emulated on a CPU driver, agree with the host") {
   if (!device) return;
   for (const MatrixTile& tile :
        {MatrixTile{128, 128, 32, 2, 1, 64, 64}, MatrixTile{64, 64, 64, 2, 1, 32, 32},
-        MatrixTile{32, 64, 64, 3, 2, 16, 32}, MatrixTile{16, 64, 16, 3, 2, 16, 16}}) {
+        MatrixTile{32, 64, 64, 3, 2, 16, 32}, MatrixTile{16, 64, 16, 3, 2, 16, 16},
+        MatrixTile{64, 64, 32, 3, 2, 32, 32, 1}}) {
     for (const Problem& problem : kProblems) check(device, "ptx", tile, problem);
   }
   for (const Problem& problem : kProblems) {
@@ -351,7 +352,8 @@ TEST_CASE("float32 tiles with asynchronous copies, emulated, agree with the host
   for (const MatrixTile& tile :
        {MatrixTile{128, 128, 16, 3, 2, 8, 8}, MatrixTile{64, 64, 16, 2, 1, 4, 4},
         MatrixTile{128, 64, 8, 3, 2, 16, 8}, MatrixTile{64, 64, 32, 2, 1, 8, 16},
-        MatrixTile{128, 128, 16, 2, 1, 16, 8}, MatrixTile{64, 128, 8, 2, 1, 8, 8}}) {
+        MatrixTile{128, 128, 16, 2, 1, 16, 8}, MatrixTile{64, 128, 8, 2, 1, 8, 8},
+        MatrixTile{64, 64, 16, 2, 1, 8, 8, 2}, MatrixTile{64, 64, 16, 2, 1, 8, 4, 3}}) {
     for (const Problem& problem : kProblems) {
       check(device, "async", tile, problem, DType::kFloat32);
     }

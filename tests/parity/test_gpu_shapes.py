@@ -32,7 +32,7 @@ def test_convolution(device_id: str, algorithm: str) -> None:
 
 def test_slices_summed_inside(device_id: str) -> None:
     """Groups that share the depth of a tile, the last of which adds the others' sums to its own."""
-    run(device_id, 0, 3, "plain", 40, DLK_CONV_ALGO="mma:32,64,32,1,1,4,4:inside4")
+    run(device_id, 0, 3, "plain", 40, DLK_CONV_ALGO="mma:32,64,32,2,1,4,4,1:inside4")
 
 
 def test_stream(device_id: str) -> None:
