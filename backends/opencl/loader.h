@@ -19,6 +19,7 @@ namespace dlk::opencl {
   F(clGetProgramInfo) F(clCreateProgramWithBinary) F(clReleaseProgram) F(clCreateKernel) F(clReleaseKernel) F(clGetKernelInfo)                     \
   F(clGetKernelWorkGroupInfo) F(clSetKernelArg) F(clEnqueueNDRangeKernel)                         \
   F(clEnqueueReadBuffer) F(clEnqueueWriteBuffer) F(clEnqueueCopyBuffer) F(clEnqueueFillBuffer)    \
+  F(clEnqueueMapBuffer) F(clEnqueueUnmapMemObject)                                                \
   F(clEnqueueMarkerWithWaitList) F(clEnqueueBarrierWithWaitList) F(clWaitForEvents)               \
   F(clGetEventInfo) F(clGetEventProfilingInfo) F(clRetainEvent) F(clReleaseEvent) F(clFlush)      \
   F(clFinish)

@@ -1,5 +1,6 @@
 #include "backends/opencl/queue.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace dlk::opencl {
@@ -29,7 +30,8 @@ std::exception_ptr error_for(const Context& context, cl_int status, uint64_t tic
 
 }  // namespace
 
-OpenClQueue::OpenClQueue(std::shared_ptr<Context> context) : context_(std::move(context)) {
+OpenClQueue::OpenClQueue(std::shared_ptr<Context> context)
+    : context_(std::move(context)), staging_(context_) {
   if (context_->app_queue) {
     queue_ = context_->app_queue;
     check(context_->cl->clRetainCommandQueue(queue_), "clRetainCommandQueue");
@@ -43,6 +45,7 @@ OpenClQueue::~OpenClQueue() {
   for (const cl_command_queue queue : {queue_, profile_queue_}) {
     if (!queue) continue;
     context_->cl->clFinish(queue);
+    if (queue == queue_) staging_.close(queue);
     context_->cl->clReleaseCommandQueue(queue);
   }
 }
@@ -124,6 +127,16 @@ Ticket OpenClQueue::write(const View& destination, std::span<const std::byte> so
   const cl_command_queue queue = native_queue(false);
   InFlight work;
   work.buffers.push_back(destination.buffer);
+  // Behind other uploads a wait is short, behind runs it is not.
+  const bool only_uploads = std::ranges::none_of(
+      in_flight_, [](const InFlight& one) { return one.recording != nullptr; });
+  try {
+    work.event = staging_.write(queue, destination, source, only_uploads);
+  } catch (...) {
+    context_->cl->clFinish(queue);  // pieces that were enqueued use the destination
+    throw;
+  }
+  if (work.event) return book(queue, std::move(work));
   const bool stage = source.size() <= kStagingLimit;
   if (stage) work.staging.assign(source.begin(), source.end());
   cl_event event = nullptr;

@@ -10,6 +10,7 @@
 
 #include "backends/opencl/buffer.h"
 #include "backends/opencl/kernel.h"
+#include "backends/opencl/staging.h"
 #include "core/device/completion.h"
 #include "core/device/device.h"
 
@@ -57,6 +58,7 @@ class OpenClQueue : public Queue {
   cl_command_queue last_used_ = nullptr;
   std::mutex mutex_;  // of what follows
   std::deque<InFlight> in_flight_;
+  StagingRing staging_;
   std::map<uint64_t, std::vector<Event>> profiles_;
   uint64_t last_ = 0;
   uint64_t failed_ticket_ = 0;

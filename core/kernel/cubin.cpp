@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "core/kernel/cubin_local.h"
+
 #if !defined(_WIN32)
 #include <dlfcn.h>
 #endif
@@ -78,6 +80,12 @@ void check(Result result, const char* call) {
                     std::to_string(result));
 }
 
+/// DLK_CUBIN_LOCAL=1: machine code of kernels with more than 48 KB of local memory, too.
+bool grows_local() {
+  const char* setting = std::getenv("DLK_CUBIN_LOCAL");
+  return setting != nullptr && std::string(setting) == "1";
+}
+
 CudaDevice device_of(const Api& api, const std::string& name) {
   int count = 0;
   check(api.device_count(&count), "cuDeviceGetCount");
@@ -108,6 +116,7 @@ class LinkCompiler final : public CubinCompiler {
     check(api_.link_create(2, options, values, &link), "cuLinkCreate");
     const Destroyer destroyer{api_, link};
     std::string text = ptx;  // the library takes it as writable
+    const uint64_t missing = grows_local() ? shrink_local(text) : 0;
     Result result = api_.link_add(link, kInputPtx, text.data(), text.size() + 1, label.c_str(), 0,
                                   nullptr, nullptr);
     void* code = nullptr;
@@ -118,7 +127,9 @@ class LinkCompiler final : public CubinCompiler {
                                                  "': the CUDA driver library gives error " +
                                                  std::to_string(result) + ": " + log);
     }
-    return {static_cast<const char*>(code), bytes};  // belongs to the link
+    std::string made(static_cast<const char*>(code), bytes);  // the code belongs to the link
+    grow_local(made, missing);
+    return made;
   }
 
  private:

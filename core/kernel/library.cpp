@@ -15,6 +15,7 @@
 #include "core/base/phases.h"
 #include "core/base/processors.h"
 #include "core/device/registry.h"
+#include "core/kernel/background_kernels.h"
 #include "core/kernel/cubin.h"
 #include "core/kernel/disk_cache.h"
 #include "core/kernel/packed_kernels.h"
@@ -53,6 +54,12 @@ KernelFormat format_of(const Caps& caps) {
 bool wants_all_in_ptx() {
   const char* setting = std::getenv("DLK_VULKAN_PTX");
   return setting != nullptr && std::string_view(setting) == "all";
+}
+
+/// DLK_CUBIN=0: no machine code. 1: under Vulkan nothing else. Unset: there it is for the start.
+std::string machine_code_setting() {
+  const char* setting = std::getenv("DLK_CUBIN");
+  return setting == nullptr ? "" : setting;
 }
 
 constexpr char kRefusedFile[] = "no-machine-code-", kNotMadeFile[] = "no-machine-code-of-";
@@ -95,8 +102,9 @@ class Library : public KernelLibrary {
       }
       future = entry->second;
     }
-    if (!builds) return future.get();
+    if (!builds) return best(future.get());
     try {
+      const BackgroundKernels::Hold hold(background_);
       std::shared_ptr<Kernel> kernel = build(request, key);
       const std::lock_guard lock(mutex_);
       ++stats_.pipelines;
@@ -154,6 +162,15 @@ class Library : public KernelLibrary {
     return std::ranges::all_of(
         requests, [&](const KernelRequest& one) { return kernels_.contains(one.key()); });
   }
+
+  bool settle(std::span<const std::shared_ptr<Kernel>> kernels) override {
+    return background_.settle(kernels);
+  }
+  std::shared_ptr<Kernel> best(const std::shared_ptr<Kernel>& kernel) const override {
+    return background_.best(kernel);
+  }
+  uint64_t replaced() const override { return background_.done(); }
+  void finish_background() override { background_.finish(); }
 
   KernelLibraryStats stats() const override {
     const std::lock_guard lock(mutex_);
@@ -241,18 +258,23 @@ class Library : public KernelLibrary {
     return from_code(made_code(request, in_ptx), disk_key);
   }
 
-  /// Null where the driver takes no machine code, or makes a better program of the PTX: under
-  /// Vulkan one of which more groups share a compute unit's local memory, up to twice as fast.
+  /// Null where the driver takes no machine code. Under Vulkan the driver itself makes a better
+  /// program of the PTX, of which more groups share a compute unit's local memory, but one after
+  /// the other: machine code lies beside the PTX in the cache, and is replaced in the background.
   std::shared_ptr<Kernel> from_machine_code(const KernelCode& code, const std::string& disk_key) {
-    const char* setting = std::getenv("DLK_CUBIN");
-    const bool asked = setting != nullptr && std::string_view(setting) == "1";
-    if (device_->caps().binary_import && !asked) return nullptr;
-    std::optional<KernelCode> machine = machine_code(code);
+    const bool replaced = device_->caps().binary_import && machine_setting_ != "1";
+    if (replaced && (machine_setting_ == "0" || !is_text(code))) return nullptr;
+    const std::string key = replaced ? disk_key + "|machine code" : disk_key;
+    std::optional<KernelCode> machine = replaced ? cache_.load(key) : std::nullopt;
+    const bool is_new = !machine;
+    if (is_new) machine = machine_code(code);
     if (!machine) return nullptr;
-    KernelCode copy = *machine;
+    const KernelCode copy = is_new ? *machine : KernelCode{};
     try {
       std::shared_ptr<Kernel> kernel = compiled(std::move(*machine));
-      cache_.store(disk_key, copy);
+      if (is_new) cache_.store(key, copy);
+      if (is_new && replaced) cache_.store(disk_key, code);
+      if (replaced) background_.add(kernel, code);
       return kernel;
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kCompileFailed) throw;
@@ -339,9 +361,7 @@ class Library : public KernelLibrary {
   /// parallel, while the driver compiles one text after another, and in each process again.
   std::optional<KernelCode> machine_code(const KernelCode& code) {
     const Caps& caps = device_->caps();
-    const bool is_text = code.format == KernelFormat::kPtx ||
-                         (code.format == KernelFormat::kBinary && is_ptx_text(code.code));
-    if (!is_text || !(caps.inline_ptx || caps.binary_import)) return std::nullopt;
+    if (!is_text(code) || !(caps.inline_ptx || caps.binary_import)) return std::nullopt;
     const std::string mark = kNotMadeFile + hex_text(hash_text(key_prefix_ + code.code)) + ".txt";
     if (refusal_.read(mark)) return std::nullopt;
     std::call_once(machine_asked_, [&] {
@@ -372,6 +392,11 @@ class Library : public KernelLibrary {
     if (machine_refused_.exchange(true)) return;
     log_once(device_->caps().id + " takes no machine code of kernels: " + why);
     refusal_.write(kRefusedFile + device_name_, why);
+  }
+
+  static bool is_text(const KernelCode& code) {
+    return code.format == KernelFormat::kPtx ||
+           (code.format == KernelFormat::kBinary && is_ptx_text(code.code));
   }
 
   static bool is_ptx(const KernelRequest& request) {
@@ -418,6 +443,7 @@ class Library : public KernelLibrary {
   const PackedKernels packs_;
   const std::string key_prefix_;
   const bool all_in_ptx_ = wants_all_in_ptx();
+  const std::string machine_setting_ = machine_code_setting();
   std::once_flag compiler_asked_;
   std::shared_ptr<Device> compiler_;  // opened when something is not in the cache
   std::string no_compiler_;
@@ -431,6 +457,9 @@ class Library : public KernelLibrary {
   std::map<std::string, KernelFuture> kernels_;
   std::vector<KernelRequest> built_;
   KernelLibraryStats stats_;
+  // The last: its thread ends before anything else of this goes.
+  BackgroundKernels background_{
+      [this](KernelCode code) { return device_->compile(std::move(code)); }};
 };
 
 std::vector<std::shared_ptr<Kernel>> Library::get_all(

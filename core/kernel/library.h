@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,14 @@ class KernelLibrary {
       const std::function<void(size_t, size_t)>& progress = {}) = 0;
   /// Makes a variant anew, to be used by another process.
   virtual KernelPackage package(const KernelRequest& request) = 0;
+  /// Kernels that the driver makes better in the background (DLK_CUBIN, docs/speed.md): true where
+  /// none of these will be replaced any more; else that begins. `best` gives the replacement, or
+  /// the kernel itself; `replaced` grows when there may be new ones.
+  virtual bool settle(std::span<const std::shared_ptr<Kernel>> kernels) = 0;
+  virtual std::shared_ptr<Kernel> best(const std::shared_ptr<Kernel>& kernel) const = 0;
+  virtual uint64_t replaced() const = 0;
+  /// Waits until nothing is compiled in the background.
+  virtual void finish_background() = 0;
   virtual KernelLibraryStats stats() const = 0;
   /// Everything that printed and compiled kernels depend on besides the request: dlk and its kernel
   /// sources, glslang, device, driver and capabilities.

@@ -170,6 +170,11 @@ KernelLibrary& ModelState::library() {
   return *library_;
 }
 
+std::shared_ptr<KernelLibrary> ModelState::kernels() {
+  const std::lock_guard lock(mutex_);
+  return library_;
+}
+
 void ModelState::check_inputs(const RunInputs& inputs) const {
   for (const auto& [name, input] : inputs) {
     const auto id = graph_.find(name);

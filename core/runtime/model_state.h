@@ -29,6 +29,8 @@ class ModelState : public Model, public std::enable_shared_from_this<ModelState>
   StageTree& stages() { return stages_; }
   /// The stage of `tree` for these inputs, made if it is new. Thread-safe.
   std::shared_ptr<Stage> stage_for(StageTree& tree, StageInputs& inputs);
+  /// Whose kernels the plans have; null while all of them come from bundles.
+  std::shared_ptr<KernelLibrary> kernels();
   /// Names, dtypes and shapes.
   void check_inputs(const RunInputs& inputs) const;
 

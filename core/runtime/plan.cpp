@@ -141,11 +141,16 @@ std::shared_ptr<const Plan> Plan::build(const Graph& source, const std::shared_p
 }
 
 CommandList Plan::commands(const std::vector<std::shared_ptr<Buffer>>& chunks,
-                           const std::shared_ptr<Buffer>& counters) const {
+                           const std::shared_ptr<Buffer>& counters,
+                           const KernelLibrary* library) const {
   CommandList list;
+  std::vector<std::shared_ptr<Kernel>> kernels = program_.kernels;
+  for (std::shared_ptr<Kernel>& kernel : kernels) {
+    if (library != nullptr && kernel != nullptr) kernel = library->best(kernel);
+  }
   for (const PlanTensor& tensor : inputs_) list.add_slot(tensor.size_bytes());
   for (const PlanTensor& tensor : outputs_) list.add_slot(tensor.size_bytes());
-  add_commands(list, program_, [&](const Storage& storage) -> Operand {
+  const auto place = [&](const Storage& storage) -> Operand {
     const auto inputs = static_cast<uint32_t>(inputs_.size());
     switch (storage.kind) {
       case StorageKind::kArena:
@@ -163,7 +168,8 @@ CommandList Plan::commands(const std::vector<std::shared_ptr<Buffer>>& chunks,
     const auto found = fixed_.find(storage.key);
     if (found == fixed_.end()) throw_invalid("'" + storage.name + "' has no memory");
     return found->second;
-  });
+  };
+  add_commands(list, program_, place, kernels);
   return list;
 }
 

@@ -46,9 +46,11 @@ class Plan {
   const Program& program() const { return program_; }
   const PlanSummary& summary() const { return summary_; }
   /// The plan's commands over these activation buffers and counters (memory().counter_bytes of
-  /// zeros, which a run leaves so), with a slot for each input and output.
+  /// zeros, which a run leaves so), with a slot for each input and output, and the best kernels of
+  /// `library` where that is given.
   CommandList commands(const std::vector<std::shared_ptr<Buffer>>& chunks,
-                       const std::shared_ptr<Buffer>& counters) const;
+                       const std::shared_ptr<Buffer>& counters,
+                       const KernelLibrary* library = nullptr) const;
 
  private:
   friend std::shared_ptr<const Plan> open_bundle(const Graph& graph, const Bundle& bundle,

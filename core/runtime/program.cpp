@@ -52,7 +52,9 @@ Program compile_program(Lowered lowered, const Caps& caps, KernelLibrary& librar
   return program;
 }
 
-void add_commands(CommandList& list, const Program& program, const StoragePlace& place) {
+void add_commands(CommandList& list, const Program& program, const StoragePlace& place,
+                  std::span<const std::shared_ptr<Kernel>> kernels) {
+  if (kernels.empty()) kernels = program.kernels;
   for (size_t c = 0; c < program.lowered.commands.size(); ++c) {
     const PlannedCommand& command = program.lowered.commands[c];
     std::vector<Operand> operands;
@@ -64,9 +66,9 @@ void add_commands(CommandList& list, const Program& program, const StoragePlace&
     if (command.is_copy) {
       list.copy(operands[0], operands[1], command.label);
     } else {
-      list.dispatch({program.kernels[c], std::move(operands), command.params, command.groups,
-                     std::move(stripes)},
-                    command.label);
+      list.dispatch(
+          {kernels[c], std::move(operands), command.params, command.groups, std::move(stripes)},
+          command.label);
     }
   }
 }

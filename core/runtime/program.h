@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "core/device/device.h"
@@ -30,8 +31,10 @@ Program compile_program(Lowered lowered, const Caps& caps, KernelLibrary& librar
 /// Where a storage's bytes are when the commands run: fixed memory, or a slot.
 using StoragePlace = std::function<Operand(const Storage&)>;
 
-/// Adds the program's commands to `list`.
-void add_commands(CommandList& list, const Program& program, const StoragePlace& place);
+/// Adds the program's commands to `list`, with `kernels` (one a command) in the place of its own
+/// where they are given.
+void add_commands(CommandList& list, const Program& program, const StoragePlace& place,
+                  std::span<const std::shared_ptr<Kernel>> kernels = {});
 
 /// Buffers for the program's arena.
 std::vector<std::shared_ptr<Buffer>> allocate_chunks(Device& device, const MemoryPlan& memory);

@@ -63,15 +63,31 @@ std::shared_ptr<Recording> SessionCore::recording_for(ActivationSet& set,
   }
   auto& recordings = profile ? set.profiled : set.recordings;
   if (recordings.size() >= kMaxRecordings && !recordings.contains(plan)) recordings.clear();
-  auto& recording = recordings[plan];
-  if (!recording) {
-    const Phase phase("record");
-    CommandList commands = plan->commands(set.chunks, set.counters);
-    const auto& dropped = model_->options().drop_barrier_for_test;
-    if (dropped) commands.drop_barrier_for_test(*dropped);
-    recording = model_->device()->record(commands, profile);
+  PlanRecording& made = recordings[plan];
+  if (made.is_final) return made.recording;
+  const std::shared_ptr<KernelLibrary> library = model_->kernels();
+  const uint64_t replaced = library ? library->replaced() : 0;
+  if (made.recording && replaced == made.replaced) return made.recording;
+  made.replaced = replaced;
+  const auto& kernels = plan->program().kernels;
+  made.is_final = !library || library->settle(kernels);
+  if (!made.is_final && profile) {  // times are of the kernels that stay
+    library->finish_background();
+    made.is_final = true;
   }
-  return recording;
+  if (!made.recording || made.is_final) {
+    made.recording = record(set, *plan, profile, made.is_final ? library.get() : nullptr);
+  }
+  return made.recording;
+}
+
+std::shared_ptr<Recording> SessionCore::record(const ActivationSet& set, const Plan& plan,
+                                               bool profile, const KernelLibrary* library) {
+  const Phase phase("record");
+  CommandList commands = plan.commands(set.chunks, set.counters, library);
+  const auto& dropped = model_->options().drop_barrier_for_test;
+  if (dropped) commands.drop_barrier_for_test(*dropped);
+  return model_->device()->record(commands, profile);
 }
 
 View SessionCore::guarded_view(uint64_t size_bytes, std::span<const std::byte> data) {

@@ -23,12 +23,18 @@ class BufferPool {
   std::vector<std::shared_ptr<Buffer>> buffers_;
 };
 
+/// A plan's recording, made anew once its kernels are the last ones.
+struct PlanRecording {
+  std::shared_ptr<Recording> recording;
+  bool is_final = false;
+  uint64_t replaced = 0;  // KernelLibrary::replaced when it was last looked at
+};
+
 /// Activation memory for one run under way, and the recordings made over it.
 struct ActivationSet {
   std::vector<std::shared_ptr<Buffer>> chunks;
   std::shared_ptr<Buffer> counters;  // zeros between runs
-  std::map<std::shared_ptr<const Plan>, std::shared_ptr<Recording>> recordings;
-  std::map<std::shared_ptr<const Plan>, std::shared_ptr<Recording>> profiled;
+  std::map<std::shared_ptr<const Plan>, PlanRecording> recordings, profiled;
   std::vector<std::shared_ptr<Buffer>> input_buffers;  // by input index
   Ticket last;
 };
@@ -70,6 +76,8 @@ class SessionCore {
   const std::shared_ptr<ModelState>& model() const { return model_; }
 
  private:
+  std::shared_ptr<Recording> record(const ActivationSet& set, const Plan& plan, bool profile,
+                                    const KernelLibrary* library);
   std::shared_ptr<Recording> recording_for(ActivationSet& set,
                                            const std::shared_ptr<const Plan>& plan, bool profile);
   /// With CompileOptions::guards: a view between guard words, with `data` or the pattern in it.

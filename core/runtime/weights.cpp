@@ -1,7 +1,9 @@
 #include "core/runtime/weights.h"
 
 #include <algorithm>
+#include <set>
 
+#include "core/base/parallel.h"
 #include "core/base/phases.h"
 
 namespace dlk {
@@ -43,12 +45,11 @@ const View& WeightStore::get(const std::string& key) const {
   return found->second;
 }
 
-View WeightStore::allocate(uint64_t size_bytes) {
-  bytes_ += size_bytes;
+View WeightStore::allocate(uint64_t size_bytes, Arena& arena) {
   const Caps& caps = device_->caps();
   const uint64_t wanted = std::max<uint64_t>(size_bytes, 4);
   if (wanted <= std::min(caps.max_binding_bytes, caps.max_buffer_bytes)) {
-    return arena_.allocate(wanted);
+    return arena.allocate(wanted);
   }
   // Kernels that split their work reach it in pieces.
   return {device_->allocate(wanted, MemoryKind::kDevice), 0, wanted};
@@ -91,7 +92,8 @@ void WeightStore::ensure(const std::string& key, const HostTensor& data, DType d
       return;
     }
   }
-  const View view = allocate(stored.size_bytes());
+  bytes_ += stored.size_bytes();
+  const View view = allocate(stored.size_bytes(), arena_);
   upload(view, stored);
   weights_[key] = view;
 }
@@ -118,32 +120,57 @@ bool WeightStore::is_made(const Preparation& preparation) const {
 const View& WeightStore::sent(const Storage& storage) {
   const std::pair name{storage.key, storage.dtype};
   if (const auto found = sent_.find(name); found != sent_.end()) return found->second;
-  const HostTensor stored = converted(*storage.data, storage.dtype);
+  return sent_[name] = send(converted(*storage.data, storage.dtype));
+}
+
+View WeightStore::send(const HostTensor& stored) {
   View view;
   if (const std::optional<View> own = adopt(stored)) {
     view = *own;
   } else {
-    const uint64_t bytes = std::max<uint64_t>(stored.size_bytes(), 4);
-    view = {device_->allocate(bytes, MemoryKind::kDevice), 0, bytes};
+    if (sent_arena_) {
+      view = allocate(stored.size_bytes(), *sent_arena_);
+    } else {
+      const uint64_t bytes = std::max<uint64_t>(stored.size_bytes(), 4);
+      view = {device_->allocate(bytes, MemoryKind::kDevice), 0, bytes};
+    }
     upload(view, stored);
-    pending_bytes_ += bytes;
+    pending_bytes_ += view.size_bytes;
   }
   pending_.push_back(view.buffer);
-  return sent_[name] = view;
+  return view;
 }
 
 void WeightStore::send(const std::vector<Preparation>& preparations) {
   const Phase phase("plan/send");
+  std::vector<const Storage*> wanted;
+  std::set<std::pair<std::string, DType>> names;
+  uint64_t bytes = pending_bytes_;
   for (const Preparation& preparation : preparations) {
     if (is_made(preparation)) continue;
     for (const PlannedCommand& command : preparation.program.commands) {
       for (const PlannedOperand& operand : command.operands) {
         const Storage& storage = preparation.program.storages[operand.storage];
-        if (pending_bytes_ + storage.size_bytes > kMaxPendingBytes) return;
+        const std::pair name{storage.key, storage.dtype};
         const bool is_output = storage.kind == StorageKind::kOutput;
-        if (!is_output && storage.data && !has(storage.key)) sent(storage);
+        if (is_output || !storage.data || has(storage.key) || sent_.contains(name)) continue;
+        if (bytes + storage.size_bytes > kMaxPendingBytes) continue;
+        if (!names.insert(name).second) continue;
+        bytes += storage.size_bytes;
+        wanted.push_back(&storage);
       }
     }
+  }
+  // Conversions take as long as one thread can touch new memory: several share that.
+  std::vector<HostTensor> stored(wanted.size());
+  parallel_for(wanted.size(),
+               [&](size_t i) { stored[i] = converted(*wanted[i]->data, wanted[i]->dtype); });
+  uint64_t room = 0;
+  for (const HostTensor& tensor : stored) room += tensor.size_bytes() + kArenaAlignment;
+  if (!wanted.empty()) sent_arena_.emplace(device_, std::min(kChunkBytes, room));
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    sent_[{wanted[i]->key, wanted[i]->dtype}] = send(stored[i]);
+    stored[i] = {};
   }
 }
 
@@ -158,7 +185,8 @@ void WeightStore::prepare(Preparation preparation, KernelLibrary& library) {
     if (const auto found = places.find(&storage); found != places.end()) return found->second;
     View view;
     if (storage.kind == StorageKind::kOutput) {
-      view = allocate(storage.size_bytes);
+      bytes_ += storage.size_bytes;
+      view = allocate(storage.size_bytes, arena_);
       fresh.emplace_back(storage.key, view);
     } else if (has(storage.key)) {
       view = get(storage.key);
@@ -189,6 +217,7 @@ void WeightStore::flush() {
   queue_->wait(last_);
   pending_.clear();
   sent_.clear();
+  sent_arena_.reset();
   pending_bytes_ = 0;
 }
 

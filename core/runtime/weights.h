@@ -44,11 +44,12 @@ class WeightStore {
   uint64_t adopted_bytes() const { return adopted_bytes_; }
 
  private:
-  View allocate(uint64_t size_bytes);
+  View allocate(uint64_t size_bytes, Arena& arena);
   void upload(const View& view, const HostTensor& data);
   bool is_made(const Preparation& preparation) const;
   /// Data for the preparations until the next flush, by key and dtype.
   const View& sent(const Storage& storage);
+  View send(const HostTensor& stored);
   std::optional<View> adopt(const HostTensor& data);
 
   std::shared_ptr<Device> device_;
@@ -60,6 +61,7 @@ class WeightStore {
   uint64_t adopted_bytes_ = 0;
   uint64_t pending_bytes_ = 0;
   std::map<std::pair<std::string, DType>, View> sent_;
+  std::optional<Arena> sent_arena_;               // where that lies
   std::vector<std::shared_ptr<Buffer>> pending_;  // used by work that is not waited for
 };
 

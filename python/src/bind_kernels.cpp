@@ -177,6 +177,12 @@ void bind_kernels(py::module_& m) {
       py::arg("device"),
       "Compiled variants of a device: pipelines, disk_hits, disk_misses, pack_hits, memory_hits.");
   m.def(
+      "finish_background_compiles",
+      [](const std::shared_ptr<Device>& device) { KernelLibrary::of(device)->finish_background(); },
+      py::arg("device"), py::call_guard<py::gil_scoped_release>(),
+      "Waits until kernels that started from machine code have their final form (DLK_CUBIN); "
+      "sessions take it with their next run.");
+  m.def(
       "add_kernel_pack", [](const std::string& path) { KernelPacks::shared().add(path); },
       py::arg("path"), "Kernels are taken from this file too before they are compiled.");
   m.def(

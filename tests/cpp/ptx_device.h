@@ -65,7 +65,7 @@ class PtxDevice : public Device {
   bool refuses = false;
   bool refuses_ptx = false;
 
- private:
+ protected:
   std::mutex mutex_;
   const std::string text_;
   Caps caps_;

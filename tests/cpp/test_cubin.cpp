@@ -96,20 +96,6 @@ TEST_CASE("a driver that takes no machine code is asked once") {
   CHECK(start(true) == Taken{"ptx"});
 }
 
-TEST_CASE("Vulkan compiles the PTX of the cache itself") {
-  const Setting setting;
-  const auto start_vulkan = [] {
-    const auto device = std::make_shared<PtxDevice>();
-    device->take_ptx_only();
-    KernelLibrary::of(device)->get(request());
-    return device->taken;
-  };
-  CHECK(start_vulkan() == Taken{"source"});
-  CHECK(start_vulkan() == Taken{"ptx"});
-  setenv("DLK_CUBIN", "1", 1);
-  CHECK(start_vulkan() == Taken{"machine code"});
-}
-
 TEST_CASE("without the library PTX is loaded") {
   const Setting setting;
   setenv("DLK_CUBIN_LIBRARY", "/nowhere/libcuda.so.1", 1);

@@ -274,6 +274,33 @@ TEST_CASE("an application's own context and queue") {
   }
 }
 
+TEST_CASE("uploads of every size through pinned pieces, one behind the other") {
+  OpenClApp app;  // on whose queue nothing is a plain copy
+  const auto device = wrap_opencl(app.context, app.device, app.queue);
+  const auto queue = device->create_queue();
+  constexpr uint64_t kPiece = 1 << 20;
+  for (const uint64_t bytes : {uint64_t{8}, kPiece / 8, kPiece, kPiece + 4, 20 * kPiece + 12}) {
+    CAPTURE(bytes);
+    const auto buffer = device->allocate(bytes + 64, MemoryKind::kDevice);
+    std::vector<uint32_t> first(bytes / 4), second(bytes / 4);
+    for (size_t i = 0; i < first.size(); ++i) {
+      first[i] = static_cast<uint32_t>(i);
+      second[i] = ~first[i];
+    }
+    std::vector<uint32_t> before(first.size()), after(first.size());
+    const View view{buffer, 32, bytes};
+    const auto write = [&](std::vector<uint32_t> values) {  // gone before the copy may be
+      queue->write(view, std::as_bytes(std::span(values)));
+    };
+    write(first);
+    queue->read(view, std::as_writable_bytes(std::span(before)));
+    write(second);
+    queue->wait(queue->read(view, std::as_writable_bytes(std::span(after))));
+    CHECK(before == first);
+    CHECK(after == second);
+  }
+}
+
 TEST_CASE("work that fails later is thrown by wait, and handed to callbacks") {
   if (!test_device("opencl")) return;
   const Fixture f = fixture(faulty_device());

@@ -1,6 +1,9 @@
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <vector>
 
+#include "core/base/parallel.h"
 #include "core/graph/passes.h"
 
 namespace dlk {
@@ -129,8 +132,17 @@ void each_row(const Shape& shape, int64_t inner, const ChannelAxis& channels,
   }
 }
 
+/// Weights that have their memory and not yet their values. All weights of a network pass here at
+/// its start, most of the time in touching new memory for the first time: threads share that.
+using Jobs = std::vector<std::function<void()>>;
+
+void run(Jobs& jobs) {
+  parallel_for(jobs.size(), [&](size_t i) { jobs[i](); });
+  jobs.clear();
+}
+
 HostTensor scaled_weights(const HostTensor& weights, const ChannelAxis& channels,
-                          const std::vector<double>& scale) {
+                          const std::vector<double>& scale, Jobs& jobs) {
   int64_t inner = 1;
   for (size_t i = channels.axis + 1; i < weights.shape.size(); ++i) inner *= weights.shape[i];
   if (weights.elements() == 0) return weights;
@@ -142,22 +154,24 @@ HostTensor scaled_weights(const HostTensor& weights, const ChannelAxis& channels
     });
     return HostTensor::from_doubles(weights.dtype, weights.shape, values);
   }
-  // All weights of a network pass here at its start: no detour over tensors of doubles.
   auto made = std::make_shared_for_overwrite<float[]>(static_cast<size_t>(weights.elements()));
-  each_row(weights.shape, inner, channels, scale, [&](int64_t row, double by) {
-    const std::byte* from = weights.data.get() + 4 * row * inner;
-    float* to = made.get() + row * inner;
-    for (int64_t i = 0; i < inner; ++i) {
-      float value = 0;
-      std::memcpy(&value, from + 4 * i, 4);
-      to[i] = static_cast<float>(static_cast<double>(value) * by);
-    }
+  jobs.emplace_back([=] {
+    each_row(weights.shape, inner, channels, scale, [&](int64_t row, double by) {
+      const std::byte* from = weights.data.get() + 4 * row * inner;
+      float* to = made.get() + row * inner;
+      for (int64_t i = 0; i < inner; ++i) {
+        float value = 0;
+        std::memcpy(&value, from + 4 * i, 4);
+        to[i] = static_cast<float>(static_cast<double>(value) * by);
+      }
+    });
   });
   return {DType::kFloat32, weights.shape,
           std::shared_ptr<const std::byte>(made, reinterpret_cast<const std::byte*>(made.get()))};
 }
 
-bool fold_into(ConcreteGraph& graph, ConcreteNode& node, const Affine& affine, HostCache& cache) {
+bool fold_into(ConcreteGraph& graph, ConcreteNode& node, const Affine& affine, HostCache& cache,
+               Jobs& jobs) {
   const auto channels = channel_axis(node);
   if (!channels || node.node.inputs.size() < 2 || !node.epilogue.expression.empty()) return false;
   const ConcreteValue weights = graph.value(node.node.inputs[1]);
@@ -171,8 +185,11 @@ bool fold_into(ConcreteGraph& graph, ConcreteNode& node, const Affine& affine, H
     if (!bias.is_constant() || !bias.known || element_count(bias.shape) != outputs) return false;
   }
   const std::string key = hashed_key(affine.key + "|" + weights.key + "|" + bias.key);
-  const HostTensor& new_weights = cached(
-      cache, "bnw:" + key, [&] { return scaled_weights(*weights.known, *channels, affine.scale); });
+  constexpr char kPrefix[] = "bnw:";
+  if (weights.key.starts_with(kPrefix)) run(jobs);  // its values come from one of them
+  const HostTensor& new_weights = cached(cache, kPrefix + key, [&] {
+    return scaled_weights(*weights.known, *channels, affine.scale, jobs);
+  });
   const HostTensor& new_bias = cached(cache, "bnb:" + key, [&] {
     std::vector<double> values = affine.shift;
     const std::vector<double> old = has_bias ? bias.known->to_doubles() : std::vector<double>{};
@@ -180,7 +197,7 @@ bool fold_into(ConcreteGraph& graph, ConcreteNode& node, const Affine& affine, H
     return HostTensor::from_doubles(weights.dtype, {outputs}, values);
   });
   node.node.inputs.resize(std::max<size_t>(node.node.inputs.size(), 3), kNoValue);
-  node.node.inputs[1] = add_constant(graph, weights.name + "*bn", "bnw:" + key, new_weights);
+  node.node.inputs[1] = add_constant(graph, weights.name + "*bn", kPrefix + key, new_weights);
   node.node.inputs[2] = add_constant(graph, node.node.name + "+bn", "bnb:" + key, new_bias);
   node.fused.push_back("BatchNormalization");
   return true;
@@ -221,6 +238,7 @@ void fold_batch_norm(ConcreteGraph& graph, HostCache& cache) {
   graph.set_producers();
   know_parameters(graph, cache);
   graph.set_producers();
+  Jobs jobs;
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     const auto affine = affine_of(graph, graph.nodes[n]);
     if (!affine || graph.value(graph.nodes[n].node.inputs[0]).shape.size() < 2) continue;
@@ -228,7 +246,7 @@ void fold_batch_norm(ConcreteGraph& graph, HostCache& cache) {
     const ValueId output = graph.nodes[n].node.outputs[0];
     const NodeId producer = graph.value(input).producer;
     const bool only_reader = producer != kNoNode && graph.use_counts()[input] == 1;
-    if (only_reader && fold_into(graph, graph.nodes[producer], *affine, cache)) {
+    if (only_reader && fold_into(graph, graph.nodes[producer], *affine, cache, jobs)) {
       graph.nodes[producer].node.outputs[0] = output;
       graph.nodes.erase(graph.nodes.begin() + static_cast<std::ptrdiff_t>(n));
       --n;
@@ -239,6 +257,7 @@ void fold_batch_norm(ConcreteGraph& graph, HostCache& cache) {
     }
     graph.set_producers();
   }
+  run(jobs);
 }
 
 }  // namespace dlk
