@@ -17,6 +17,7 @@
 #include "core/device/registry.h"
 #include "core/kernel/background_kernels.h"
 #include "core/kernel/cubin.h"
+#include "core/kernel/device_key.h"
 #include "core/kernel/disk_cache.h"
 #include "core/kernel/packed_kernels.h"
 #include "core/kernel/ptx.h"
@@ -27,20 +28,6 @@ namespace {
 
 using KernelFuture = std::shared_future<std::shared_ptr<Kernel>>;
 
-/// Everything about a device that a printed or compiled kernel may depend on.
-std::string device_key(const Caps& caps) {
-  std::string text = "dlk " DLK_VERSION "|glslang " + glslang_version() + "|" + caps.backend + "|" +
-                     caps.name + "|" + caps.vendor + "|" + caps.driver + "|" + caps.api_version;
-  for (const auto& [name, value] : caps_flags(caps)) {
-    if (value) text += "|" + name;
-  }
-  for (const uint32_t limit : {caps.max_push_bytes, caps.local_memory_bytes, caps.subgroup_size,
-                               caps.max_group_invocations, caps.vector_width}) {
-    text += "|" + std::to_string(limit);
-  }
-  return text;
-}
-
 KernelFormat format_of(const Caps& caps) {
   Backend* backend = find_backend(caps.backend);
   if (backend == nullptr) {
@@ -50,16 +37,9 @@ KernelFormat format_of(const Caps& caps) {
   return backend->kernel_format();
 }
 
-/// DLK_VULKAN_PTX=all: kernels without gang tiles are compiled to PTX too.
-bool wants_all_in_ptx() {
-  const char* setting = std::getenv("DLK_VULKAN_PTX");
-  return setting != nullptr && std::string_view(setting) == "all";
-}
-
-/// DLK_CUBIN=0: no machine code. 1: under Vulkan nothing else. Unset: there it is for the start.
-std::string machine_code_setting() {
-  const char* setting = std::getenv("DLK_CUBIN");
-  return setting == nullptr ? "" : setting;
+std::string setting(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
 }
 
 constexpr char kRefusedFile[] = "no-machine-code-", kNotMadeFile[] = "no-machine-code-of-";
@@ -442,8 +422,10 @@ class Library : public KernelLibrary {
   const DiskCache cache_;
   const PackedKernels packs_;
   const std::string key_prefix_;
-  const bool all_in_ptx_ = wants_all_in_ptx();
-  const std::string machine_setting_ = machine_code_setting();
+  // DLK_VULKAN_PTX=all: kernels without gang tiles are compiled to PTX too.
+  const bool all_in_ptx_ = setting("DLK_VULKAN_PTX") == "all";
+  // 0: no machine code. 1: under Vulkan nothing else. Unset: there it is for the start.
+  const std::string machine_setting_ = setting("DLK_CUBIN");
   std::once_flag compiler_asked_;
   std::shared_ptr<Device> compiler_;  // opened when something is not in the cache
   std::string no_compiler_;
