@@ -30,3 +30,19 @@ except ValueError as error:
         done = run_python("-c", program, timeout=120, DLK_NULL_PROFILE="nvidia",
                           DLK_SEPARABLE=wrong)  # fmt: skip
         assert "DLK_SEPARABLE is '" + wrong in done.stdout, done.stdout + done.stderr
+
+
+def test_large_batches_keep_two_dispatches() -> None:
+    """What the units and many pixels do well stays theirs: the fusion is for what waits."""
+    program = """
+import numpy as np
+import dlk
+model = dlk.Model(dlk.zoo.build("mobilenet_v2", weights="random"), dlk.Device("null"), "float16")
+(name,) = model.inputs
+for batch in (1, 64):
+    plan = model.plan({name: np.zeros((batch, 3, 224, 224), np.float32)})
+    print(sum(step.kernel == "conv_separable" for step in plan.steps))
+"""
+    done = run_python("-c", program, timeout=120, DLK_NULL_PROFILE="nvidia")
+    one, many = map(int, done.stdout.split())
+    assert one >= 12 and many == 0, done.stdout + done.stderr
