@@ -423,7 +423,7 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
       lower_conv_winograd(ctx, p, 4))
     return;
   if (algorithm == "gemm") return lower_conv_gemm(ctx, p);
-  if (lower_conv_mma(ctx, p, choice)) return;
+  if (lower_pixel_pairs(ctx, p, choice) || lower_conv_mma(ctx, p, choice)) return;
   is_cpu ? lower_block(ctx, p) : lower_conv_gemm(ctx, p);
 }
 

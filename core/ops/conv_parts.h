@@ -57,6 +57,10 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& problem, const ConvCho
 bool lower_gemv(LowerContext& ctx, const ConvProblem& problem,
                 const std::optional<GemvShape>& shape);
 
+/// conv_mma over pairs of pixels, for images of at most 4 channels: two columns of the window at
+/// once; false for others.
+bool lower_pixel_pairs(LowerContext& ctx, const ConvProblem& problem, const ConvChoice& choice);
+
 /// What that takes by the cost model; 0 where it cannot be.
 double mma_microseconds(const LowerContext& ctx, const ConvProblem& problem);
 
