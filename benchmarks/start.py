@@ -3,10 +3,10 @@
     python benchmarks/start.py --devices vulkan,opencl --output FILE
 
 Each answer is a process of its own in which the drivers keep no cache. The clock starts after
-``import dlk``: it covers opening the device, reading the model file, planning, compiling, sending
-the weights, the first run and reading its output back. ``device_ms`` of that is the driver's own
-start. ``phases`` says where the rest goes: [count, milliseconds added over threads]. All answers
-must be the first one's.
+dlk's modules are imported: it covers opening the device, reading the model file, planning,
+compiling, sending the weights, the first run and reading its output back. ``device_ms`` of that is
+the driver's own start. ``phases`` says where the rest goes: [count, milliseconds added over
+threads]. All answers must be the first one's.
 
 empty: dlk's cache folder is empty and the package is as it is installed, with the kernel packs that
 ship in it (``dlk pack``); "pack" in a row says whether any kernel came from one. --no-packs leaves
@@ -41,16 +41,16 @@ STARTS = ("empty", "second", "warm", "warm", "warm", "bundle", "bundle", "bundle
 
 START = """
 import json, sys, time
-import numpy as np, dlk
-from dlk import _core
+import numpy as np
+from dlk import Device, Model, _core
 path, spec, dtype = sys.argv[1:]
 x = np.random.default_rng(1).standard_normal((1, 3, 224, 224)).astype(np.float32)
 times = [time.perf_counter()]
-device = dlk.Device(spec)
+device = Device(spec)
 times.append(time.perf_counter())
 graph = _core.load_dlk(path)
 times.append(time.perf_counter())
-model = dlk.Model(graph, device, dtype)
+model = Model(graph, device, dtype)
 times.append(time.perf_counter())
 (answer,) = model.run({next(iter(model.inputs)): x}).values()
 times.append(time.perf_counter())

@@ -16,6 +16,11 @@ bool is_ptx_text(const std::string& code) {
          code.find(".entry") != std::string::npos;
 }
 
+bool is_ptx_text(const KernelCode& code) {
+  return code.format == KernelFormat::kPtx ||
+         (code.format == KernelFormat::kBinary && is_ptx_text(code.code));
+}
+
 #if defined(_WIN32)
 
 std::unique_ptr<CubinCompiler> CubinCompiler::open(const Caps&) {

@@ -24,5 +24,7 @@ class CubinCompiler {
 
 /// True for the text of a PTX module.
 bool is_ptx_text(const std::string& code);
+/// True for a kernel that is one, also as a driver's own form of it.
+bool is_ptx_text(const KernelCode& code);
 
 }  // namespace dlk

@@ -243,7 +243,7 @@ class Library : public KernelLibrary {
   /// the other: machine code lies beside the PTX in the cache, and is replaced in the background.
   std::shared_ptr<Kernel> from_machine_code(const KernelCode& code, const std::string& disk_key) {
     const bool replaced = device_->caps().binary_import && machine_setting_ != "1";
-    if (replaced && (machine_setting_ == "0" || !is_text(code))) return nullptr;
+    if (replaced && (machine_setting_ == "0" || !is_ptx_text(code))) return nullptr;
     const std::string key = replaced ? disk_key + "|machine code" : disk_key;
     std::optional<KernelCode> machine = replaced ? cache_.load(key) : std::nullopt;
     const bool is_new = !machine;
@@ -341,7 +341,7 @@ class Library : public KernelLibrary {
   /// parallel, while the driver compiles one text after another, and in each process again.
   std::optional<KernelCode> machine_code(const KernelCode& code) {
     const Caps& caps = device_->caps();
-    if (!is_text(code) || !(caps.inline_ptx || caps.binary_import)) return std::nullopt;
+    if (!is_ptx_text(code) || !(caps.inline_ptx || caps.binary_import)) return std::nullopt;
     const std::string mark = kNotMadeFile + hex_text(hash_text(key_prefix_ + code.code)) + ".txt";
     if (refusal_.read(mark)) return std::nullopt;
     std::call_once(machine_asked_, [&] {
@@ -372,11 +372,6 @@ class Library : public KernelLibrary {
     if (machine_refused_.exchange(true)) return;
     log_once(device_->caps().id + " takes no machine code of kernels: " + why);
     refusal_.write(kRefusedFile + device_name_, why);
-  }
-
-  static bool is_text(const KernelCode& code) {
-    return code.format == KernelFormat::kPtx ||
-           (code.format == KernelFormat::kBinary && is_ptx_text(code.code));
   }
 
   static bool is_ptx(const KernelRequest& request) {

@@ -125,6 +125,7 @@ def queued_runs(model: Model, inputs: Mapping[str, NDArray[Any]]) -> Callable[[]
     resident = {name: _core.DeviceTensor.upload(device, array) for name, array in inputs.items()}
     run = _queue(session, resident)
     run()  # with the calls that warm up in `in_turn` as many as recordings change their form in
+    _core.finish_background_compiles(device)
     return run
 
 

@@ -4,12 +4,14 @@
 #include <doctest/doctest.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <mutex>
 
 #include "core/base/phases.h"
 #include "core/device/registry.h"
 #include "core/kernel/cubin.h"
+#include "core/kernel/cubin_local.h"
 #include "core/kernel/library.h"
 #include "tests/cpp/ptx_device.h"
 #include "tests/cpp/temporary_folder.h"
@@ -42,6 +44,41 @@ std::vector<std::string> start(bool refuses = false, const std::string& text = k
 }
 
 using Taken = std::vector<std::string>;
+
+template <typename T>
+void put(std::string& bytes, size_t at, T value) {
+  if (bytes.size() < at + sizeof value) bytes.resize(at + sizeof value);
+  std::memcpy(bytes.data() + at, &value, sizeof value);
+}
+
+template <typename T>
+T get(const std::string& bytes, size_t at) {
+  T value;
+  std::memcpy(&value, bytes.data() + at, sizeof value);
+  return value;
+}
+
+constexpr size_t kSections = 64, kSegments = 64 + 3 * 64, kNames = kSegments + 2 * 56;
+constexpr size_t kSizeInSection = kSections + 2 * 64 + 32, kSizeInSegment = kSegments + 56 + 40;
+
+/// An ELF file with two sections, names and local memory, and two segments, code and local memory.
+std::string elf(uint64_t local_bytes, const std::string& name = ".nv.shared.twice") {
+  std::string bytes = "\177ELF\2\1";
+  put<uint64_t>(bytes, 32, kSegments);
+  put<uint64_t>(bytes, 40, kSections);
+  put<uint16_t>(bytes, 56, 2);
+  put<uint16_t>(bytes, 60, 3);
+  put<uint16_t>(bytes, 62, 1);
+  put<uint64_t>(bytes, kSections + 64 + 24, kNames);
+  put<uint32_t>(bytes, kSections + 2 * 64, 1);
+  put<uint32_t>(bytes, kSections + 2 * 64 + 4, 8);
+  put<uint64_t>(bytes, kSizeInSection, local_bytes);
+  put<uint64_t>(bytes, kSegments + 32, 4096);
+  put<uint64_t>(bytes, kSegments + 40, local_bytes);
+  put<uint64_t>(bytes, kSizeInSegment, local_bytes);
+  bytes.resize(kNames);
+  return bytes + '\0' + name + '\0';
+}
 
 }  // namespace
 
@@ -133,4 +170,30 @@ TEST_CASE("packages hold the text and the machine code") {
   const auto refusing = std::make_shared<PtxDevice>();
   refusing->refuses = true;
   CHECK(KernelLibrary::of(refusing)->package(request()).binary->code.starts_with(".version"));
+}
+
+TEST_CASE("arrays beyond the linker's limit are compiled smaller and made larger again") {
+  const auto module = [](const std::string& size) {
+    return std::string(kPtx) + "\t.shared .align 1024 .b8 twice_local[" + size + "];\n";
+  };
+  std::string text = module("196608");
+  CHECK(shrink_local(text) == 196608 - 32768);
+  CHECK(text == module("32768"));
+  std::string two = module("65536") + "\t.shared .align 4 .b8 other[4];\n";
+  for (std::string same : {module("49152"), module(""), module("x"), std::string(kPtx), two}) {
+    const std::string before = same;
+    CHECK(shrink_local(same) == 0);
+    CHECK(same == before);
+  }
+  std::string code = elf(33792);
+  grow_local(code, 0);
+  CHECK(code == elf(33792));
+  grow_local(code, 1000);
+  CHECK(get<uint64_t>(code, kSizeInSection) == 34792);
+  CHECK(get<uint64_t>(code, kSizeInSegment) == 34792);
+  CHECK(get<uint64_t>(code, kSegments + 40) == 33792);  // of code, by chance as large
+  for (std::string bad : {std::string("CUBIN"), elf(1024), elf(33792, ".text"),
+                          elf(33792).substr(0, 100), elf(33792).substr(0, kSections + 150)}) {
+    CHECK_THROWS_AS(grow_local(bad, 1000), Error);
+  }
 }
