@@ -108,14 +108,14 @@ double share_of_h200(const Caps& caps) {
 }
 
 double tiles_microseconds(const Caps& caps, int64_t groups, int64_t rows, int64_t depth) {
-  constexpr double kStart = 4.0, kFlopsPerUnit = 2.6e5;  // a microsecond, as measured on an H200
+  constexpr double kStart = 6.0, kFlopsPerUnit = 2.0e5;  // a microsecond, as measured on an H200
   const int64_t waves = ceil_div(groups, std::max<int64_t>(1, caps.compute_units));
   const double flops = 2.0 * static_cast<double>(rows * kColumns * depth);
   return kStart + static_cast<double>(waves) * flops / kFlopsPerUnit;
 }
 
 double gemm_microseconds(const LowerContext& ctx, const ConvProblem& p) {
-  constexpr double kWindow = 2.0, kSum = 6.0, kSharedSum = 2.0, kBytesPerUs = 3.0e6;
+  constexpr double kWindow = 2.0, kSum = 12.0, kSharedSum = 8.0, kBytesPerUs = 3.0e6;
   const ConvSizes s = sizes_of(p);
   const Window w = p.window.expanded(2);
   const int64_t pixels = s.batch * w.output[0] * w.output[1];

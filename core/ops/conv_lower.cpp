@@ -194,34 +194,30 @@ bool winograd_pays(const ConvProblem& p) {
 // are transformed once, so that only constant ones count. What must gain is the models' doubt.
 std::string gpu_choice(const LowerContext& ctx, const ConvProblem& p, bool is_depthwise) {
   constexpr int64_t kLeastTaps = 9, kFftTaps = 25, kManyTaps = 81;
-  constexpr double kGain = 0.9, kGainOfUnits = 0.85, kDepthwiseFlopsPerUs = 8.0e6;
+  constexpr double kGain = 0.95, kGainOfHalves = 0.9, kDepthwiseGain = 0.85,
+                   kDepthwiseFlopsPerUs = 8.0e6;
   const int64_t taps = p.window.taps();
   if (!ctx.is_weight(p.weight_input) || taps < kLeastTaps) return "";
   const double fft = taps >= kFftTaps ? fft_microseconds(ctx, p) : 0;
   if (is_depthwise) {
     const auto flops = static_cast<double>(2 * taps * p.y.elements());
     const double direct = 4 + flops / (kDepthwiseFlopsPerUs * share_of_h200(ctx.caps()));
-    return taps >= kManyTaps && fft != 0 && fft < kGainOfUnits * direct ? "fft" : "";
+    return taps >= kManyTaps && fft != 0 && fft < kDepthwiseGain * direct ? "fft" : "";
   }
-  // The model of the units ranks their tiles; what they take on an H200 is more.
-  constexpr double kUnitsStart = 3.0, kUnitsFactor = 1.4;
   const double units = mma_microseconds(ctx, p);
-  // In float32 these are registers, which Winograd's products have as well.
   const bool in_floats = p.x.dtype == DType::kFloat32;
   double best = units == 0  ? kGain * gemm_microseconds(ctx, p)
-                : in_floats ? kGain * (kUnitsStart + units)
-                            : kGainOfUnits * (kUnitsStart + kUnitsFactor * units);
+                : in_floats ? kGain * units
+                            : kGainOfHalves * units;
   std::string name;
   const auto offer = [&](const std::string& algorithm, double microseconds) {
     if (microseconds == 0 || microseconds >= best) return;
     best = microseconds;
     name = algorithm;
   };
-  if (units == 0 || in_floats) {
-    offer("winograd2", winograd_microseconds(ctx, p, 2));
-    offer("winograd4", winograd_microseconds(ctx, p, 4));
-  }
-  if (units == 0 || taps >= kManyTaps) offer("fft", fft);
+  offer("winograd2", winograd_microseconds(ctx, p, 2));
+  offer("winograd4", winograd_microseconds(ctx, p, 4));
+  offer("fft", fft);
   return name;
 }
 

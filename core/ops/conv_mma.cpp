@@ -14,11 +14,11 @@ constexpr int64_t kColumns = 64, kRows = 128;
 
 // Copies are asynchronous in PTX: several steps ahead. The others keep one step in registers. Tiles
 // with TM = 16 and TN = BN are of wgmma.
-constexpr MatrixTile kPtxTiles[] = {{256, 128, 64, 4, 2, 16, 128}, {128, 256, 64, 4, 2, 16, 256},
-                                    {128, 128, 64, 3, 1, 16, 128}, {64, 128, 64, 2, 1, 16, 128},
-                                    {128, 64, 64, 4, 2, 16, 64},   {128, 256, 32, 2, 1, 64, 64},
-                                    {128, 128, 32, 3, 2, 64, 64},  {64, 64, 64, 3, 2, 32, 32},
-                                    {32, 64, 64, 4, 3, 16, 32},    {16, 64, 64, 4, 3, 16, 16}};
+constexpr MatrixTile kPtxTiles[] = {
+    {256, 128, 64, 4, 2, 16, 128}, {128, 256, 64, 4, 2, 16, 256}, {128, 128, 64, 3, 1, 16, 128},
+    {64, 128, 64, 2, 1, 16, 128},  {128, 64, 64, 4, 2, 16, 64},   {128, 256, 32, 2, 1, 64, 64},
+    {128, 128, 32, 3, 2, 64, 64},  {64, 64, 64, 3, 2, 32, 32},    {32, 64, 64, 4, 3, 16, 32},
+    {16, 64, 64, 4, 3, 16, 16},    {32, 64, 128, 2, 1, 16, 32},   {16, 64, 128, 2, 1, 16, 16}};
 constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 64, 1, 1, 64, 64},
                                         {64, 64, 64, 2, 1, 32, 32},
                                         {32, 64, 64, 2, 1, 16, 32},
@@ -52,11 +52,13 @@ struct MmaPlan {
 
 // Microseconds, as measured on an H200. A step waits for memory, less the more steps are under way;
 // it moves its operands through the unit's path to the second-level cache and multiplies. What is
-// asynchronous hides behind each other, the rest adds up. A group waits for its first copies, the
-// last group of a split tile for the counter and the other sums, and a second dispatch for the
-// first.
-constexpr double kLatency = 0.9, kStart = 1.5, kFinish = 3.0, kBytesPerUs = 3.0e6;
-constexpr double kRecordedDispatch = 2.6, kLaunchedDispatch = 6.0;  // Vulkan's, OpenCL's
+// asynchronous hides behind each other, the rest adds up. A group waits for its first copies and
+// stores its results, the last group of a split tile waits for the counter and the other sums, and
+// a second dispatch for the first.
+constexpr double kStartOfDispatch = 3.0, kStart = 1.5, kFinish = 5.0;
+constexpr double kLatency = 0.9, kHiddenLatency = 0.45, kStep = 0.03;
+constexpr double kBytesPerUs = 3.0e6, kResultsPerUs = 9.0e3;
+constexpr double kRecordedDispatch = 2.6, kLaunchedDispatch = 9.0;  // Vulkan's, OpenCL's
 constexpr int64_t kLocalBytesPerUnit = 227 << 10;
 
 /// A compute unit, as a lowering reaches it.
@@ -70,22 +72,46 @@ struct Unit {
 };
 
 Unit unit_of(const std::string& lowering, bool in_floats) {
-  if (in_floats) return {4, 0.38e6, 0.9e5, 0.0, lowering == "async", 4};
-  if (lowering == "ptx") return {4, 3.0e6, 0.9e5, 5.0e6, true};
+  if (in_floats) return {4, 0.345e6, 0.9e5, 0.0, lowering == "async", 4};
+  if (lowering == "ptx") return {4, 3.0e6, 0.72e5, 5.0e6, true};
   return {4, 3.0e6, 0.9e5};
 }
 
-/// Groups that a unit runs at a time.
-int64_t groups_together(const MatrixTile& t, const Unit& unit) {
-  const int64_t local = unit.element * (t.bm + t.bn) * t.bk * t.stages;
-  int64_t most = kLocalBytesPerUnit / local;
-  if (unit.in_registers()) {
-    // What ptxas takes for sums and for what is loaded ahead of their products.
-    constexpr int64_t kRegisters = 1 << 16;
-    const int64_t items = t.bm / t.tm * (t.bn / t.tn);
-    most = std::min(most, kRegisters / (items * (32 + t.tm * t.tn * 3 / 2)));
+bool in_wgmma(const MatrixTile& t) { return t.tm == 16 && t.tn == t.bn; }
+
+/// Items of a group: those of its gangs, or one for each part in registers.
+int64_t items_of(const MatrixTile& t, const Unit& unit) {
+  constexpr int64_t kSubgroup = 32, kFragment = 16, kWgmmaRows = 64, kWgmmaItems = 128;
+  if (unit.element == 2 && in_wgmma(t) && t.bm >= kWgmmaRows) {
+    return t.bm / kWgmmaRows * kWgmmaItems;
   }
+  const int64_t parts = std::max<int64_t>(1, t.bm / t.tm * (t.bn / t.tn));
+  return unit.element == 2 && t.tm % kFragment == 0 ? kSubgroup * parts : parts;
+}
+
+/// Groups that a unit runs at a time, as far as local memory and registers go round: sums, and what
+/// addresses and operands take.
+int64_t groups_together(const MatrixTile& t, const Unit& unit) {
+  constexpr int64_t kRegisters = 1 << 16, kMostEach = 255;
+  const int64_t local = unit.element * (t.bm + t.bn) * t.bk * t.stages;
+  const int64_t items = items_of(t, unit), sums = t.bm * t.bn / items;
+  const int64_t each = std::min(kMostEach, unit.in_registers() ? 32 + sums * 3 / 2 : 64 + sums);
+  const int64_t most = std::min(kLocalBytesPerUnit / local, kRegisters / (items * each));
   return std::clamp<int64_t>(most, 1, unit.most_groups);
+}
+
+/// How long a step takes at least where a group has a unit to itself: with one subgroup to a
+/// scheduler, products wait for each other, and few items issue the copies.
+double step_alone(const MatrixTile& t, const Unit& unit, double work, double bytes) {
+  constexpr int64_t kFewItems = 128, kManySums = 64;
+  constexpr double kWaits = 1.2, kWaitsOfManySums = 1.75;
+  constexpr double kIssuedPerUs = 4.3e4, kIssuedByGangsOfFour = 6.0e4;
+  if (!unit.asynchronous) return 0;
+  if (!unit.in_registers()) {
+    return kStep + bytes / (in_wgmma(t) ? kIssuedByGangsOfFour : kIssuedPerUs);
+  }
+  if (items_of(t, unit) > kFewItems) return work;
+  return work * (t.tm * t.tn > kManySums ? kWaitsOfManySums : kWaits);
 }
 
 double time_of(const MatrixTile& t, const Unit& unit, int64_t units, int64_t groups,
@@ -99,15 +125,17 @@ double time_of(const MatrixTile& t, const Unit& unit, int64_t units, int64_t gro
   // As scheduled for sm_90: the share of instructions and operands that a turned tile saves.
   constexpr double kTurned = 1.15;
   const double turned = unit.in_registers() && unit.asynchronous && t.stages <= 2 ? kTurned : 1.0;
-  const double rate =
-      turned * (t.tm == 16 && t.tn == t.bn ? unit.wgmma_flops : unit.flops) / (1.0 + loads);
-  const double work = 2.0 * static_cast<double>(t.bm * t.bn * t.bk) * together / rate;
-  const double copies =
-      static_cast<double>(unit.element * (t.bm + t.bn) * t.bk) * together / unit.bytes;
-  const double latency = kLatency / static_cast<double>(t.ahead);
-  const double step =
-      unit.asynchronous ? std::max({latency, work, copies}) : latency + work + copies;
-  return static_cast<double>(waves) * (kStart + static_cast<double>(steps) * step);
+  const double rate = turned * (in_wgmma(t) ? unit.wgmma_flops : unit.flops) / (1.0 + loads);
+  const double work = 2.0 * static_cast<double>(t.bm * t.bn * t.bk) / rate;
+  const auto bytes = static_cast<double>(unit.element * (t.bm + t.bn) * t.bk);
+  const double copies = bytes * together / unit.bytes;
+  const auto ahead = static_cast<double>(t.ahead);
+  const double step = unit.asynchronous ? std::max({kHiddenLatency / ahead, work * together, copies,
+                                                    step_alone(t, unit, work, bytes)})
+                                        : kLatency / ahead + work * together + copies;
+  const double results =
+      unit.in_registers() ? 0 : static_cast<double>(t.bm * t.bn) * together / kResultsPerUs;
+  return static_cast<double>(waves) * (kStart + static_cast<double>(steps) * step + results);
 }
 
 struct MmaProblem {
@@ -120,8 +148,10 @@ struct MmaProblem {
 
 /// What it costs to sum the slices in the same dispatch, or in one of their own.
 double inner_sum_time(const MmaPlan& plan, const Unit& unit, const MmaProblem& p, int64_t tiles) {
+  constexpr double kBytesPerItem = 350;  // a microsecond: one group waits for its loads
+  const double rate = kBytesPerItem * static_cast<double>(items_of(plan.tile, unit));
   const double sums = 4.0 * static_cast<double>(plan.slices * plan.tile.bm * plan.tile.bn);
-  return kFinish + static_cast<double>(ceil_div(tiles, p.units)) * sums / unit.bytes;
+  return kFinish + static_cast<double>(ceil_div(tiles, p.units)) * sums / rate;
 }
 
 double outer_sum_time(const MmaPlan& plan, const MmaProblem& p) {
@@ -149,16 +179,6 @@ MmaPlan plan_of(const MatrixTile& tile, const Unit& unit, const MmaProblem& p) {
   return best;
 }
 
-/// The same, as far as their registers go round: sums, and what addresses and operands take.
-int64_t streams_together(const MatrixTile& t, const Unit& unit) {
-  constexpr int64_t kRegisters = 1 << 16, kMostEach = 255, kSubgroup = 32, kFragment = 16;
-  const bool in_gangs = unit.element == 2 && t.tm % kFragment == 0;
-  const int64_t parts = std::max<int64_t>(1, t.bm / t.tm * (t.bn / t.tn));
-  const int64_t items = in_gangs ? kSubgroup * parts : parts;
-  const int64_t each = std::min(kMostEach, t.bm * t.bn / items + (in_gangs ? 64 : 96));
-  return std::clamp<int64_t>(kRegisters / (items * each), 1, groups_together(t, unit));
-}
-
 /// Stream-K: as many groups as run at a time, or fewer of each unit. It pays where the last wave
 /// of whole tiles, or of their slices, would leave most units idle; a group that ends inside of a
 /// tile writes its sums, and starts the next tile's copies anew.
@@ -171,7 +191,7 @@ std::optional<MmaPlan> streamed_plan(const MatrixTile& tile, const Unit& unit,
   const int64_t all = tiles * steps;  // which kernels count in 32 bits
   if (all > INT32_MAX) return std::nullopt;
   const bool forced = p.forced_streams != 0;
-  const int64_t most = forced ? p.forced_streams : streams_together(tile, unit);
+  const int64_t most = forced ? p.forced_streams : groups_together(tile, unit);
   std::optional<MmaPlan> best;
   for (int64_t each = forced ? most : 1; each <= most; ++each) {
     const int64_t groups = std::min(p.units * each, all);
@@ -281,12 +301,11 @@ std::optional<MmaPlan> chosen_plan(const LowerContext& ctx, const ConvProblem& p
   const auto plan = std::ranges::find_if(
       plans, [&](const MmaPlan& candidate) { return works(candidate.tile, candidate.sharing()); });
   if (plan == plans.end()) return std::nullopt;
-  // The smallest products in float32 stay with conv_gemm, whose tiles are finer.
-  const int64_t whole =
-      ceil_div(pixels, plan->tile.bm) * ceil_div(blocks * kColumns, plan->tile.bn);
-  const int64_t groups = plan->streams != 0 ? plan->streams : whole * plan->slices;
-  const bool is_small = form->lowering == "async" && 2 * groups < ctx.caps().compute_units;
-  if (is_small && choice.algorithm != "mma") return std::nullopt;
+  // Conv_gemm's tiles are finer.
+  if (form->in_floats() && choice.algorithm != "mma" &&
+      gemm_microseconds(ctx, p) < kStartOfDispatch + plan->microseconds) {
+    return std::nullopt;
+  }
   return *plan;
 }
 
@@ -358,9 +377,9 @@ int64_t pixel_step(const TensorView& view) {
   return step == 0 ? view.shape[1] : step;
 }
 
-double mma_microseconds(const LowerContext& ctx, const ConvProblem& p) {
-  const std::optional<MmaPlan> plan = chosen_plan(ctx, p, {});
-  return plan ? plan->microseconds : 0;
+double mma_microseconds(const LowerContext& ctx, const ConvProblem& p, const ConvChoice& choice) {
+  const std::optional<MmaPlan> plan = chosen_plan(ctx, p, choice);
+  return plan ? kStartOfDispatch + plan->microseconds : 0;
 }
 
 bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& choice) {

@@ -62,7 +62,8 @@ bool lower_gemv(LowerContext& ctx, const ConvProblem& problem,
 bool lower_pixel_pairs(LowerContext& ctx, const ConvProblem& problem, const ConvChoice& choice);
 
 /// What that takes by the cost model; 0 where it cannot be.
-double mma_microseconds(const LowerContext& ctx, const ConvProblem& problem);
+double mma_microseconds(const LowerContext& ctx, const ConvProblem& problem,
+                        const ConvChoice& choice = {});
 
 /// Register panels, and depthwise ones, on CPU drivers that run one work-item to a group; false on
 /// other devices, and for windows that the depthwise kernel does not unroll. `width`: of vectors.

@@ -12,6 +12,8 @@ namespace dlk {
 
 namespace {
 
+const ConvChoice kWhole{.algorithm = "", .tile = {}, .slices = 1};  // of the products
+
 struct Tiling {
   int64_t m = 0, a = 0;  // results and inputs along a side of a tile
   int64_t high = 0, wide = 0;
@@ -139,9 +141,7 @@ void multiply_groups(LowerContext& ctx, const ConvProblem& p, const Tiling& t,
                      const TensorView& images, const TensorView& products) {
   const ConvProblem q = as_groups(p, t, as_pixels(images, t), as_pixels(products, t), images.dtype);
   BareContext bare(ctx);
-  ConvChoice choice;
-  choice.slices = 1;
-  if (lower_conv_mma(bare, q, choice)) return;
+  if (lower_conv_mma(bare, q, kWhole)) return;
   lower_conv_gemm(bare, q, false);
 }
 
@@ -262,7 +262,7 @@ bool is_winograd(const ConvProblem& p, int64_t m) {
 
 double winograd_microseconds(const LowerContext& ctx, const ConvProblem& p, int64_t m) {
   if (!is_winograd(p, m)) return 0;
-  constexpr double kTransform = 3.5, kBytesPerUs = 2.2e6, kFilterBytesPerUs = 3.0e6;
+  constexpr double kTransform = 3.75, kBytesPerUs = 3.3e6, kFilterBytesPerUs = 3.0e6;
   constexpr int64_t kLargeImage = 2048, kColumns = 64;  // of conv_gemm
   const ConvSizes s = sizes_of(p);
   const Tiling t = tiling_of(p.window, s.batch, m);
@@ -276,16 +276,16 @@ double winograd_microseconds(const LowerContext& ctx, const ConvProblem& p, int6
   const int64_t groups = t.squares() * ceil_div(t.count, rows) * ceil_div(s.channels_out, kColumns);
   const auto filters = static_cast<double>(4 * t.squares() * s.channels_in * s.channels_out);
   double product = tiles_microseconds(ctx.caps(), groups, rows, s.channels_in);
-  if (p.x.dtype == DType::kFloat32) {
-    const auto of_tiles = [&](int64_t channels) {
-      TensorView view = p.x;
-      view.shape = {t.count, t.squares(), channels};
-      return as_pixels(view, t);
-    };
-    const ConvProblem q =
-        as_groups(p, t, of_tiles(s.channels_in), of_tiles(s.channels_out), DType::kFloat32);
-    if (const double units = mma_microseconds(ctx, q); units != 0) product = units;
-  }
+  const DType operands = operand_type(ctx, p);
+  const auto of_tiles = [&](int64_t channels, DType dtype) {
+    TensorView view = p.x;
+    view.dtype = dtype;
+    view.shape = {t.count, t.squares(), channels};
+    return as_pixels(view, t);
+  };
+  const ConvProblem q = as_groups(p, t, of_tiles(s.channels_in, operands),
+                                  of_tiles(s.channels_out, DType::kFloat32), operands);
+  if (const double units = mma_microseconds(ctx, q, kWhole); units != 0) product = units;
   return transform(p.x, s.channels_in) + transform(p.y, s.channels_out) +
          std::max(product, kTransform + filters / (kFilterBytesPerUs * share));
 }
