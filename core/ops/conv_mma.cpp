@@ -58,7 +58,7 @@ struct MmaPlan {
 constexpr double kStartOfDispatch = 3.0, kStart = 1.5, kFinish = 5.0;
 constexpr double kLatency = 0.9, kHiddenLatency = 0.45, kStep = 0.03;
 constexpr double kBytesPerUs = 3.0e6, kResultsPerUs = 9.0e3;
-constexpr double kRecordedDispatch = 2.6, kLaunchedDispatch = 9.0;  // Vulkan's, OpenCL's
+constexpr double kRecordedDispatch = 5.0, kLaunchedDispatch = 9.0;  // Vulkan's, OpenCL's
 constexpr int64_t kLocalBytesPerUnit = 227 << 10;
 
 /// A compute unit, as a lowering reaches it.
