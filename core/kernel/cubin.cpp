@@ -85,12 +85,6 @@ void check(Result result, const char* call) {
                     std::to_string(result));
 }
 
-/// DLK_CUBIN_LOCAL=1: machine code of kernels with more than 48 KB of local memory, too.
-bool grows_local() {
-  const char* setting = std::getenv("DLK_CUBIN_LOCAL");
-  return setting != nullptr && std::string(setting) == "1";
-}
-
 CudaDevice device_of(const Api& api, const std::string& name) {
   int count = 0;
   check(api.device_count(&count), "cuDeviceGetCount");
@@ -121,7 +115,7 @@ class LinkCompiler final : public CubinCompiler {
     check(api_.link_create(2, options, values, &link), "cuLinkCreate");
     const Destroyer destroyer{api_, link};
     std::string text = ptx;  // the library takes it as writable
-    const uint64_t missing = grows_local() ? shrink_local(text) : 0;
+    const uint64_t missing = shrink_local(text);
     Result result = api_.link_add(link, kInputPtx, text.data(), text.size() + 1, label.c_str(), 0,
                                   nullptr, nullptr);
     void* code = nullptr;
