@@ -92,8 +92,8 @@ LEAN = (
 SUPPRESSIONS = ROOT / "tests" / "cpp" / "suppressions"
 
 CONCURRENT_TESTS = (
-    "c_api", "device", "kernel_library", "model", "opencl", "vulkan", "vulkan_cache",
-    "vulkan_external",
+    "background_kernels", "c_api", "device", "kernel_library", "model", "opencl", "vulkan",
+    "vulkan_cache", "vulkan_external",
 )  # fmt: skip
 """The C++ tests with threads, for ThreadSanitizer."""
 
