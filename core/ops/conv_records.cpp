@@ -1,6 +1,6 @@
 // What `dlk tune` found on devices that were measured: lines of device, problem and algorithm. The
 // lines of a file of records come first. Made on 2026-11-21 with float16, one image, on OpenCL
-// and Vulkan, which runs OpenCL's PTX: one record for both, except where one of them differs by 4 %.
+// and Vulkan, which runs OpenCL's PTX: one record for both, except where they differ by 4 %.
 #include "core/ops/conv_choice.h"
 
 namespace dlk {
