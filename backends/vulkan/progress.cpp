@@ -5,11 +5,11 @@
 namespace dlk::vulkan {
 namespace {
 
-VkSubmitInfo submit_info(const VkCommandBuffer& commands) {
+VkSubmitInfo submit_info(std::span<const VkCommandBuffer> commands) {
   VkSubmitInfo info{};
   info.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO;
-  info.commandBufferCount = 1;
-  info.pCommandBuffers = &commands;
+  info.commandBufferCount = static_cast<uint32_t>(commands.size());
+  info.pCommandBuffers = commands.data();
   return info;
 }
 
@@ -29,7 +29,8 @@ class TimelineProgress final : public Progress {
     context_->api().vkDestroySemaphore(context_->device(), semaphore_, nullptr);
   }
 
-  void submit(NativeQueue& queue, VkCommandBuffer commands, uint64_t ticket) override {
+  void submit(NativeQueue& queue, std::span<const VkCommandBuffer> commands,
+              uint64_t ticket) override {
     VkTimelineSemaphoreSubmitInfo timeline{};
     timeline.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO;
     timeline.signalSemaphoreValueCount = 1;
@@ -67,7 +68,8 @@ class FenceProgress final : public Progress {
  public:
   explicit FenceProgress(std::shared_ptr<Context> context) : context_(std::move(context)) {}
 
-  void submit(NativeQueue& queue, VkCommandBuffer commands, uint64_t ticket) override {
+  void submit(NativeQueue& queue, std::span<const VkCommandBuffer> commands,
+              uint64_t ticket) override {
     std::lock_guard lock(mutex_);
     const std::shared_ptr<Fence> fence = take_fence();
     check(queue.submit(context_->api(), submit_info(commands), fence->handle), "vkQueueSubmit");

@@ -5,6 +5,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "backends/vulkan/context.h"
@@ -15,8 +16,9 @@ class Progress {
  public:
   virtual ~Progress() = default;
   static std::unique_ptr<Progress> create(std::shared_ptr<Context> context);
-  /// Submits `commands` as `ticket`, which is larger than all before it.
-  virtual void submit(NativeQueue& queue, VkCommandBuffer commands, uint64_t ticket) = 0;
+  /// Submits `commands` together as `ticket`, which is larger than all before it.
+  virtual void submit(NativeQueue& queue, std::span<const VkCommandBuffer> commands,
+                      uint64_t ticket) = 0;
   /// The last ticket that is done; never blocks. Throws DeviceLost.
   virtual uint64_t completed() = 0;
   /// Blocks until `ticket` is done. Throws DeviceLost.

@@ -1,8 +1,11 @@
 #include "backends/vulkan/queue.h"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "backends/vulkan/result.h"
+#include "core/device/polling.h"
 
 namespace dlk::vulkan {
 namespace {
@@ -19,7 +22,8 @@ QueueState::QueueState(std::shared_ptr<Context> context)
 
 QueueState::~QueueState() {
   try {
-    progress_->wait(last_ticket_);
+    flush();
+    progress_->wait(submitted_);
   } catch (const Error&) {
     // Nobody is left to be told; a lost device runs nothing, so its objects may go.
   }
@@ -29,11 +33,38 @@ QueueState::~QueueState() {
 }
 
 uint64_t QueueState::enqueue(VkCommandBuffer commands, Pending pending) {
-  pending.ticket = last_ticket_ + 1;
-  progress_->submit(native_, commands, pending.ticket);
-  last_ticket_ = pending.ticket;
+  pending.ticket = ++last_ticket_;
   pending_.push_back(std::move(pending));
+  held_.push_back(commands);
+  if (!holding_) flush();
   return last_ticket_;
+}
+
+void QueueState::flush() {
+  if (held_.empty()) return;
+  const std::vector<VkCommandBuffer> commands = std::exchange(held_, {});
+  try {
+    progress_->submit(native_, commands, last_ticket_);
+  } catch (const Error&) {
+    // What had its ticket already will never be done: whoever waits for it is told.
+    if (commands.size() > 1 || holding_) fail(std::current_exception());
+    while (!pending_.empty() && pending_.back().ticket > submitted_) {
+      if (pending_.back().executable) pending_.back().executable->in_flight.fetch_sub(1);
+      pending_.pop_back();
+    }
+    throw;
+  }
+  for (auto pending = pending_.rbegin(); pending != pending_.rend() && pending->ticket > submitted_;
+       ++pending) {
+    pending->signal = last_ticket_;
+  }
+  submitted_ = last_ticket_;
+}
+
+void QueueState::hold(bool on) {
+  std::lock_guard lock(mutex_);
+  holding_ = on;
+  if (!on) flush();
 }
 
 uint64_t QueueState::submit(const std::shared_ptr<Recording>& recording,
@@ -42,16 +73,11 @@ uint64_t QueueState::submit(const std::shared_ptr<Recording>& recording,
   pending.recording = recording;
   pending.executable = static_cast<VulkanRecording&>(*recording).prepare(slots);
   pending.views.assign(slots.begin(), slots.end());
-  const std::shared_ptr<Executable> executable = pending.executable;
+  const VkCommandBuffer commands = pending.executable->handle();
   std::vector<Pending> done;  // destroyed after the lock is released
   std::lock_guard lock(mutex_);
   done = retire();
-  try {
-    return enqueue(executable->handle(), std::move(pending));
-  } catch (...) {
-    executable->in_flight.fetch_sub(1);
-    throw;
-  }
+  return enqueue(commands, std::move(pending));
 }
 
 uint64_t QueueState::write(const View& destination, std::span<const std::byte> source) {
@@ -129,15 +155,30 @@ std::vector<QueueState::Pending> QueueState::retire() {
   return done;
 }
 
-void QueueState::wait(uint64_t ticket) {
-  std::exception_ptr lost;
-  try {
-    progress_->wait(ticket);
-  } catch (const Error&) {
-    lost = std::current_exception();
-  }
-  std::vector<Pending> done;
+void QueueState::wait(uint64_t ticket) { await(ticket, !context_->caps().is_cpu); }
+
+void QueueState::wait_asleep(uint64_t ticket) { await(ticket, false); }
+
+void QueueState::await(uint64_t ticket, bool polling) {
+  uint64_t signal = 0;  // none: done already
   {
+    std::lock_guard lock(mutex_);
+    if (ticket > submitted_) flush();
+    if (error_ && ticket > submitted_) std::rethrow_exception(error_);
+    const auto pending =
+        std::ranges::find_if(pending_, [&](const Pending& p) { return p.ticket >= ticket; });
+    if (ticket > completed_) signal = pending == pending_.end() ? submitted_ : pending->signal;
+  }
+  if (signal) {
+    std::exception_ptr lost;
+    try {
+      if (!polling || !poll([&] { return progress_->completed() >= signal; })) {
+        progress_->wait(signal);
+      }
+    } catch (const Error&) {
+      lost = std::current_exception();
+    }
+    std::vector<Pending> done;
     std::lock_guard lock(mutex_);
     if (lost) fail(lost);
     done = retire();
@@ -150,6 +191,7 @@ void QueueState::wait(uint64_t ticket) {
 bool QueueState::is_done(uint64_t ticket) {
   std::vector<Pending> done;
   std::lock_guard lock(mutex_);
+  if (ticket > submitted_) flush();
   done = retire();
   return error_ || ticket <= completed_;
 }
@@ -189,7 +231,7 @@ bool VulkanQueue::is_done(Ticket ticket) { return state_->is_done(ticket.value);
 void VulkanQueue::on_complete(Ticket ticket, std::function<void(std::exception_ptr)> callback) {
   const auto wait = [state = state_, ticket]() -> std::exception_ptr {
     try {
-      state->wait(ticket.value);
+      state->wait_asleep(ticket.value);
     } catch (...) {
       return std::current_exception();
     }
@@ -197,6 +239,8 @@ void VulkanQueue::on_complete(Ticket ticket, std::function<void(std::exception_p
   };
   completion_.post(wait, std::move(callback));
 }
+
+void VulkanQueue::hold(bool on) { state_->hold(on); }
 
 std::vector<double> VulkanQueue::command_times_ns(Ticket ticket) {
   return state_->command_times_ns(ticket.value);

@@ -26,6 +26,9 @@ class QueueState {
   uint64_t write(const View& destination, std::span<const std::byte> source);
   uint64_t read(const View& source, std::span<std::byte> destination);
   void wait(uint64_t ticket);
+  /// Without polling: for threads that nobody waits for.
+  void wait_asleep(uint64_t ticket);
+  void hold(bool on);
   bool is_done(uint64_t ticket);
   std::vector<double> command_times_ns(uint64_t ticket);
 
@@ -33,6 +36,7 @@ class QueueState {
   /// What a submission uses until it is done.
   struct Pending {
     uint64_t ticket = 0;
+    uint64_t signal = 0;  // the ticket of the last one that was handed over with it
     std::shared_ptr<Recording> recording;
     std::shared_ptr<Executable> executable;
     std::vector<View> views;
@@ -40,6 +44,9 @@ class QueueState {
     std::span<std::byte> destination;  // of a read
   };
   uint64_t enqueue(VkCommandBuffer commands, Pending pending);
+  /// Hands over what is held back.
+  void flush();
+  void await(uint64_t ticket, bool polling);
   std::vector<Pending> retire();
   void finish(Pending& pending);
   void fail(std::exception_ptr error);
@@ -50,7 +57,10 @@ class QueueState {
   std::unique_ptr<Progress> progress_;
   StagingPool staging_;
   std::deque<Pending> pending_;
+  bool holding_ = false;
+  std::vector<VkCommandBuffer> held_;
   uint64_t last_ticket_ = 0;
+  uint64_t submitted_ = 0;  // the last ticket that the device knows
   uint64_t completed_ = 0;
   std::exception_ptr error_;  // the first; everything after completed_ has it too
   std::map<uint64_t, std::vector<double>> times_;
@@ -64,6 +74,7 @@ class VulkanQueue final : public Queue {
   Ticket read(const View& source, std::span<std::byte> destination) override;
   void wait(Ticket ticket) override;
   bool is_done(Ticket ticket) override;
+  void hold(bool on) override;
   void on_complete(Ticket ticket, std::function<void(std::exception_ptr)> callback) override;
   std::vector<double> command_times_ns(Ticket ticket) override;
 

@@ -10,7 +10,13 @@ namespace dlk::vulkan {
 namespace {
 
 constexpr uint64_t kSmallestBytes = 64 << 10;
-constexpr uint64_t kIdleBytes = 64 << 20;
+constexpr uint64_t kRoundedBytes = 16 << 20;
+constexpr uint64_t kIdleBytes = 256 << 20;
+
+Transfer::Range range_of(const View& view) {
+  const NativeRange range = native_range(view);
+  return {range.id, range.offset, range.size};
+}
 
 }  // namespace
 
@@ -27,19 +33,27 @@ StagingPool::~StagingPool() {
   context_->api().vkDestroyCommandPool(context_->device(), pool_, nullptr);
 }
 
-Transfer StagingPool::take(uint64_t size_bytes, MemoryKind kind) {
-  const auto found = std::find_if(idle_.begin(), idle_.end(), [&](const Transfer& transfer) {
-    return transfer.kind == kind && transfer.buffer->size_bytes() >= size_bytes;
+Transfer StagingPool::take(const Transfer::Range& range, MemoryKind kind) {
+  auto found = std::ranges::find_if(idle_, [&](const Transfer& transfer) {
+    return transfer.kind == kind && transfer.recorded == range;
   });
-  if (found != idle_.end()) {
-    Transfer transfer = std::move(*found);
-    idle_.erase(found);
-    idle_bytes_ -= transfer.buffer->size_bytes();
-    return transfer;
+  if (found == idle_.end()) {
+    // The one that was unused for longest: what runs again keeps its own.
+    found = std::ranges::find_if(idle_, [&](const Transfer& transfer) {
+      return transfer.kind == kind && transfer.buffer->size_bytes() >= range.size;
+    });
   }
+  if (found == idle_.end()) return make(range.size, kind);
+  Transfer transfer = std::move(*found);
+  idle_.erase(found);
+  idle_bytes_ -= transfer.buffer->size_bytes();
+  return transfer;
+}
+
+Transfer StagingPool::make(uint64_t size_bytes, MemoryKind kind) {
   // Small ones are rounded up to be of use again; large ones would waste too much.
   uint64_t bytes = std::max(size_bytes, kSmallestBytes);
-  if (bytes < kIdleBytes / 4) bytes = std::bit_ceil(bytes);
+  if (bytes < kRoundedBytes) bytes = std::bit_ceil(bytes);
   Transfer transfer;
   transfer.kind = kind;
   transfer.buffer = std::make_shared<VulkanBuffer>(context_, bytes, kind);
@@ -62,8 +76,12 @@ Transfer StagingPool::take(uint64_t size_bytes, MemoryKind kind) {
 }
 
 Transfer StagingPool::acquire(const View& view, MemoryKind kind) {
-  Transfer transfer = take(view.size_bytes, kind);
+  const Transfer::Range range = range_of(view);
+  Transfer transfer = take(range, kind);
+  if (transfer.recorded == range) return transfer;
+  transfer.recorded = {};
   record(transfer, view);
+  transfer.recorded = range;
   return transfer;
 }
 
@@ -71,28 +89,29 @@ void StagingPool::record(const Transfer& transfer, const View& view) {
   const DeviceApi& api = context_->api();
   VkCommandBufferBeginInfo begin{};
   begin.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO;
-  begin.flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT;
   check(api.vkBeginCommandBuffer(transfer.commands, &begin), "vkBeginCommandBuffer");
   record_barrier(api, transfer.commands);
   const NativeRange range = native_range(view);
+  const bool upload = transfer.kind == MemoryKind::kUpload;
   if (range.size) {
-    const bool upload = transfer.kind == MemoryKind::kUpload;
     const VkBufferCopy region{upload ? 0 : range.offset, upload ? range.offset : 0, range.size};
     const VkBuffer staging = transfer.buffer->handle();
     api.vkCmdCopyBuffer(transfer.commands, upload ? staging : range.buffer,
                         upload ? range.buffer : staging, 1, &region);
   }
-  record_host_barrier(api, transfer.commands);
+  if (!upload || view.buffer->host_pointer()) record_host_barrier(api, transfer.commands);
   check(api.vkEndCommandBuffer(transfer.commands), "vkEndCommandBuffer");
 }
 
 void StagingPool::release(Transfer transfer) {
-  if (idle_bytes_ + transfer.buffer->size_bytes() > kIdleBytes) {
-    idle_commands_.push_back(transfer.commands);
-    return;
-  }
   idle_bytes_ += transfer.buffer->size_bytes();
   idle_.push_back(std::move(transfer));
+  size_t dropped = 0;
+  for (; idle_bytes_ > kIdleBytes; dropped++) {
+    idle_bytes_ -= idle_[dropped].buffer->size_bytes();
+    idle_commands_.push_back(idle_[dropped].commands);
+  }
+  idle_.erase(idle_.begin(), idle_.begin() + static_cast<std::ptrdiff_t>(dropped));
 }
 
 }  // namespace dlk::vulkan

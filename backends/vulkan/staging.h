@@ -12,9 +12,15 @@ namespace dlk::vulkan {
 
 /// A staging buffer and the command buffer that copies to or from it.
 struct Transfer {
+  /// What the command buffer was recorded for; a buffer's id is never another's.
+  struct Range {
+    uint64_t id = 0, offset = 0, size = 0;
+    bool operator==(const Range&) const = default;
+  };
   std::shared_ptr<VulkanBuffer> buffer;
   VkCommandBuffer commands = VK_NULL_HANDLE;
   MemoryKind kind = MemoryKind::kUpload;
+  Range recorded;
   std::byte* data() const { return static_cast<std::byte*>(buffer->host_pointer()); }
 };
 
@@ -25,18 +31,20 @@ class StagingPool {
   StagingPool(const StagingPool&) = delete;
   StagingPool& operator=(const StagingPool&) = delete;
 
-  /// Ready to be submitted: copies size_bytes to (kUpload) or from (kReadback) `view`.
+  /// Ready to be submitted: copies size_bytes to (kUpload) or from (kReadback) `view`. A network
+  /// that runs again finds its transfers recorded.
   Transfer acquire(const View& view, MemoryKind kind);
   /// Takes back what has finished; keeps a bounded amount for reuse.
   void release(Transfer transfer);
 
  private:
-  Transfer take(uint64_t size_bytes, MemoryKind kind);
+  Transfer take(const Transfer::Range& range, MemoryKind kind);
+  Transfer make(uint64_t size_bytes, MemoryKind kind);
   void record(const Transfer& transfer, const View& view);
 
   std::shared_ptr<Context> context_;
   VkCommandPool pool_ = VK_NULL_HANDLE;
-  std::vector<Transfer> idle_;
+  std::vector<Transfer> idle_;  // used last at the end
   uint64_t idle_bytes_ = 0;
   std::vector<VkCommandBuffer> idle_commands_;
 };

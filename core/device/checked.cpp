@@ -184,6 +184,7 @@ class CheckedQueue : public Queue {
     check_ticket(ticket, "command_times_ns");
     return inner_->command_times_ns(ticket);
   }
+  void hold(bool on) override { inner_->hold(on); }
 
  private:
   Ticket issued(Ticket ticket) {

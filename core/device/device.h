@@ -270,6 +270,10 @@ class Queue {
   virtual void on_complete(Ticket ticket, std::function<void(std::exception_ptr)> callback) = 0;
   /// Nanoseconds of each command of a finished submission that was recorded with `profile`.
   virtual std::vector<double> command_times_ns(Ticket ticket) = 0;
+  /// Between hold(true) and hold(false) the queue may keep back what is submitted, written and
+  /// read, and hand it to the device at once. wait, is_done, on_complete and hold(false) hand over
+  /// what is kept back, and throw what the device says to it.
+  virtual void hold(bool) {}
 };
 
 class Device {

@@ -184,17 +184,23 @@ Shape broadcast_shapes(const Shape& a, const Shape& b) {
   return result;
 }
 
-HostTensor HostTensor::copy_of(DType dtype, Shape shape, std::span<const std::byte> bytes) {
+std::pair<HostTensor, std::span<std::byte>> HostTensor::unfilled(DType dtype, Shape shape) {
   HostTensor tensor{dtype, std::move(shape), nullptr};
-  if (bytes.size() != tensor.size_bytes()) {
+  const uint64_t size = tensor.size_bytes();
+  const std::shared_ptr<std::byte[]> bytes(new std::byte[std::max<uint64_t>(size, 1)]);
+  tensor.data = std::shared_ptr<const std::byte>(bytes, bytes.get());
+  return {std::move(tensor), {bytes.get(), size}};
+}
+
+HostTensor HostTensor::copy_of(DType dtype, Shape shape, std::span<const std::byte> bytes) {
+  auto [tensor, target] = unfilled(dtype, std::move(shape));
+  if (bytes.size() != target.size()) {
     throw_invalid("a " + std::string(dtype_name(dtype)) + " tensor of shape " +
-                  shape_string(tensor.shape) + " has " + std::to_string(tensor.size_bytes()) +
+                  shape_string(tensor.shape) + " has " + std::to_string(target.size()) +
                   " bytes, not " + std::to_string(bytes.size()));
   }
-  std::shared_ptr<std::byte[]> copy(new std::byte[std::max<size_t>(bytes.size(), 1)]);
-  if (!bytes.empty()) std::memcpy(copy.get(), bytes.data(), bytes.size());
-  tensor.data = std::shared_ptr<const std::byte>(copy, copy.get());
-  return tensor;
+  if (!bytes.empty()) std::memcpy(target.data(), bytes.data(), bytes.size());
+  return std::move(tensor);
 }
 
 HostTensor HostTensor::ints(const std::vector<int64_t>& values) {

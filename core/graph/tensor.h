@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/dtype.h"
@@ -47,6 +48,8 @@ struct HostTensor {
   uint64_t size_bytes() const { return static_cast<uint64_t>(elements()) * dtype_size(dtype); }
   std::span<const std::byte> bytes() const { return {data.get(), size_bytes()}; }
 
+  /// A new tensor, whose bytes (undefined so far) are to be filled through the second.
+  static std::pair<HostTensor, std::span<std::byte>> unfilled(DType dtype, Shape shape);
   /// A copy of `bytes`; InvalidArgument if their count does not fit the shape.
   static HostTensor copy_of(DType dtype, Shape shape, std::span<const std::byte> bytes);
   /// A new tensor; T must be dtype's host type.

@@ -21,13 +21,12 @@ DeviceTensor DeviceTensor::upload(const std::shared_ptr<Device>& device, const H
 }
 
 HostTensor DeviceTensor::read() const {
-  HostTensor host{dtype, shape, nullptr};
-  std::vector<std::byte> bytes(host.size_bytes());
+  auto [host, bytes] = HostTensor::unfilled(dtype, shape);
   if (!bytes.empty()) {
     const auto queue = device->create_queue();
     queue->wait(queue->read({view.buffer, view.offset_bytes, bytes.size()}, bytes));
   }
-  return HostTensor::copy_of(dtype, shape, bytes);
+  return std::move(host);
 }
 
 }  // namespace dlk

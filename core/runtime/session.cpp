@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include "core/base/phases.h"
 #include "core/runtime/guards.h"
@@ -11,6 +12,27 @@ namespace dlk {
 namespace {
 
 constexpr size_t kMaxRecordings = 64;  // an activation set keeps
+
+/// What is submitted while it lives goes to the device together.
+class Held {
+ public:
+  explicit Held(Queue& queue) : queue_(&queue) { queue.hold(true); }
+  ~Held() {
+    try {
+      release();
+    } catch (const Error&) {
+      // Another error is under way; the queue tells this one to whoever waits.
+    }
+  }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+  void release() {
+    if (Queue* queue = std::exchange(queue_, nullptr)) queue->hold(false);
+  }
+
+ private:
+  Queue* queue_;
+};
 
 }  // namespace
 
@@ -188,10 +210,27 @@ StagedRun SessionCore::start(const RunInputs& inputs, RunTrace* trace) {
   StageInputs first(inputs);
   model_->stage_for(model_->stages(), first);  // may take long: before others wait for the session
   const std::lock_guard lock(mutex_);
+  Held held(*queue_);
   StagedRun run;
   run.outputs = run_stages(model_->stages(), inputs, trace);
   run.ticket = last_;
+  held.release();
   return run;
+}
+
+std::vector<HostValue> SessionCore::run(const RunInputs& inputs) {
+  model_->check_inputs(inputs);
+  StageInputs first(inputs);
+  model_->stage_for(model_->stages(), first);
+  const std::lock_guard lock(mutex_);
+  Held held(*queue_);
+  const std::vector<RunInput> outputs = run_stages(model_->stages(), inputs, nullptr);
+  if (model_->device()->caps().unified_memory) {
+    // Once the run is done, the host reads without the device's help.
+    held.release();
+    queue_->wait(last_);
+  }
+  return fetch_all(outputs);
 }
 
 void SessionCore::wait(Ticket ticket) {
@@ -209,21 +248,19 @@ void SessionCore::on_complete(Ticket ticket, std::function<void(std::exception_p
   queue_->on_complete(ticket, std::move(callback));
 }
 
-HostTensor SessionCore::read(const DeviceTensor& tensor) {
-  HostTensor host{tensor.dtype, tensor.shape, nullptr};
-  std::vector<std::byte> bytes(host.size_bytes());
+HostTensor SessionCore::fetch(const DeviceTensor& tensor, Ticket& ticket) {
+  auto [host, bytes] = HostTensor::unfilled(tensor.dtype, tensor.shape);
   if (!bytes.empty()) {
-    const std::lock_guard lock(mutex_);
-    queue_->wait(queue_->read({tensor.view.buffer, tensor.view.offset_bytes, bytes.size()}, bytes));
+    ticket = queue_->read({tensor.view.buffer, tensor.view.offset_bytes, bytes.size()}, bytes);
   }
-  return HostTensor::copy_of(tensor.dtype, tensor.shape, bytes);
+  return std::move(host);
 }
 
-HostValue SessionCore::read(const RunInput& value) {
+HostValue SessionCore::fetch(const RunInput& value, Ticket& ticket) {
   if (std::holds_alternative<Absent>(value)) return Absent{};
   const auto host = [&](const RunTensor& tensor) {
     const auto* here = std::get_if<HostTensor>(&tensor);
-    return here ? *here : read(std::get<DeviceTensor>(tensor));
+    return here ? *here : fetch(std::get<DeviceTensor>(tensor), ticket);
   };
   if (const auto* list = std::get_if<TensorList>(&value)) {
     std::vector<HostTensor> items;
@@ -231,6 +268,33 @@ HostValue SessionCore::read(const RunInput& value) {
     return items;
   }
   return host(as_tensor(value));
+}
+
+std::vector<HostValue> SessionCore::fetch_all(const std::vector<RunInput>& values) {
+  std::vector<HostValue> read;
+  Ticket ticket = last_;
+  try {
+    for (const RunInput& value : values) read.push_back(fetch(value, ticket));
+    queue_->wait(ticket);
+  } catch (...) {
+    // Reads that have started fill the memory of `read`.
+    try {
+      queue_->wait(ticket);
+    } catch (const Error&) {
+      // The first error is the one to tell.
+    }
+    throw;
+  }
+  return read;
+}
+
+HostTensor SessionCore::read(const DeviceTensor& tensor) {
+  return std::get<HostTensor>(read(RunInput(tensor)));
+}
+
+HostValue SessionCore::read(const RunInput& value) {
+  const std::lock_guard lock(mutex_);
+  return std::move(fetch_all({value}).front());
 }
 
 void SessionCore::wait_all() {
@@ -250,11 +314,10 @@ class SessionImpl : public Session {
   }
 
   std::map<std::string, HostValue> run_values(const RunInputs& inputs) override {
-    const StagedRun run = core_->start(inputs);
-    core_->wait(run.ticket);
+    std::vector<HostValue> values = core_->run(inputs);
     std::map<std::string, HostValue> outputs;
     const auto names = core_->model()->outputs();
-    for (size_t i = 0; i < names.size(); ++i) outputs[names[i]] = core_->read(run.outputs[i]);
+    for (size_t i = 0; i < names.size(); ++i) outputs[names[i]] = std::move(values[i]);
     return outputs;
   }
 

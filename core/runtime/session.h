@@ -67,6 +67,8 @@ class SessionCore {
   explicit SessionCore(std::shared_ptr<ModelState> model);
   /// Starts a run; `trace` may be null.
   StagedRun start(const RunInputs& inputs, RunTrace* trace = nullptr);
+  /// A whole run, waited for: its outputs in the graph's order.
+  std::vector<HostValue> run(const RunInputs& inputs);
   void wait(Ticket ticket);
   bool is_done(Ticket ticket);
   void on_complete(Ticket ticket, std::function<void(std::exception_ptr)> callback);
@@ -88,6 +90,11 @@ class SessionCore {
                   const RunTensor& input);
   Submission submit(const std::shared_ptr<const Plan>& plan, const StageInputs& inputs,
                     RunTrace* trace);
+  /// Reads once queue_ has come to `ticket`, which is made the last one that the result needs.
+  HostTensor fetch(const DeviceTensor& tensor, Ticket& ticket);
+  HostValue fetch(const RunInput& value, Ticket& ticket);
+  /// The same for all, waited for.
+  std::vector<HostValue> fetch_all(const std::vector<RunInput>& values);
 
   // Stages (staged_run.cpp).
   struct StageResults;

@@ -30,6 +30,9 @@ __all__ = [
 WARM_UP = 70
 """Runs before the first timed one, at most; fewer where they would take as long as those."""
 
+AWAKE_SECONDS = 0.5
+"""Resident runs before the first timed one: while its host copied, a GPU has lowered its clocks."""
+
 QUEUED = 30
 """Runs that are queued for `pipelined_ms`."""
 
@@ -181,7 +184,10 @@ def measure(
     host = _times(lambda: session.run(feeds), runs, seconds)
     device = model.device.handle
     resident = {name: _core.DeviceTensor.upload(device, array) for name, array in feeds.items()}
+    start = time.perf_counter()
     session.run_async(resident).wait()
+    while runs is None and time.perf_counter() - start < min(AWAKE_SECONDS, seconds):
+        session.run_async(resident).wait()
     pipelined = _queue(session, resident)
     one = _times(lambda: session.run_async(resident).wait(), runs, seconds)
     queued = _times(pipelined, None if runs is None else max(runs // QUEUED, 1), seconds, least=2)

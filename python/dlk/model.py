@@ -161,13 +161,13 @@ class Model:
             ValueError: unknown or missing names, wrong dtypes, ranks or shapes.
         """
         inputs = self._named_inputs(args, named)
-        run = self.run_async(inputs)
         outputs: list[Output]
         if any(isinstance(value, Tensor) for value in inputs.values()):
+            run = self.run_async(inputs)
             run.wait()
             outputs = [run.tensor(name) for name in self._outputs]
         else:
-            result = run.result()
+            result = self.run(inputs)
             outputs = [result[name] for name in self._outputs]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 

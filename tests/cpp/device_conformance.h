@@ -292,6 +292,55 @@ inline void check_slots(const Fixture& f) {
   }
 }
 
+/// What is held back goes together, in order, and no later than somebody asks for it.
+inline void check_hold(const Fixture& f) {
+  constexpr uint32_t kCount = 3000;
+  auto queue = f.device->create_queue();
+  auto in = allocate_floats(f, kCount), out = allocate_floats(f, kCount);
+  CommandList list;
+  list.dispatch(axpb(f, whole(in), whole(out), kCount, 2, 1));
+  const auto recording = f.device->record(list);
+  const auto expected = [](int i) {
+    std::vector<float> values(kCount);
+    for (uint32_t k = 0; k < kCount; ++k) values[k] = 2.0f * static_cast<float>(i + k) + 1;
+    return values;
+  };
+  std::vector<std::vector<float>> results(12, std::vector<float>(kCount, -1));
+  const auto start = [&](int i) {
+    std::vector<float> values = ramp(kCount, static_cast<float>(i));
+    upload(*queue, whole(in), values);
+    std::fill(values.begin(), values.end(), -5.0f);  // the source is free again
+    queue->submit(recording);
+    return queue->read(whole(out), std::as_writable_bytes(std::span(results[i])));
+  };
+  for (const int first : {0, 6}) {
+    queue->hold(true);
+    std::vector<Ticket> tickets;
+    for (int i = first; i < first + 3; ++i) tickets.push_back(start(i));
+    queue->wait(tickets[1]);  // hands over all so far
+    CHECK(results[first] == expected(first));
+    CHECK(results[first + 1] == expected(first + 1));
+    tickets.push_back(start(first + 3));
+    while (!queue->is_done(tickets[3])) std::this_thread::yield();
+    CHECK(results[first + 3] == expected(first + 3));
+    tickets.push_back(start(first + 4));
+    std::promise<void> called;
+    queue->on_complete(tickets[4], [&](const std::exception_ptr&) { called.set_value(); });
+    called.get_future().wait();
+    tickets.push_back(start(first + 5));
+    queue->hold(false);
+    queue->wait(tickets[5]);
+    for (int i = first; i < first + 6; ++i) CHECK(results[i] == expected(i));
+  }
+  // A queue that goes away while it holds something back runs it.
+  upload(*queue, whole(in), ramp(kCount, 77));
+  queue->hold(true);
+  queue->submit(recording);
+  queue.reset();
+  auto other = f.device->create_queue();
+  CHECK(download(*other, whole(out)) == expected(77));
+}
+
 inline void check_limits(const Fixture& f) {
   const Caps& caps = f.device->caps();
   try {
@@ -519,6 +568,7 @@ inline void check_conformance(const std::shared_ptr<Device>& device, const Compi
       {"copies and fills", check_copies_and_fills},
       {"hazards", check_hazards},
       {"slots", check_slots},
+      {"what is held back", check_hold},
       {"limits", check_limits},
       {"queues and threads", check_queues_and_threads},
       {"one recording on two queues", check_shared_recording},

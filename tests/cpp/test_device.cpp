@@ -1,6 +1,8 @@
 // Registry, arena, capabilities, completion thread, and the null backend.
 #include <doctest/doctest.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -12,6 +14,7 @@
 #include "core/device/arena.h"
 #include "core/device/completion.h"
 #include "core/device/device.h"
+#include "core/device/polling.h"
 #include "core/device/registry.h"
 
 using namespace dlk;
@@ -279,4 +282,25 @@ TEST_CASE("completion thread: in order, with errors, and a callback may destroy 
   thread.post([] { return std::exception_ptr(); }, [&](std::exception_ptr) { after.set_value(); });
   go.set_value();
   after.get_future().wait();
+}
+
+TEST_CASE("polling sees what another thread does, and ends where it takes long") {
+  std::atomic<bool> done{false};
+  std::thread other([&] {
+    std::this_thread::sleep_for(std::chrono::microseconds(300));
+    done = true;
+  });
+  while (!poll([&] { return done.load(); })) std::this_thread::sleep_for(kPollTime);
+  other.join();
+  CHECK(poll([] { return true; }));
+  int looks = 0;
+  const auto begin = std::chrono::steady_clock::now();
+  CHECK_FALSE(poll([&] { return ++looks == 0; }));
+  const auto spent = std::chrono::steady_clock::now() - begin;
+  if (may_poll()) {
+    CHECK(looks > 1);
+    CHECK(spent >= kPollTime);
+  } else {
+    CHECK(looks == 1);
+  }
 }

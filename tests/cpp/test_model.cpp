@@ -34,6 +34,34 @@ Graph small_network() {
   return graph;
 }
 
+/// A device whose memory the engine takes for the device's own.
+class Apart : public Device {
+ public:
+  explicit Apart(std::shared_ptr<Device> device) : device_(std::move(device)) {
+    caps_ = device_->caps();
+    caps_.unified_memory = false;
+  }
+  const Caps& caps() const noexcept override { return caps_; }
+  std::shared_ptr<Buffer> allocate(uint64_t size_bytes, MemoryKind kind) override {
+    return device_->allocate(size_bytes, kind);
+  }
+  std::shared_ptr<Buffer> adopt(void* data, uint64_t size_bytes,
+                                std::shared_ptr<void> owner) override {
+    return device_->adopt(data, size_bytes, std::move(owner));
+  }
+  std::shared_ptr<Kernel> compile(KernelCode code) override {
+    return device_->compile(std::move(code));
+  }
+  std::shared_ptr<Recording> record(const CommandList& commands, bool profile) override {
+    return device_->record(commands, profile);
+  }
+  std::unique_ptr<Queue> create_queue() override { return device_->create_queue(); }
+
+ private:
+  std::shared_ptr<Device> device_;
+  Caps caps_;
+};
+
 }  // namespace
 
 TEST_CASE("a small graph runs on every device, for several batch sizes") {
@@ -110,6 +138,26 @@ TEST_CASE("two runs in flight give the right answers, a hundred times over") {
     }
     while (!open.empty()) finish();
     CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("outputs are read with the run where the host does not share the device's memory") {
+  for (const auto& shared : test_devices()) {
+    CAPTURE(shared->caps().id);
+    const auto device = std::make_shared<Apart>(shared);
+    const auto reference = Model::create(small_network(), shared);
+    const auto model = Model::create(small_network(), device);
+    const auto expected = reference->create_session();
+    const auto session = model->create_session();
+    for (uint32_t i = 0; i < 20; ++i) {
+      const HostTensor x = noise({1 + i % 3, 4, 8, 8}, i);
+      const auto other = session->run_async({{"x", noise({2, 4, 8, 8}, 100 + i)}});
+      CHECK(result_of(*session, x) == result_of(*expected, x));
+      if (i % 2) other->wait();
+    }
+    CHECK_THROWS_AS(session->run({{"x", noise({1, 4, 8})}}), Error);
+    const HostTensor x = noise({1, 4, 8, 8}, 7);
+    CHECK(result_of(*session, x) == result_of(*expected, x));
   }
 }
 

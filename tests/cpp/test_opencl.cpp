@@ -76,10 +76,47 @@ std::shared_ptr<Device> faulty_device() {
   return checked_device(std::make_shared<opencl::OpenClDevice>(context));
 }
 
+/// The first device as one with memory of its own; null where there is none.
+std::shared_ptr<Device> device_apart() {
+  if (!test_device("opencl")) return nullptr;
+  const opencl::Api& cl = *opencl::api();
+  auto context = std::make_shared<opencl::Context>();
+  context->cl = &cl;
+  context->device = opencl::usable_devices(cl).at(0);
+  context->caps = opencl::read_caps(cl, context->device, "opencl:apart");
+  context->caps.is_cpu = context->caps.unified_memory = context->caps.host_import = false;
+  context->context = cl.clCreateContext(nullptr, 1, &context->device, nullptr, nullptr, nullptr);
+  REQUIRE(context->context != nullptr);
+  return checked_device(std::make_shared<opencl::OpenClDevice>(context));
+}
+
 }  // namespace
 
 TEST_CASE("an OpenCL device does what every device must") {
   if (const auto device = test_device("opencl")) check_conformance(device, opencl_code);
+}
+
+TEST_CASE("so does one that does not share its memory: uploads go through pinned memory") {
+  const auto device = device_apart();
+  if (!device) return;
+  check_conformance(device, opencl_code);
+  // More transfers under way than are kept for later, of sizes that fit and that do not.
+  auto queue = device->create_queue();
+  const uint64_t sizes[] = {1, 70'000, 3'000'000, (16 << 20) + 4, 100'000, 12'000'000};
+  std::vector<std::vector<uint8_t>> sent, back;
+  std::vector<std::shared_ptr<Buffer>> buffers;
+  Ticket last;
+  for (int i = 0; i < 24; ++i) {
+    const uint64_t size = sizes[i % 6];
+    sent.emplace_back(size, static_cast<uint8_t>(i + 1));
+    sent.back().back() = 99;
+    back.emplace_back(size);
+    buffers.push_back(device->allocate(size, MemoryKind::kDevice));
+    upload(*queue, whole(buffers.back()), sent.back());
+    last = queue->read(whole(buffers.back()), std::as_writable_bytes(std::span(back.back())));
+  }
+  queue->wait(last);
+  CHECK(back == sent);
 }
 
 TEST_CASE("capabilities are the driver's") {
