@@ -58,18 +58,18 @@ bool lies_in_rows(const ConvProblem& p, int64_t taps, int64_t width) {
 GemvShape shape_for(const Caps& caps, const Rows& rows, int64_t columns, int64_t width,
                     const std::optional<GemvShape>& asked) {
   if (asked) return *asked;
-  // Items whose vectors cover the depth, and as many rows of weights a group as leave every compute
-  // unit some groups.
-  constexpr int64_t kItems = 128, kFewItems = 32, kMostColumns = 8, kGroupsPerUnit = 2;
-  constexpr int64_t kLoads = 64;  // elements that an item has under way
+  // As measured on an H200: loads of 16 bytes in groups of 128 items, shorter ones in groups of
+  // 256, and as many rows of weights a group as leave each compute unit 256 items.
+  constexpr int64_t kFewItems = 32, kItemsPerUnit = 256;
+  const bool long_loads = width > 4;
+  const int64_t loads = long_loads ? 8 : 8 / std::max<int64_t>(1, rows.count / 4);
   GemvShape shape;
-  shape.items = rows.depth <= 2 * kFewItems * width ? kFewItems : kItems;
-  shape.columns = kMostColumns;
-  const int64_t enough = kGroupsPerUnit * static_cast<int64_t>(caps.compute_units);
+  shape.items = rows.depth <= 2 * kFewItems * width ? kFewItems : long_loads ? 128 : 256;
+  shape.columns = long_loads && rows.count <= 4 ? 8 : 4;
+  const int64_t enough = kItemsPerUnit * static_cast<int64_t>(caps.compute_units) / shape.items;
   while (shape.columns > 1 && ceil_div(columns, shape.columns) < enough) shape.columns /= 2;
-  if (rows.count > 4) shape.columns = std::min<int64_t>(shape.columns, 4);
+  shape.ahead = std::clamp<int64_t>(loads / shape.columns, 1, long_loads ? 4 : 2);
   const int64_t steps = ceil_div(rows.depth, shape.items * width);
-  shape.ahead = std::max<int64_t>(1, kLoads / (shape.columns * width));
   while (shape.ahead > 1 && shape.ahead >= 2 * steps) shape.ahead /= 2;
   return shape;
 }
@@ -81,6 +81,11 @@ bool lower_gemv(LowerContext& ctx, const ConvProblem& p, const std::optional<Gem
   if (caps.is_cpu || !is_plain_float(p.x.dtype) || !is_plain_float(p.weight.dtype)) return false;
   const std::optional<Rows> rows = rows_of(p);
   if (!rows) return false;
+  // In 16 bits matrix units multiply more rows in the time of reading the weights.
+  constexpr int64_t kFewRows = 4;
+  const bool short_floats = p.weight.dtype != DType::kFloat32;
+  if (!asked && rows->count > kFewRows && short_floats && mma_microseconds(ctx, p) != 0)
+    return false;
   const int64_t width =
       std::min<int64_t>(caps.vector_width, p.weight.dtype == DType::kFloat32 ? 4 : 8);
   const int64_t columns = p.y.shape[1], taps = p.window.taps();

@@ -78,7 +78,35 @@ TEST_CASE("matrix products") {
   }
 }
 
+TEST_CASE("matrix-vector products") {
+  for (const int64_t rows : {1, 8}) {
+    for (const int64_t columns : {1, 4}) {
+      for (const int64_t whole : {0, 1}) {
+        const std::map<std::string, int64_t> constants{
+            {"TM", rows}, {"RN", columns}, {"WHOLE", whole}, {"WG", 32}, {"HAS_BIAS", whole}};
+        compile(with_silu(request("gemv", constants)));
+        compile(request("gemv", constants, {{"TX", DType::kFloat32}, {"TW", DType::kBFloat16}}));
+      }
+    }
+  }
+}
+
+TEST_CASE("first layers") {
+  for (const int64_t channels : {1, 4}) {
+    compile(request("conv_pixel_pairs", {{"CHANNELS", channels}}));
+    compile(request("conv_pad_planes", {{"CHANNELS", channels}}));
+  }
+  compile(request("conv_pack_pairs", {}));
+}
+
 TEST_CASE("pools") {
+  for (const int64_t mode : {0, 1}) {
+    for (const int64_t even : {0, 1}) {
+      compile(with_silu(request("pool_global", {{"MODE", mode}, {"EVEN", even}, {"AHEAD", 4}})));
+    }
+    compile(with_silu(request("pool_window", {{"MODE", mode}, {"KH", 2}, {"KW", 3}})));
+    compile(request("pool_window", {{"MODE", mode}}, {{"TX", DType::kFloat16}}));
+  }
   for (const int64_t mode : {0, 1, 2}) {
     compile(request("pool", {{"MODE", mode}}));
     compile(with_silu(request("pool", {{"MODE", mode}, {"VW", 1}})));

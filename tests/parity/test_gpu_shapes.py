@@ -41,10 +41,11 @@ def test_stream(device_id: str) -> None:
 
 
 def test_few_rows(device_id: str) -> None:
-    """Matrix-vector products, of images that lie channels-last too, and pools that end a graph."""
+    """Matrix-vector products, of images that lie channels-last too, pools that end a graph, and
+    first layers."""
     printed = run_cases("-m", "tests.parity.few_rows", device_id, timeout=600,
                         DLK_KERNEL_SHAPES="gpu", DLK_MATRIX_UNITS="plain")  # fmt: skip
-    assert int(printed.split()[-2]) >= 100, printed
+    assert int(printed.split()[-2]) >= 120, printed
 
 
 def run(device_id: str, part: int, parts: int, units: str, least: int, **settings: str) -> None:
