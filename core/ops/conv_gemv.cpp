@@ -56,16 +56,16 @@ bool lies_in_rows(const ConvProblem& p, int64_t taps, int64_t width) {
 }
 
 GemvShape shape_for(const Caps& caps, const Rows& rows, int64_t columns, int64_t width,
-                    const std::optional<GemvShape>& asked) {
-  if (asked) return *asked;
+                    bool is_long) {
   // As measured on an H200: loads of 16 bytes in groups of 128 items, shorter ones in groups of
   // 256, and as many rows of weights a group as leave each compute unit 256 items.
   constexpr int64_t kFewItems = 32, kItemsPerUnit = 256;
   const bool long_loads = width > 4;
   const int64_t loads = long_loads ? 8 : 8 / std::max<int64_t>(1, rows.count / 4);
   GemvShape shape;
-  shape.items = rows.depth <= 2 * kFewItems * width ? kFewItems : long_loads ? 128 : 256;
-  shape.columns = long_loads && rows.count <= 4 ? 8 : 4;
+  const bool is_tall = rows.count > 4;  // whose sums fill local memory
+  shape.items = rows.depth <= 2 * kFewItems * width ? kFewItems : long_loads || is_tall ? 128 : 256;
+  shape.columns = long_loads && !is_tall && !is_long ? 8 : 4;
   const int64_t enough = kItemsPerUnit * static_cast<int64_t>(caps.compute_units) / shape.items;
   while (shape.columns > 1 && ceil_div(columns, shape.columns) < enough) shape.columns /= 2;
   shape.ahead = std::clamp<int64_t>(loads / shape.columns, 1, long_loads ? 4 : 2);
@@ -74,9 +74,64 @@ GemvShape shape_for(const Caps& caps, const Rows& rows, int64_t columns, int64_t
   return shape;
 }
 
+/// Rows of weights, `step` elements apart, or such a stream.
+struct PackedRows {
+  TensorView view;
+  int64_t step = 0;
+  bool is_stream = false;
+};
+
+TensorView packed_stream(LowerContext& ctx, const ConvProblem& p, int64_t depth, int64_t part,
+                         int64_t columns) {
+  const int64_t n = p.y.shape[1], parts = ceil_div(depth, part);
+  const Shape shape{ceil_div(n, columns), parts, columns, part};
+  const size_t input = p.weight_input;
+  const auto reshape = p.reshape_weight;
+  const auto make = [=](LowerContext& to, const TensorView& destination) {
+    const TensorView whole = to.input(input);
+    const TensorView source = with_spatial_rank(reshape ? reshape(whole) : whole, 2);
+    KernelRequest request;
+    request.name = "gemv_pack";
+    request.types = {{"TX", source.dtype}, {"TY", destination.dtype}};
+    request.constants["RN"] = columns;
+    dispatch_linear(to, std::move(request), {source, destination},
+                    {{"n", n},
+                     {"channels", source.shape[1]},
+                     {"k_h", source.shape[2]},
+                     {"k_w", source.shape[3]},
+                     {"part", part},
+                     {"parts", parts},
+                     {"xs", source.strides}},
+                    destination.elements());
+  };
+  return ctx.prepacked(input, "gemv_pack:" + p.weight_key, p.weight.dtype, shape, make);
+}
+
+/// The weights as they lie where that will do; none where they cannot be reached. `is_long`: they
+/// are read from memory, not from a cache, which streams serve best.
+std::optional<PackedRows> weights_of(LowerContext& ctx, const ConvProblem& p, const Rows& rows,
+                                     const GemvShape& shape, int64_t width, bool is_long) {
+  const bool is_weight = ctx.is_weight(p.weight_input);
+  const int64_t part = shape.items * width;
+  const int64_t depth = ceil_div(rows.depth, part) * part;
+  const int64_t most = ceil_div(p.y.shape[1], shape.columns) * shape.columns * depth;
+  const auto reach = static_cast<int64_t>(ctx.caps().max_binding_bytes);
+  if (most * dtype_size(p.weight.dtype) > reach || most > INT32_MAX) return std::nullopt;
+  if (is_weight && is_long) {
+    return PackedRows{packed_stream(ctx, p, rows.depth, part, shape.columns), depth, true};
+  }
+  if (lies_in_rows(p, p.window.taps(), width)) return PackedRows{p.weight, p.weight.strides[0]};
+  if (!is_weight) return std::nullopt;
+  // One column a block: rows of weights, their elements in the order of the image's.
+  WeightPacking packing = packing_of(p, 1, 1);
+  packing.row_multiple = 8;
+  const TensorView packed = pack_weights(ctx, packing);
+  return PackedRows{packed, packed.shape[1]};
+}
+
 }  // namespace
 
-bool lower_gemv(LowerContext& ctx, const ConvProblem& p, const std::optional<GemvShape>& asked) {
+bool lower_gemv(LowerContext& ctx, const ConvProblem& p, const ConvChoice& choice) {
   const Caps& caps = ctx.caps();
   if (caps.is_cpu || !is_plain_float(p.x.dtype) || !is_plain_float(p.weight.dtype)) return false;
   const std::optional<Rows> rows = rows_of(p);
@@ -84,52 +139,44 @@ bool lower_gemv(LowerContext& ctx, const ConvProblem& p, const std::optional<Gem
   // In 16 bits matrix units multiply more rows in the time of reading the weights.
   constexpr int64_t kFewRows = 4;
   const bool short_floats = p.weight.dtype != DType::kFloat32;
-  if (!asked && rows->count > kFewRows && short_floats && mma_microseconds(ctx, p) != 0)
+  if (choice.algorithm.empty() && rows->count > kFewRows && short_floats &&
+      mma_microseconds(ctx, p) != 0)
     return false;
   const int64_t width =
       std::min<int64_t>(caps.vector_width, p.weight.dtype == DType::kFloat32 ? 4 : 8);
-  const int64_t columns = p.y.shape[1], taps = p.window.taps();
-  TensorView weights;
-  int64_t w_row = 0;
-  if (lies_in_rows(p, taps, width)) {
-    weights = p.weight;
-    w_row = weights.strides[0];
-  } else if (ctx.is_weight(p.weight_input)) {
-    // One column a block: rows of weights, their elements in the order of the image's.
-    WeightPacking packing = packing_of(p, 1, 1);
-    packing.row_multiple = 8;
-    weights = pack_weights(ctx, packing);
-    w_row = weights.shape[1];
-  } else {
-    return false;
-  }
-  const auto reach = static_cast<int64_t>(caps.max_binding_bytes);
-  if (columns * w_row * dtype_size(weights.dtype) > reach) return false;
+  const int64_t columns = p.y.shape[1];
   int64_t tile = 1;
   while (tile < rows->count) tile *= 2;
-  const GemvShape shape = shape_for(caps, *rows, columns, width, asked);
+  constexpr int64_t kLongBytes = 16 << 20;
+  const bool is_long =
+      choice.gemv || columns * rows->depth * dtype_size(p.weight.dtype) >= kLongBytes;
+  const GemvShape shape =
+      choice.gemv ? *choice.gemv : shape_for(caps, *rows, columns, width, is_long);
   const int64_t local = 4 * shape.items * (tile * shape.columns + 1);
   if (local > caps.local_memory_bytes || shape.items > caps.max_group_invocations) return false;
+  const std::optional<PackedRows> weights = weights_of(ctx, p, *rows, shape, width, is_long);
+  if (!weights) return false;
   const bool whole = rows->depth % width == 0 && p.x.offset % width == 0 &&
                      (rows->count == 1 || rows->x_step % width == 0);
   KernelRequest request = request_with_epilogue(ctx, "gemv");
-  set_types(request, p, weights.dtype);
+  set_types(request, p, weights->view.dtype);
   request.constants.insert({{"VW", width},
                             {"WG", shape.items},
                             {"TM", tile},
                             {"RN", shape.columns},
                             {"AHEAD", shape.ahead},
-                            {"WHOLE", whole ? 1 : 0}});
+                            {"WHOLE", whole ? 1 : 0},
+                            {"STREAM", weights->is_stream ? 1 : 0}});
   const int64_t blocks = ceil_div(columns, shape.columns),
                 total = blocks * ceil_div(rows->count, tile);
-  ctx.dispatch(request, operands_of(ctx, p, weights),
+  ctx.dispatch(request, operands_of(ctx, p, weights->view),
                {{"m", rows->count},
                 {"n", columns},
                 {"k", rows->depth},
                 {"blocks", blocks},
                 {"total", total},
                 {"x_row", rows->x_step},
-                {"w_row", w_row},
+                {"w_row", weights->step},
                 {"y_row", rows->y_step},
                 {"y_col", p.y.strides[1]}},
                ctx.linear_groups(total));

@@ -406,7 +406,7 @@ void lower_convolution(LowerContext& ctx, const ConvProblem& p) {
   // Of the others some read the weights as they are.
   if (p.flattened && algorithm != "gemm" && algorithm != "mma") algorithm.clear();
   const bool takes_rows = planar && (algorithm.empty() || algorithm == "gemv");
-  if (takes_rows && lower_gemv(ctx, p, choice.gemv)) return;
+  if (takes_rows && lower_gemv(ctx, p, choice)) return;
   if (algorithm.empty() && !is_cpu && (width > 1 || is_wide)) {
     algorithm = gpu_choice(ctx, p, width > 1);
   }

@@ -54,8 +54,7 @@ double gemm_microseconds(const LowerContext& ctx, const ConvProblem& problem);
 bool lower_conv_mma(LowerContext& ctx, const ConvProblem& problem, const ConvChoice& choice);
 
 /// A matrix-vector product (gemv.k), of a few rows at most, for GPUs; false for other problems.
-bool lower_gemv(LowerContext& ctx, const ConvProblem& problem,
-                const std::optional<GemvShape>& shape);
+bool lower_gemv(LowerContext& ctx, const ConvProblem& problem, const ConvChoice& choice);
 
 /// conv_mma over pairs of pixels, for images of at most 4 channels: two columns of the window at
 /// once; false for others.

@@ -82,8 +82,9 @@ TEST_CASE("matrix-vector products") {
   for (const int64_t rows : {1, 8}) {
     for (const int64_t columns : {1, 4}) {
       for (const int64_t whole : {0, 1}) {
-        const std::map<std::string, int64_t> constants{
-            {"TM", rows}, {"RN", columns}, {"WHOLE", whole}, {"WG", 32}, {"HAS_BIAS", whole}};
+        const std::map<std::string, int64_t> constants{{"TM", rows},        {"RN", columns},
+                                                       {"WHOLE", whole},    {"WG", 32},
+                                                       {"HAS_BIAS", whole}, {"STREAM", whole}};
         compile(with_silu(request("gemv", constants)));
         compile(request("gemv", constants, {{"TX", DType::kFloat32}, {"TW", DType::kBFloat16}}));
       }
@@ -97,6 +98,7 @@ TEST_CASE("first layers") {
     compile(request("conv_pad_planes", {{"CHANNELS", channels}}));
   }
   compile(request("conv_pack_pairs", {}));
+  compile(request("gemv_pack", {}));
 }
 
 TEST_CASE("pools") {

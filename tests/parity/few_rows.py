@@ -16,7 +16,7 @@ import numpy as np
 from .net import Net, check
 
 BOUNDS = {"float32": 1e-5, "float16": 2e-3}
-SHAPES = {"": (1, 2, 3, 4), "gemv:64,2,4": (1, 4, 8), "gemv:32,8,1": (1, 7), "gemv:128,4,2": (5,)}
+SHAPES = {"": (1, 2, 3, 4), "gemv:64,2,4": (1, 4, 8), "gemv:32,8,1": (1, 7), "gemv": (5,)}
 """Rows of products, by how ``DLK_CONV_ALGO`` shares them out."""
 
 
@@ -105,6 +105,8 @@ def cases() -> list[tuple[str, Net, str]]:
         ]
         found += [("", whole_window(batch, 8), kernel), ("", whole_window(batch, 5), kernel)]
         found.append(("", pooled(batch), "pool_global"))
+    streams = (classifier(2, 3, True), classifier(1, 2, False), whole_window(2, 5))
+    found += [("gemv:32,2,2", net, "gemv") for net in streams]
     found += [("", first_layer(*sizes), PAIRS) for sizes in FIRST_LAYERS]
     return found
 
