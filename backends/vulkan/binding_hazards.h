@@ -1,8 +1,8 @@
 // Hazards that only the validation layer sees. A descriptor starts at Caps::binding_alignment and
 // ends on a whole word, so it may reach a few bytes beyond its view, and it has the gaps between a
-// view's stripes. Kernels do not touch those bytes, but synchronization validation takes the whole descriptor for used. While validation is
-// on, recordings get a barrier where nothing but such bytes collide; missing barriers between the
-// views themselves are left for the layer to find.
+// view's stripes. Kernels do not touch those bytes, but synchronization validation takes the whole
+// descriptor for used. While validation is on, recordings get a barrier where nothing but such
+// bytes collide; missing barriers between the views themselves are left for the layer to find.
 #pragma once
 
 #include <cstdint>
