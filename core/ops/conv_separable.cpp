@@ -14,30 +14,34 @@ namespace dlk {
 namespace {
 
 constexpr size_t kInput = 0, kFilter = 1, kFilterBias = 2, kWeight = 3, kBias = 4;
-constexpr int64_t kVector = 4, kQuadFloats = 20;  // as in the kernel
+constexpr int64_t kVector = 4, kQuadFloats = 20;   // as in the kernel
+constexpr int64_t kMostStrips = int64_t{1} << 22;  // that its quotients are right for
 
 /// Floats of local memory: the filtered strips, then the sums of a group's items.
-int64_t local_floats(const SeparableSizes& s, int64_t group, int64_t strips, int64_t columns) {
-  constexpr int64_t kStep = 1024;  // few variants
-  const int64_t depths = group / (strips * columns / kVector);
-  const int64_t filtered = strips * s.channels / kVector * kQuadFloats;
-  return ceil_div(std::max(filtered, depths * strips * kVector * columns), kStep) * kStep;
+int64_t floats_used(const SeparableSizes& s, const SeparablePlan& p) {
+  return std::max(p.strips * s.channels / kVector * kQuadFloats,
+                  p.depths() * p.strips * kVector * p.columns);
+}
+
+/// What a variant has: as much as any block needs, so that blocks share it.
+int64_t local_floats(const Caps& caps) {
+  constexpr int64_t kMost = 8192;
+  return std::min<int64_t>(kMost, caps.local_memory_bytes / sizeof(float));
 }
 
 /// The plan's time on a GPU, in microseconds without its launch: what a unit's groups share, and
 /// the latencies that a group waits for one after the other.
 double time_of(const Caps& caps, const SeparableSizes& s, const SeparablePlan& p) {
   constexpr double kClocksPerUs = 1700, kLanes = 128, kCacheBytes = 90, kMemoryBytes = 45;
-  constexpr double kStart = 1.2, kRound = 0.6, kWeights = 0.45;
-  constexpr int64_t kItemsOfUnit = 1024, kLocalBytesOfUnit = 200 << 10;
+  constexpr double kStart = 2.0, kRound = 0.6, kWeights = 0.45;
+  constexpr int64_t kItemsOfUnit = 768;  // by their registers
   const int64_t units = std::max<int64_t>(1, caps.compute_units);
   const int64_t groups = ceil_div(s.strips(), p.strips) * ceil_div(s.kept, p.columns);
   const int64_t each = ceil_div(groups, units);
-  const int64_t most = std::max<int64_t>(
-      1, std::min(kItemsOfUnit / p.group, kLocalBytesOfUnit / (p.local_floats * 4)));
+  const int64_t most = std::max<int64_t>(1, kItemsOfUnit / p.group);
   const auto waves = static_cast<double>(ceil_div(each, most));
   const auto together = static_cast<double>(std::min(each, most));
-  const int64_t depths = p.group / (p.strips * p.columns / kVector);
+  const int64_t depths = p.depths();
   const int64_t filters = p.strips * s.channels / kVector;  // vectors of four pixels
   const int64_t taps = s.k_h * s.k_w, columns = 3 * s.stride_w + s.k_w;
   const auto number = [](int64_t value) { return static_cast<double>(value); };
@@ -60,7 +64,7 @@ bool fits(const Caps& caps, const SeparableSizes& s, const SeparablePlan& p) {
       static_cast<int64_t>(std::min(caps.max_group_invocations, caps.max_group_size[0]))) {
     return false;
   }
-  return p.local_floats * 4 <= static_cast<int64_t>(caps.local_memory_bytes) &&
+  return floats_used(s, p) <= local_floats(caps) && s.strips() <= kMostStrips &&
          ceil_div(s.strips(), p.strips) <= static_cast<int64_t>(caps.max_group_count[0]) &&
          ceil_div(s.kept, p.columns) <= static_cast<int64_t>(caps.max_group_count[1]);
 }
@@ -71,7 +75,7 @@ std::string forced_plan() {
   return text == nullptr ? "" : text;
 }
 
-std::optional<SeparablePlan> parse_plan(const std::string& text, const SeparableSizes& s) {
+SeparablePlan parse_plan(const std::string& text) {
   SeparablePlan plan;
   long long group = 0, strips = 0, columns = 0, steps = 0;
   const int found =
@@ -87,7 +91,6 @@ std::optional<SeparablePlan> parse_plan(const std::string& text, const Separable
   plan.strips = strips;
   plan.columns = columns;
   plan.steps = steps;
-  plan.local_floats = local_floats(s, plan.group, plan.strips, plan.columns);
   return plan;
 }
 
@@ -196,16 +199,39 @@ void lower_together(LowerContext& ctx, const SeparableSizes& s, const SeparableP
   const TensorView weights = pack_weights(ctx, packing_of(pair.product, 1, plan.columns));
   KernelRequest request = request_with_epilogue(ctx, "conv_separable");
   request.types = {{"TX", x.dtype}, {"TF", filters.dtype}, {"TW", weights.dtype}, {"TY", y.dtype}};
-  request.constants = {{"WG", plan.group},    {"NS", plan.strips},         {"KS", plan.columns},
-                       {"STEPS", plan.steps}, {"KH", w.kernel[0]},         {"KW", w.kernel[1]},
-                       {"S", w.stride[1]},    {"LOCAL", plan.local_floats}};
-  Params params{{"channels", s.channels},  {"kept", s.kept},
-                {"strips", s.strips()},    {"row_strips", ceil_div(s.out_w, kVector)},
-                {"xs_n", x.strides[0]},    {"xs_h", x.strides[2]},
-                {"xs_w", x.strides[3]},    {"ys", y.strides},
-                {"in_h", w.input[0]},      {"in_w", w.input[1]},
-                {"out_h", w.output[0]},    {"out_w", w.output[1]},
-                {"stride_h", w.stride[0]}, {"pad_h", w.pad_begin[0]},
+  request.constants = {{"WG", plan.group},  {"STEPS", plan.steps},
+                       {"KH", w.kernel[0]}, {"KW", w.kernel[1]},
+                       {"S", w.stride[1]},  {"LOCAL", local_floats(ctx.caps())}};
+  const int64_t row_strips = ceil_div(s.out_w, kVector), vectors = plan.columns / kVector;
+  const int64_t results = plan.strips * kVector * plan.columns;
+  constexpr int64_t kMostShares = 8;
+  const int64_t share =
+      std::clamp<int64_t>(plan.group / results, 1, std::min(kMostShares, plan.depths()));
+  const auto inverse = [](int64_t value) { return 1.0 / static_cast<double>(value); };
+  Params params{{"channels", s.channels},
+                {"kept", s.kept},
+                {"strips", s.strips()},
+                {"row_strips", row_strips},
+                {"tile", plan.strips},
+                {"kq", vectors},
+                {"depths", plan.depths()},
+                {"share", share},
+                {"per_quads", inverse(s.channels / kVector)},
+                {"per_row_strips", inverse(row_strips)},
+                {"per_out_h", inverse(s.out_h)},
+                {"per_tile", inverse(plan.strips)},
+                {"per_kq", inverse(vectors)},
+                {"per_results", inverse(results)},
+                {"xs_n", x.strides[0]},
+                {"xs_h", x.strides[2]},
+                {"xs_w", x.strides[3]},
+                {"ys", y.strides},
+                {"in_h", w.input[0]},
+                {"in_w", w.input[1]},
+                {"out_h", w.output[0]},
+                {"out_w", w.output[1]},
+                {"stride_h", w.stride[0]},
+                {"pad_h", w.pad_begin[0]},
                 {"pad_w", w.pad_begin[1]}};
   std::vector<TensorView> views{x, filters};
   const auto add_bias = [&](const std::optional<TensorView>& bias, const char* has,
@@ -246,7 +272,7 @@ void lower(LowerContext& ctx) {
 }  // namespace
 
 std::optional<SeparablePlan> separable_plan(const Caps& caps, const SeparableSizes& s) {
-  constexpr int64_t kLargestSide = 5, kLargestStride = 2, kMostDepths = 64;
+  constexpr int64_t kLargestSide = 5, kLargestStride = 2, kMostDepths = 96;
   if (caps.is_cpu || s.channels % kVector != 0 || std::max(s.k_h, s.k_w) > kLargestSide ||
       s.stride_w > kLargestStride) {
     return std::nullopt;
@@ -254,20 +280,16 @@ std::optional<SeparablePlan> separable_plan(const Caps& caps, const SeparableSiz
   const std::string forced = forced_plan();
   if (forced == "apart") return std::nullopt;
   if (!forced.empty()) {
-    const auto plan = parse_plan(forced, s);
-    return fits(caps, s, *plan) ? plan : std::nullopt;
+    const SeparablePlan plan = parse_plan(forced);
+    return fits(caps, s, plan) ? std::optional(plan) : std::nullopt;
   }
   std::optional<SeparablePlan> best;
-  for (const int64_t group : {128, 256, 512}) {
+  for (const int64_t group : {256, 512}) {
     for (const int64_t strips : {1, 2, 4, 8, 16}) {
       for (const int64_t columns : {8, 16, 24, 32, 40, 48, 64, 80, 96, 128}) {
         SeparablePlan plan{group, strips, columns};
-        if (strips * columns > kVector * group) continue;
-        const int64_t depths = group / (strips * columns / kVector);
-        if (columns >= 2 * s.kept || depths > std::min(kMostDepths, s.channels)) continue;
-        plan.steps = ceil_div(s.channels, depths) > 4 ? 8 : 4;
-        plan.local_floats = local_floats(s, group, strips, columns);
-        if (!fits(caps, s, plan)) continue;
+        if (columns >= 2 * s.kept || !fits(caps, s, plan)) continue;
+        if (plan.depths() > std::min(kMostDepths, s.channels)) continue;
         plan.microseconds = time_of(caps, s, plan);
         if (!best || plan.microseconds < best->microseconds) best = plan;
       }
@@ -279,7 +301,7 @@ std::optional<SeparablePlan> separable_plan(const Caps& caps, const SeparableSiz
 bool separable_pays(const Caps& caps, const SeparableSizes& s) {
   // As measured on an H200: what the two kernels take beside their launches, and bytes and
   // operations in a microsecond.
-  constexpr double kLaunch = 2.3, kFilter = 1.7, kProduct = 2.2, kGain = 0.9;
+  constexpr double kLaunch = 2.3, kFilter = 1.7, kProduct = 2.7;
   constexpr double kBytes = 3.0e6, kUnitFlops = 2.0e8, kFlops = 4.0e7;
   const auto plan = separable_plan(caps, s);
   if (!plan) return false;
@@ -291,7 +313,7 @@ bool separable_pays(const Caps& caps, const SeparableSizes& s) {
   const double flops = 2 * between * static_cast<double>(s.kept);
   const double apart = 2 * kLaunch + kFilter + kProduct + bytes / (kBytes * share) +
                        flops / ((s.element == 2 ? kUnitFlops : kFlops) * share);
-  return kLaunch + plan->microseconds < kGain * apart;
+  return kLaunch + plan->microseconds < apart;
 }
 
 DLK_REGISTER_OPS {

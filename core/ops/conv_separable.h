@@ -23,10 +23,13 @@ struct SeparableSizes {
   int64_t strips() const { return batch * out_h * ((out_w + 3) / 4); }
 };
 
-/// Constants of the kernel, and what it takes by the cost model.
+/// Work-items, strips and output channels of a group, an item's loads of weights under way, and
+/// what the kernel takes by the cost model.
 struct SeparablePlan {
-  int64_t group = 0, strips = 0, columns = 0, steps = 0, local_floats = 0;
+  int64_t group = 0, strips = 0, columns = 0, steps = 8;
   double microseconds = 0;
+  /// Items that share a strip and a vector of output channels.
+  int64_t depths() const { return group / (strips * columns / 4); }
 };
 
 /// The best variant for the device; DLK_SEPARABLE="GROUP,STRIPS,COLUMNS,STEPS" forces one, for

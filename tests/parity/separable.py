@@ -17,7 +17,7 @@ from .net import Net, Tensor, compare
 BOUNDS = {"float32": 2e-5, "float16": 6e-3}
 """Of the largest result; float16 rounds x, weights, three layers' results and what lies between."""
 
-VARIANTS = ("", "128,1,16,4", "64,2,12,3", "128,4,32,2", "32,1,8,1", "apart")
+VARIANTS = ("", "128,1,16,8", "64,2,12,3", "128,4,32,2", "32,1,8,1", "256,1,8,4", "apart")
 """Of DLK_SEPARABLE: the cost model's choice, groups with idle items and tails, two dispatches."""
 
 

@@ -28,8 +28,8 @@ COUNTS: dict[str, dict[str, tuple[int, ...]]] = {
     "nvidia": {
         "squeezenet1_1 float32 1": (46, 11),
         "squeezenet1_1 float16 1": (39, 12, 30),
-        "mobilenet_v2 float32 1": (40, 19),
-        "mobilenet_v2 float16 1": (40, 21),
+        "mobilenet_v2 float32 1": (38, 14),
+        "mobilenet_v2 float16 1": (38, 13),
         "nin_imagenet float32 1": (28, 12),
         "nin_imagenet float16 1": (24, 12),
         "resnet50 float32 1": (78, 17, 73),
