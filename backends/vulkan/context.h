@@ -55,6 +55,7 @@ class Context {
 
   /// The next VkQueue in turn.
   NativeQueue& next_queue();
+  size_t queue_count() const { return queues_.size(); }
   /// Layouts for `buffers` storage buffers and `push_bytes` of push constants, made once.
   Layout layout(uint32_t buffers, uint32_t push_bytes);
 

@@ -29,18 +29,34 @@ class TimelineProgress final : public Progress {
     context_->api().vkDestroySemaphore(context_->device(), semaphore_, nullptr);
   }
 
-  void submit(NativeQueue& queue, std::span<const VkCommandBuffer> commands,
-              uint64_t ticket) override {
+  void submit(NativeQueue& queue, std::span<const VkCommandBuffer> commands, uint64_t ticket,
+              std::span<const Before> before) override {
+    constexpr VkPipelineStageFlags kStages =
+        VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
+    std::vector<VkSemaphore> semaphores;
+    std::vector<uint64_t> tickets;
+    for (const Before& other : before) {
+      semaphores.push_back(other.semaphore);
+      tickets.push_back(other.ticket);
+    }
+    const std::vector<VkPipelineStageFlags> stages(before.size(), kStages);
     VkTimelineSemaphoreSubmitInfo timeline{};
     timeline.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO;
     timeline.signalSemaphoreValueCount = 1;
     timeline.pSignalSemaphoreValues = &ticket;
     VkSubmitInfo info = submit_info(commands);
     info.pNext = &timeline;
+    timeline.waitSemaphoreValueCount = static_cast<uint32_t>(before.size());
+    timeline.pWaitSemaphoreValues = tickets.data();
+    info.waitSemaphoreCount = static_cast<uint32_t>(before.size());
+    info.pWaitSemaphores = semaphores.data();
+    info.pWaitDstStageMask = stages.data();
     info.signalSemaphoreCount = 1;
     info.pSignalSemaphores = &semaphore_;
     check(queue.submit(context_->api(), info, VK_NULL_HANDLE), "vkQueueSubmit");
   }
+
+  VkSemaphore semaphore() const override { return semaphore_; }
 
   uint64_t completed() override {
     uint64_t value = 0;
@@ -68,8 +84,8 @@ class FenceProgress final : public Progress {
  public:
   explicit FenceProgress(std::shared_ptr<Context> context) : context_(std::move(context)) {}
 
-  void submit(NativeQueue& queue, std::span<const VkCommandBuffer> commands,
-              uint64_t ticket) override {
+  void submit(NativeQueue& queue, std::span<const VkCommandBuffer> commands, uint64_t ticket,
+              std::span<const Before>) override {
     std::lock_guard lock(mutex_);
     const std::shared_ptr<Fence> fence = take_fence();
     check(queue.submit(context_->api(), submit_info(commands), fence->handle), "vkQueueSubmit");

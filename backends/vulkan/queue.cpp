@@ -15,15 +15,12 @@ constexpr size_t kKeptProfiles = 64;
 }  // namespace
 
 QueueState::QueueState(std::shared_ptr<Context> context)
-    : context_(std::move(context)),
-      native_(context_->next_queue()),
-      progress_(Progress::create(context_)),
-      staging_(context_) {}
+    : context_(std::move(context)), lanes_(context_), staging_(context_) {}
 
 QueueState::~QueueState() {
   try {
     flush();
-    progress_->wait(submitted_);
+    lanes_.wait(submitted_);
   } catch (const Error&) {
     // Nobody is left to be told; a lost device runs nothing, so its objects may go.
   }
@@ -32,10 +29,12 @@ QueueState::~QueueState() {
   }
 }
 
-uint64_t QueueState::enqueue(VkCommandBuffer commands, Pending pending) {
+uint64_t QueueState::enqueue(VkCommandBuffer commands, std::shared_ptr<const Touched> touched,
+                             Pending pending) {
   pending.ticket = ++last_ticket_;
   pending_.push_back(std::move(pending));
   held_.push_back(commands);
+  held_touched_.push_back(std::move(touched));
   if (!holding_) flush();
   return last_ticket_;
 }
@@ -44,7 +43,7 @@ void QueueState::flush() {
   if (held_.empty()) return;
   const std::vector<VkCommandBuffer> commands = std::exchange(held_, {});
   try {
-    progress_->submit(native_, commands, last_ticket_);
+    lanes_.submit(commands, last_ticket_, std::exchange(held_touched_, {}));
   } catch (const Error&) {
     // What had its ticket already will never be done: whoever waits for it is told.
     if (commands.size() > 1 || holding_) fail(std::current_exception());
@@ -74,10 +73,11 @@ uint64_t QueueState::submit(const std::shared_ptr<Recording>& recording,
   pending.executable = static_cast<VulkanRecording&>(*recording).prepare(slots);
   pending.views.assign(slots.begin(), slots.end());
   const VkCommandBuffer commands = pending.executable->handle();
+  const std::shared_ptr<const Touched> touched = pending.executable->touched();
   std::vector<Pending> done;  // destroyed after the lock is released
   std::lock_guard lock(mutex_);
   done = retire();
-  return enqueue(commands, std::move(pending));
+  return enqueue(commands, touched, std::move(pending));
 }
 
 uint64_t QueueState::write(const View& destination, std::span<const std::byte> source) {
@@ -96,7 +96,7 @@ uint64_t QueueState::write(const View& destination, std::span<const std::byte> s
   std::memcpy(pending.transfer.data(), source.data(), source.size());
   pending.views.push_back(view);
   const VkCommandBuffer commands = pending.transfer.commands;
-  return enqueue(commands, std::move(pending));
+  return enqueue(commands, touched_by_transfer(view, Access::kWrite), std::move(pending));
 }
 
 uint64_t QueueState::read(const View& source, std::span<std::byte> destination) {
@@ -115,7 +115,7 @@ uint64_t QueueState::read(const View& source, std::span<std::byte> destination) 
   pending.destination = destination;
   pending.views.push_back(view);
   const VkCommandBuffer commands = pending.transfer.commands;
-  return enqueue(commands, std::move(pending));
+  return enqueue(commands, touched_by_transfer(view, Access::kRead), std::move(pending));
 }
 
 void QueueState::fail(std::exception_ptr error) {
@@ -142,7 +142,7 @@ std::vector<QueueState::Pending> QueueState::retire() {
   std::vector<Pending> done;
   if (pending_.empty() || error_) return done;
   try {
-    const uint64_t completed = progress_->completed();
+    const uint64_t completed = lanes_.completed();
     while (!pending_.empty() && pending_.front().ticket <= completed) {
       finish(pending_.front());
       completed_ = pending_.front().ticket;
@@ -172,8 +172,8 @@ void QueueState::await(uint64_t ticket, bool polling) {
   if (signal) {
     std::exception_ptr lost;
     try {
-      if (!polling || !poll([&] { return progress_->completed() >= signal; })) {
-        progress_->wait(signal);
+      if (!polling || !poll([&] { return lanes_.completed() >= signal; })) {
+        lanes_.wait(signal);
       }
     } catch (const Error&) {
       lost = std::current_exception();

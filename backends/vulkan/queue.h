@@ -1,6 +1,7 @@
-// An in-order queue on a VkQueue, with tickets, staging and completion callbacks. Everything a
-// submission uses is kept until it has finished. Its state is shared with the thread that calls
-// completion callbacks and guarded by one lock, which is never held while waiting for the device.
+// An in-order queue on one or more VkQueues (lanes.h), with tickets, staging and completion
+// callbacks. Everything a submission uses is kept until it has finished. Its state is shared with
+// the thread that calls completion callbacks and guarded by one lock, which is never held while
+// waiting for the device.
 #pragma once
 
 #include <deque>
@@ -9,7 +10,7 @@
 #include <mutex>
 #include <vector>
 
-#include "backends/vulkan/progress.h"
+#include "backends/vulkan/lanes.h"
 #include "backends/vulkan/recording.h"
 #include "backends/vulkan/staging.h"
 #include "core/device/completion.h"
@@ -43,7 +44,8 @@ class QueueState {
     Transfer transfer;
     std::span<std::byte> destination;  // of a read
   };
-  uint64_t enqueue(VkCommandBuffer commands, Pending pending);
+  uint64_t enqueue(VkCommandBuffer commands, std::shared_ptr<const Touched> touched,
+                   Pending pending);
   /// Hands over what is held back.
   void flush();
   void await(uint64_t ticket, bool polling);
@@ -52,13 +54,13 @@ class QueueState {
   void fail(std::exception_ptr error);
 
   std::shared_ptr<Context> context_;
-  NativeQueue& native_;
   std::mutex mutex_;
-  std::unique_ptr<Progress> progress_;
+  Lanes lanes_;
   StagingPool staging_;
   std::deque<Pending> pending_;
   bool holding_ = false;
   std::vector<VkCommandBuffer> held_;
+  std::vector<std::shared_ptr<const Touched>> held_touched_;
   uint64_t last_ticket_ = 0;
   uint64_t submitted_ = 0;  // the last ticket that the device knows
   uint64_t completed_ = 0;

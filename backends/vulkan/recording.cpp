@@ -244,6 +244,7 @@ void Executable::record(const std::vector<Command>& commands, std::span<const Vi
   make_params(dispatches);
   make_descriptors(dispatches);
   make_pools();
+  note_touched(commands, slots);
 
   const DeviceApi& api = context_->api();
   VkCommandBufferBeginInfo begin{};
@@ -259,6 +260,28 @@ void Executable::record(const std::vector<Command>& commands, std::span<const Vi
   record_commands(commands, slots, dispatches);
   if (writes_mapped_memory(commands, slots)) record_host_barrier(api, commands_);
   check(api.vkEndCommandBuffer(commands_), "vkEndCommandBuffer");
+}
+
+void Executable::note_touched(const std::vector<Command>& commands, std::span<const View> slots) {
+  auto touched = std::make_shared<Touched>();
+  const auto add = [&](const Operand& operand, Access access) {
+    touched->add(native_range(resolve_operand(operand, slots)), access);
+  };
+  for (const Command& command : commands) {
+    if (const auto* op = std::get_if<DispatchCommand>(&command.op)) {
+      for (size_t i = 0; i < op->operands.size(); i++) {
+        add(op->operands[i], op->kernel->info().bindings[i].access);
+      }
+    } else if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
+      add(copy->source, Access::kRead);
+      add(copy->destination, Access::kWrite);
+    } else {
+      add(std::get<FillCommand>(command.op).destination, Access::kWrite);
+    }
+  }
+  // Times of overlapping commands mean nothing.
+  touched->alone = profile_ || touched->is_large();
+  touched_ = std::move(touched);
 }
 
 bool Executable::writes_mapped_memory(const std::vector<Command>& commands,

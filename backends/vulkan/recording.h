@@ -11,6 +11,7 @@
 
 #include "backends/vulkan/buffer.h"
 #include "backends/vulkan/kernel.h"
+#include "backends/vulkan/lanes.h"
 #include "core/device/device.h"
 
 namespace dlk::vulkan {
@@ -36,6 +37,7 @@ class Executable {
   VkCommandBuffer handle() const { return commands_; }
   const std::vector<SlotBinding>& bindings() const { return bindings_; }
   bool profiled() const { return queries_ != VK_NULL_HANDLE; }
+  const std::shared_ptr<const Touched>& touched() const { return touched_; }
   /// Of a finished run.
   std::vector<double> command_times_ns() const;
   /// Submissions that have not finished.
@@ -56,6 +58,7 @@ class Executable {
   void record_transfer(const Command& command, std::span<const View> slots);
   bool writes_mapped_memory(const std::vector<Command>& commands,
                             std::span<const View> slots) const;
+  void note_touched(const std::vector<Command>& commands, std::span<const View> slots);
   void destroy() noexcept;
 
   std::shared_ptr<Context> context_;
@@ -67,6 +70,7 @@ class Executable {
   uint32_t command_count_ = 0;
   bool profile_;
   std::unique_ptr<VulkanBuffer> params_;
+  std::shared_ptr<const Touched> touched_;
 };
 
 class VulkanRecording final : public Recording {

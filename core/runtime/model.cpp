@@ -121,7 +121,7 @@ ModelState::ModelState(Graph graph, std::shared_ptr<Device> device, CompileOptio
   if (options_.accumulate_fp16 && !caps.fp16_arithmetic && !caps.inline_ptx) {
     throw_unsupported(caps.id + " cannot compute in float16 (fp16_arithmetic)");
   }
-  if (options_.in_flight < 1) throw_invalid("in_flight must be at least 1");
+  if (options_.in_flight < 0) throw_invalid("in_flight must be at least 0");
   for (size_t id = 0; id < graph_.values().size(); ++id) {
     const Value& value = graph_.values()[id];
     if (value.kind != ValueKind::kVariable) continue;

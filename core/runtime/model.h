@@ -44,7 +44,9 @@ struct CompileOptions {
   bool fuse = true;              // pointwise and epilogue fusion, batch-norm folding
   bool channels_last = true;     // let the layout pass choose channels-last
   bool alias = true;             // views and in-place
-  int in_flight = 2;             // activation arenas a session
+  /// Activation arenas a session, so many runs may be under way; 0: two, or four small ones on GPUs
+  /// where runs overlap.
+  int in_flight = 0;
   /// Variables of the same name, dtype and shape are those of this model, on the same device: an
   /// inference graph reads what a training graph updates, without a copy.
   std::shared_ptr<Model> share_variables = {};

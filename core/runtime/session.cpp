@@ -12,6 +12,8 @@ namespace dlk {
 namespace {
 
 constexpr size_t kMaxRecordings = 64;  // an activation set keeps
+constexpr int kMostInFlight = 4;       // where dlk chooses
+constexpr uint64_t kSmallArenaBytes = 64 << 20;
 
 /// What is submitted while it lives goes to the device together.
 class Held {
@@ -54,8 +56,22 @@ View BufferPool::take(uint64_t size_bytes) {
 SessionCore::SessionCore(std::shared_ptr<ModelState> model)
     : model_(std::move(model)),
       queue_(model_->device()->create_queue()),
-      outputs_(model_->device()),
-      sets_(static_cast<size_t>(model_->options().in_flight)) {}
+      outputs_(model_->device()) {
+  const int asked = model_->options().in_flight;
+  for (int i = 0; i < (asked == 0 ? kMostInFlight : asked); ++i) {
+    sets_.emplace_back(model_->device());
+  }
+}
+
+/// Small runs leave most of a GPU to others, which overlap where submitting takes no time and no
+/// run waits for variables of the one before.
+size_t SessionCore::sets_for(const Plan& plan) const {
+  if (model_->options().in_flight != 0) return sets_.size();
+  const Caps& caps = model_->device()->caps();
+  const bool overlap =
+      caps.native_recordings && !caps.is_cpu && model_->graph().assignments().empty();
+  return overlap && plan.memory().arena_bytes() <= kSmallArenaBytes ? kMostInFlight : 2;
+}
 
 std::shared_ptr<Recording> SessionCore::recording_for(ActivationSet& set,
                                                       const std::shared_ptr<const Plan>& plan,
@@ -172,8 +188,8 @@ View SessionCore::input_view(ActivationSet& set, size_t index, const PlanTensor&
 Submission SessionCore::submit(const std::shared_ptr<const Plan>& plan, const StageInputs& inputs,
                                RunTrace* trace) {
   const bool profile = trace && trace->profile;
-  ActivationSet& set = sets_[next_set_];
-  next_set_ = (next_set_ + 1) % sets_.size();
+  ActivationSet& set = sets_[next_set_ % sets_for(*plan)];
+  next_set_ = (next_set_ + 1) % sets_for(*plan);
   const Ticket before = set.last;
   set.last = {};  // an error of that run is reported once here, and by its own handle
   queue_->wait(before);
@@ -188,7 +204,7 @@ Submission SessionCore::submit(const std::shared_ptr<const Plan>& plan, const St
   Submission submission{plan, {}, {}};
   for (const PlanTensor& tensor : plan->outputs()) {
     submission.outputs.push_back(guards ? guarded_view(tensor.size_bytes(), {})
-                                        : outputs_.take(tensor.size_bytes()));
+                                        : set.outputs.take(tensor.size_bytes()));
     slots.push_back(submission.outputs.back());
   }
   submission.ticket = queue_->submit(recording, slots);

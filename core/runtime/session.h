@@ -32,10 +32,12 @@ struct PlanRecording {
 
 /// Activation memory for one run under way, and the recordings made over it.
 struct ActivationSet {
+  explicit ActivationSet(const std::shared_ptr<Device>& device) : outputs(device) {}
   std::vector<std::shared_ptr<Buffer>> chunks;
   std::shared_ptr<Buffer> counters;  // zeros between runs
   std::map<std::shared_ptr<const Plan>, PlanRecording> recordings, profiled;
   std::vector<std::shared_ptr<Buffer>> input_buffers;  // by input index
+  BufferPool outputs;  // of its own: the same recording then meets the same buffers
   Ticket last;
 };
 
@@ -78,6 +80,8 @@ class SessionCore {
   const std::shared_ptr<ModelState>& model() const { return model_; }
 
  private:
+  /// How many activation sets runs of the plan take in turn.
+  size_t sets_for(const Plan& plan) const;
   std::shared_ptr<Recording> record(const ActivationSet& set, const Plan& plan, bool profile,
                                     const KernelLibrary* library);
   std::shared_ptr<Recording> recording_for(ActivationSet& set,

@@ -246,7 +246,7 @@ class Model:
         fuse: bool = True,
         channels_last: bool = True,
         alias: bool = True,
-        in_flight: int = 2,
+        in_flight: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
         guards: bool = False,
         drop_barrier_for_test: int | None = None,

@@ -68,7 +68,8 @@ class Model:
         fuse: fuse pointwise operations and fold batch normalization.
         channels_last: let the engine keep images with the channels innermost.
         alias: let views share memory and operations overwrite their dying inputs.
-        in_flight: runs of one thread that may be under way at once.
+        in_flight: runs of one thread that may be under way at once, each with an arena. 0: two, or
+            four on GPUs where small runs overlap.
         progress: ``progress(stage, done, total)``, called while kernels are compiled.
         bundle: plans made ahead of time (``dlk convert --target``): ``"auto"`` uses those that
             fit the device and the inputs, ``"never"`` none, ``"require"`` raises where none fits.
@@ -91,7 +92,7 @@ class Model:
         fuse: bool = True,
         channels_last: bool = True,
         alias: bool = True,
-        in_flight: int = 2,
+        in_flight: int = 0,
         progress: Progress | None = None,
         bundle: str = "auto",
     ) -> None:

@@ -201,7 +201,7 @@ void bind_model(py::module_& m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A graph with its weights on one device.")
       .def(py::init(&make_model), py::arg("graph"), py::arg("device"), py::arg("dtype") = "float32",
            py::arg("accumulate_fp16") = false, py::arg("fuse") = true,
-           py::arg("channels_last") = true, py::arg("alias") = true, py::arg("in_flight") = 2,
+           py::arg("channels_last") = true, py::arg("alias") = true, py::arg("in_flight") = 0,
            py::arg("progress") = Progress{}, py::arg("guards") = false,
            py::arg("drop_barrier_for_test") = py::none(),
            py::arg("share_variables") = std::shared_ptr<Model>{}, py::arg("bundle") = "auto",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import dlk
 import numpy as np
@@ -145,6 +146,26 @@ def test_two_runs_in_flight_a_hundred_times_over(model: dlk.Model) -> None:
         assert relative_error(before.result()["y"], want) < 1e-5
         before = run
     assert relative_error(before.result()["y"], dense_reference(batch(3, 100))) < 1e-5
+
+
+def test_runs_that_may_overlap(device_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many at once, each with inputs of its own, and some that read what others make."""
+    monkeypatch.setenv("DLK_VULKAN_LANES", "4")
+    model = dlk.Model(pair(), device_id, in_flight=4)
+    rng = np.random.default_rng(3)
+    runs, wanted = [], []
+    for i in range(60):
+        a, b = rng.integers(-50, 50, (2, 5, 3)).astype(np.float32)
+        feeds: dict[str, Any] = {"a": a, "b": b}
+        if i % 3 == 2:  # of the run before, which is not waited for
+            feeds["a"], a = runs[-1].tensor("total"), wanted[-1][0]
+        if i % 5 == 4:
+            feeds["b"], b = runs[-2].tensor("difference"), wanted[-2][1]
+        runs.append(model.run_async(feeds))
+        wanted.append((a + b, a - b))
+    for run, (total, difference) in zip(runs, wanted, strict=True):
+        np.testing.assert_array_equal(run.result()["total"], total)
+        np.testing.assert_array_equal(run.result()["difference"], difference)
 
 
 def test_a_tensor_of_another_device_is_refused() -> None:

@@ -127,7 +127,7 @@ DLK_API void dlk_device_release(dlk_device* device);
 typedef struct dlk_model_options {
   dlk_dtype dtype;     /* DLK_FLOAT32, or DLK_FLOAT16 to store weights and activations in it */
   int accumulate_fp16; /* sums in fp16; needs fp16 arithmetic on the device */
-  int in_flight;       /* runs under way at once in a session; 0 means 2 */
+  int in_flight;       /* runs under way at once in a session; 0: two, or four small ones */
 } dlk_model_options;
 
 typedef struct dlk_tensor_info {
