@@ -18,7 +18,8 @@ constexpr MatrixTile kPtxTiles[] = {
     {256, 128, 64, 4, 2, 16, 128}, {128, 256, 64, 4, 2, 16, 256}, {128, 128, 64, 3, 1, 16, 128},
     {64, 128, 64, 2, 1, 16, 128},  {128, 64, 64, 4, 2, 16, 64},   {128, 256, 32, 2, 1, 64, 64},
     {128, 128, 32, 3, 2, 64, 64},  {64, 64, 64, 3, 2, 32, 32},    {32, 64, 64, 4, 3, 16, 32},
-    {16, 64, 64, 4, 3, 16, 16},    {32, 64, 128, 2, 1, 16, 32},   {16, 64, 128, 2, 1, 16, 16}};
+    {16, 64, 64, 4, 3, 16, 16},    {32, 64, 128, 3, 2, 16, 32},   {16, 64, 128, 3, 2, 16, 16},
+    {128, 128, 64, 4, 2, 16, 128}, {64, 128, 64, 4, 2, 16, 128},  {32, 64, 64, 4, 3, 16, 16}};
 constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 64, 1, 1, 64, 64},
                                         {64, 64, 64, 2, 1, 32, 32},
                                         {32, 64, 64, 2, 1, 16, 32},
@@ -146,12 +147,17 @@ struct MmaProblem {
   bool forced_inside = false;
 };
 
+/// What the last group of a tile takes for `parts` sums: its items wait for their loads.
+double sum_time(const MatrixTile& t, const Unit& unit, int64_t parts) {
+  constexpr double kBytesPerItem = 350;  // a microsecond
+  const double rate = kBytesPerItem * static_cast<double>(items_of(t, unit));
+  return 4.0 * static_cast<double>(parts * t.bm * t.bn) / rate;
+}
+
 /// What it costs to sum the slices in the same dispatch, or in one of their own.
 double inner_sum_time(const MmaPlan& plan, const Unit& unit, const MmaProblem& p, int64_t tiles) {
-  constexpr double kBytesPerItem = 350;  // a microsecond: one group waits for its loads
-  const double rate = kBytesPerItem * static_cast<double>(items_of(plan.tile, unit));
-  const double sums = 4.0 * static_cast<double>(plan.slices * plan.tile.bm * plan.tile.bn);
-  return kFinish + static_cast<double>(ceil_div(tiles, p.units)) * sums / rate;
+  return kFinish +
+         static_cast<double>(ceil_div(tiles, p.units)) * sum_time(plan.tile, unit, plan.slices);
 }
 
 double outer_sum_time(const MmaPlan& plan, const MmaProblem& p) {
@@ -199,9 +205,11 @@ std::optional<MmaPlan> streamed_plan(const MatrixTile& tile, const Unit& unit,
     if (!forced && (!pays || tiles % groups == 0)) continue;
     MmaPlan plan{tile, 1, ceil_div(all, groups), 0, groups};
     const auto begun = static_cast<double>(ceil_div(plan.depth, steps));  // tiles after the first
-    const double sums = 8.0 * static_cast<double>((groups + tiles) * tile.bm * tile.bn);
+    const int64_t parts = ceil_div(steps, plan.depth) + 1;
+    const double written = 4.0 * static_cast<double>((groups + tiles) * tile.bm * tile.bn) /
+                           (unit.bytes * static_cast<double>(p.units));
     plan.microseconds = time_of(tile, unit, p.units, groups, plan.depth) + kLatency * begun +
-                        kFinish + sums / (unit.bytes * static_cast<double>(p.units));
+                        kFinish + written + sum_time(tile, unit, parts);
     if (!best || plan.microseconds < best->microseconds) best = plan;
   }
   return best;

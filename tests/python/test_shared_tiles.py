@@ -86,7 +86,7 @@ def test_a_failed_trial_leaves_the_tile_unshared(device_id: str, tmp_path: Path,
 
 def test_the_model_streams_what_slices_spread_badly() -> None:
     """Beside a window of 1, where a stream would only add to a short sum."""
-    problems = [[8, 1024, 14, 512, 3], [4, 512, 14, 256, 1]]
+    problems = [[16, 1024, 14, 512, 3], [4, 512, 14, 256, 1]]
     done = run_python(
         "-c", CHOICE, json.dumps(problems),
         timeout=120, DLK_NULL_PROFILE="nvidia", DLK_TUNING="/dev/null",
