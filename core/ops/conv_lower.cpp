@@ -215,11 +215,12 @@ std::string gpu_choice(const LowerContext& ctx, const ConvProblem& p, bool is_de
     best = microseconds;
     name = algorithm;
   };
-  // Of float16 it was measured beside PTX only.
-  if (units == 0 || in_floats || ctx.matrix_units()->lowering() == "ptx") {
+  // In float16 larger tiles would round too much; it was measured beside PTX only.
+  const bool in_singles = units == 0 || in_floats;
+  if (in_singles || (taps == kLeastTaps && ctx.matrix_units()->lowering() == "ptx")) {
     offer("winograd2", winograd_microseconds(ctx, p, 2));
-    offer("winograd4", winograd_microseconds(ctx, p, 4));
   }
+  if (in_singles) offer("winograd4", winograd_microseconds(ctx, p, 4));
   offer("fft", fft);
   return name;
 }
