@@ -16,10 +16,11 @@ constexpr int64_t kColumns = 64, kRows = 128;
 // with TM = 16 and TN = BN are of wgmma.
 constexpr MatrixTile kPtxTiles[] = {
     {256, 128, 64, 4, 2, 16, 128}, {128, 256, 64, 4, 2, 16, 256}, {128, 128, 64, 3, 1, 16, 128},
-    {64, 128, 64, 2, 1, 16, 128},  {128, 64, 64, 4, 2, 16, 64},   {128, 256, 32, 2, 1, 64, 64},
-    {128, 128, 32, 3, 2, 64, 64},  {64, 64, 64, 3, 2, 32, 32},    {32, 64, 64, 4, 3, 16, 32},
-    {16, 64, 64, 4, 3, 16, 16},    {32, 64, 128, 3, 2, 16, 32},   {16, 64, 128, 3, 2, 16, 16},
-    {128, 128, 64, 4, 2, 16, 128}, {64, 128, 64, 4, 2, 16, 128},  {32, 64, 64, 4, 3, 16, 16}};
+    {64, 128, 64, 2, 1, 16, 128},  {128, 64, 64, 2, 1, 16, 64},   {128, 64, 64, 4, 2, 16, 64},
+    {128, 256, 32, 2, 1, 64, 64},  {128, 128, 32, 3, 2, 64, 64},  {64, 64, 64, 3, 2, 32, 32},
+    {32, 64, 64, 4, 3, 16, 32},    {16, 64, 64, 4, 3, 16, 16},    {32, 64, 128, 3, 2, 16, 32},
+    {16, 64, 128, 3, 2, 16, 16},   {128, 128, 64, 4, 2, 16, 128}, {64, 128, 64, 4, 2, 16, 128},
+    {32, 64, 64, 4, 3, 16, 16}};
 constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 64, 1, 1, 64, 64},
                                         {64, 64, 64, 2, 1, 32, 32},
                                         {32, 64, 64, 2, 1, 16, 32},
@@ -96,7 +97,7 @@ int64_t groups_together(const MatrixTile& t, const Unit& unit) {
   constexpr int64_t kRegisters = 1 << 16, kMostEach = 255;
   const int64_t local = unit.element * (t.bm + t.bn) * t.bk * t.stages;
   const int64_t items = items_of(t, unit), sums = t.bm * t.bn / items;
-  const int64_t each = std::min(kMostEach, unit.in_registers() ? 32 + sums * 3 / 2 : 64 + sums);
+  const int64_t each = std::min(kMostEach, unit.in_registers() ? 32 + sums * 3 / 2 : 48 + sums);
   const int64_t most = std::min(kLocalBytesPerUnit / local, kRegisters / (items * each));
   return std::clamp<int64_t>(most, 1, unit.most_groups);
 }
