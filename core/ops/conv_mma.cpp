@@ -15,11 +15,11 @@ constexpr int64_t kColumns = 64, kRows = 128;
 // Copies are asynchronous in PTX: several steps ahead. The others keep one step in registers. Tiles
 // with TM = 16 and TN = BN are of wgmma.
 constexpr MatrixTile kPtxTiles[] = {
-    {256, 128, 64, 4, 2, 16, 128}, {128, 256, 64, 4, 2, 16, 256}, {128, 128, 64, 3, 1, 16, 128},
-    {64, 128, 64, 2, 1, 16, 128},  {128, 64, 64, 2, 1, 16, 64},   {128, 64, 64, 4, 2, 16, 64},
-    {128, 256, 32, 2, 1, 64, 64},  {128, 128, 32, 3, 2, 64, 64},  {64, 64, 64, 3, 2, 32, 32},
-    {32, 64, 64, 4, 3, 16, 32},    {16, 64, 64, 4, 3, 16, 16},    {32, 64, 128, 3, 2, 16, 32},
-    {16, 64, 128, 3, 2, 16, 16},   {128, 128, 64, 4, 2, 16, 128}, {64, 128, 64, 4, 2, 16, 128},
+    {256, 128, 64, 4, 2, 16, 128},   {128, 256, 64, 4, 2, 16, 256},   {128, 128, 64, 3, 1, 16, 128},
+    {64, 128, 64, 2, 1, 16, 128},    {128, 64, 64, 2, 1, 16, 64},     {128, 64, 64, 4, 2, 16, 64},
+    {128, 128, 64, 3, 2, 64, 64, 1}, {128, 128, 32, 3, 2, 64, 64, 1}, {64, 64, 64, 3, 2, 32, 32},
+    {32, 64, 64, 4, 3, 16, 32},      {16, 64, 64, 4, 3, 16, 16},      {32, 64, 128, 3, 2, 16, 32},
+    {16, 64, 128, 3, 2, 16, 16},     {128, 128, 64, 4, 2, 16, 128},   {64, 128, 64, 4, 2, 16, 128},
     {32, 64, 64, 4, 3, 16, 16}};
 constexpr MatrixTile kCoopmatTiles[] = {{128, 128, 64, 1, 1, 64, 64},
                                         {64, 64, 64, 2, 1, 32, 32},
@@ -31,10 +31,10 @@ constexpr TileSets kTiles{kPtxTiles, kCoopmatTiles, kPlainTiles};
 
 // In float32: registers, with asynchronous copies of the same form ("async"), or without. With two
 // stages the left tile is turned on its way, which pays where there are many steps.
-constexpr MatrixTile kFloatTiles[] = {{128, 128, 16, 2, 1, 16, 8}, {256, 128, 16, 2, 1, 16, 8},
-                                      {128, 128, 16, 2, 1, 8, 8},  {64, 128, 16, 2, 1, 8, 8},
-                                      {128, 64, 16, 2, 1, 8, 8},   {64, 64, 16, 2, 1, 8, 4},
-                                      {64, 64, 16, 4, 3, 4, 4}};
+constexpr MatrixTile kFloatTiles[] = {
+    {128, 256, 32, 2, 1, 8, 16, 2}, {128, 128, 32, 2, 1, 16, 8, 2}, {128, 128, 16, 2, 1, 16, 8},
+    {256, 128, 16, 2, 1, 16, 8},    {128, 128, 16, 2, 1, 8, 8},     {64, 128, 16, 2, 1, 8, 8},
+    {128, 64, 16, 2, 1, 8, 8},      {64, 64, 16, 2, 1, 8, 4},       {64, 64, 16, 4, 3, 4, 4}};
 constexpr MatrixTile kPlainFloatTiles[] = {{64, 64, 16, 2, 1, 4, 4}};
 
 struct MmaPlan {
@@ -433,6 +433,10 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
   set_half_sums(ctx, request, form.use == MatrixUse::kHalfSums);
   const bool whole = s.kg % 4 == 0;
   request.constants["POINT"] = is_point(w) ? 1 : 0;
+  // In large tiles alone: small ones are of networks, whose sizes should share pipelines.
+  constexpr int64_t kLarge = 128 * 128;
+  const bool is_large = plan->tile.bm * plan->tile.bn >= kLarge;
+  request.constants["WHOLE"] = is_large && is_point(w) && stored % plan->tile.bk == 0 ? 1 : 0;
   // Pixels that stand evenly, also those of several images, need no divisions.
   const auto even_strides = [&request](const TensorView& view, const char* name, bool wanted) {
     std::vector<int64_t> strides = expanded_strides(view, 2);

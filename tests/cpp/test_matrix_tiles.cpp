@@ -353,7 +353,7 @@ TEST_CASE("float32 tiles with asynchronous copies, emulated, agree with the host
        {MatrixTile{128, 128, 16, 3, 2, 8, 8}, MatrixTile{64, 64, 16, 2, 1, 4, 4},
         MatrixTile{128, 64, 8, 3, 2, 16, 8}, MatrixTile{64, 64, 32, 2, 1, 8, 16},
         MatrixTile{128, 128, 16, 2, 1, 16, 8}, MatrixTile{64, 128, 8, 2, 1, 8, 8},
-        MatrixTile{64, 64, 16, 2, 1, 8, 8, 2}, MatrixTile{64, 64, 16, 2, 1, 8, 4, 3}}) {
+        MatrixTile{64, 64, 32, 2, 1, 8, 16, 2}, MatrixTile{64, 64, 16, 2, 1, 8, 4, 3}}) {
     for (const Problem& problem : kProblems) {
       check(device, "async", tile, problem, DType::kFloat32);
     }
