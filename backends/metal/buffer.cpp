@@ -19,6 +19,7 @@ MetalBuffer::MetalBuffer(std::shared_ptr<Context> context, uint64_t size_bytes, 
     : Buffer(size_bytes), context_(std::move(context)) {
   const Pool pool;
   const Caps& caps = context_->caps();
+  if (kind == MemoryKind::kInput) kind = MemoryKind::kDevice;
   const MTL::StorageMode storage =
       kind == MemoryKind::kDevice ? context_->device_storage() : MTL::StorageModeShared;
   std::string detail = "beyond that limit";

@@ -43,7 +43,7 @@ OpenClBuffer::OpenClBuffer(std::shared_ptr<Context> context, uint64_t size_bytes
         context_->context, CL_MEM_READ_WRITE | CL_MEM_SVM_FINE_GRAIN_BUFFER, size_bytes, 0);
     if (!shared_) throw_out_of_memory(*context_, size_bytes, "clSVMAlloc failed");
     flags |= CL_MEM_USE_HOST_PTR;
-  } else if (kind != MemoryKind::kDevice) {
+  } else if (kind == MemoryKind::kUpload || kind == MemoryKind::kReadback) {
     flags |= CL_MEM_ALLOC_HOST_PTR;
   }
   cl_int code = CL_SUCCESS;

@@ -9,6 +9,7 @@ namespace {
 
 // Larger uploads are waited for instead of being copied to staging memory first.
 constexpr size_t kStagingLimit = size_t{16} << 20;
+constexpr size_t kPinnedLimit = size_t{4} << 20;  // of a read
 // Profiles that nobody asked for are dropped, the oldest first.
 constexpr size_t kKeptProfiles = 16;
 
@@ -31,7 +32,7 @@ std::exception_ptr error_for(const Context& context, cl_int status, uint64_t tic
 }  // namespace
 
 OpenClQueue::OpenClQueue(std::shared_ptr<Context> context)
-    : context_(std::move(context)), staging_(context_) {
+    : context_(std::move(context)), staging_(context_), pinned_(context_) {
   if (context_->app_queue) {
     queue_ = context_->app_queue;
     check(context_->cl->clRetainCommandQueue(queue_), "clRetainCommandQueue");
@@ -161,11 +162,16 @@ Ticket OpenClQueue::read(const View& source, std::span<std::byte> destination) {
   const cl_command_queue queue = native_queue(false);
   InFlight work;
   work.buffers.push_back(source.buffer);
+  const bool apart = !context_->caps.is_cpu && !context_->caps.unified_memory;
+  if (apart && destination.size() <= kPinnedLimit) {
+    work.pinned = pinned_.take(destination.size());
+    work.destination = destination;
+  }
+  std::byte* to = work.pinned ? work.pinned->data() : destination.data();
   cl_event event = nullptr;
-  check(
-      context_->cl->clEnqueueReadBuffer(queue, memory_of(source), CL_FALSE, source.offset_bytes,
-                                        destination.size(), destination.data(), 0, nullptr, &event),
-      "clEnqueueReadBuffer");
+  check(context_->cl->clEnqueueReadBuffer(queue, memory_of(source), CL_FALSE, source.offset_bytes,
+                                          destination.size(), to, 0, nullptr, &event),
+        "clEnqueueReadBuffer");
   work.event = own_event(context_, event);
   return book(queue, std::move(work));
 }
@@ -178,6 +184,9 @@ bool OpenClQueue::retire(std::deque<InFlight>& finished) {
     if (status < 0 && !failure_) {
       failed_ticket_ = oldest.ticket;
       failure_ = error_for(*context_, status, oldest.ticket);
+    }
+    if (status == CL_COMPLETE && oldest.pinned) {
+      std::memcpy(oldest.destination.data(), oldest.pinned->data(), oldest.destination.size());
     }
     finished.push_back(std::move(oldest));
     in_flight_.pop_front();

@@ -10,6 +10,7 @@
 
 #include "backends/opencl/buffer.h"
 #include "backends/opencl/kernel.h"
+#include "backends/opencl/readback.h"
 #include "backends/opencl/staging.h"
 #include "core/device/completion.h"
 #include "core/device/device.h"
@@ -37,6 +38,8 @@ class OpenClQueue : public Queue {
     std::shared_ptr<Recording> recording;
     std::vector<std::shared_ptr<Buffer>> buffers;
     std::vector<std::byte> staging;
+    std::shared_ptr<Pinned> pinned;      // of a read, which is copied from there once it is done
+    std::span<std::byte> destination{};  // of the same
   };
 
   /// The native queue to use next, ordered after what the other one holds.
@@ -59,6 +62,7 @@ class OpenClQueue : public Queue {
   std::mutex mutex_;  // of what follows
   std::deque<InFlight> in_flight_;
   StagingRing staging_;
+  PinnedPool pinned_;
   std::map<uint64_t, std::vector<Event>> profiles_;
   uint64_t last_ = 0;
   uint64_t failed_ticket_ = 0;

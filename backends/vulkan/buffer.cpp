@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backends/vulkan/result.h"
@@ -20,6 +21,8 @@ constexpr VkBufferUsageFlags kUsage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
 constexpr uint64_t kLargePage = 2 << 20;
 // Bindings are rounded up to whole words, so a buffer ends on one.
 constexpr uint64_t kSizeUnit = 16;
+// Some devices show the host a window of 256 MB: one input takes a part of it.
+constexpr uint64_t kWindowShare = 16;
 
 struct Preference {
   VkMemoryPropertyFlags required, avoided;
@@ -34,6 +37,9 @@ std::vector<Preference> preferences(MemoryKind kind, bool unified) {
       return {{kMapped | kCached, kLocal}, {kMapped, kLocal}, {kMapped, 0}};
     case MemoryKind::kReadback:
       return {{kMapped | kCached, kLocal}, {kMapped | kCached, 0}, {kMapped, 0}};
+    case MemoryKind::kInput:
+      if (!unified) return {{kLocal | kMapped, 0}, {kLocal, 0}, {0, 0}};
+      break;
     case MemoryKind::kDevice:
       break;
   }
@@ -86,13 +92,20 @@ VulkanBuffer::VulkanBuffer(std::shared_ptr<Context> context, uint64_t size_bytes
     create(nullptr);
     VkMemoryRequirements needs{};
     context_->api().vkGetBufferMemoryRequirements(context_->device(), handle_, &needs);
-    const int type = find_type(context_->physical().memory, needs.memoryTypeBits,
-                               preferences(kind, context_->caps().unified_memory));
+    const bool unified = context_->caps().unified_memory;
+    const VkPhysicalDeviceMemoryProperties& memory = context_->physical().memory;
+    int type = find_type(memory, needs.memoryTypeBits, preferences(kind, unified));
+    if (kind == MemoryKind::kInput && type >= 0 &&
+        size_bytes > memory.memoryHeaps[memory.memoryTypes[type].heapIndex].size / kWindowShare) {
+      kind = MemoryKind::kDevice;
+      type = find_type(memory, needs.memoryTypeBits, preferences(kind, unified));
+    }
     if (type < 0) throw_out_of_memory(*context_, size_bytes, "no memory type for this use");
     allocate(static_cast<uint32_t>(type), nullptr);
-    const auto flags = context_->physical().memory.memoryTypes[type].propertyFlags;
-    const bool wants_map = kind != MemoryKind::kDevice || context_->caps().unified_memory;
+    const auto flags = memory.memoryTypes[type].propertyFlags;
+    const bool wants_map = kind != MemoryKind::kDevice || unified;
     if (wants_map && (flags & kMapped) == kMapped) map();
+    if (kind == MemoryKind::kInput && !unified) window_ = std::exchange(mapped_, nullptr);
   } catch (...) {
     destroy();
     throw;

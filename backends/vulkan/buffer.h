@@ -19,6 +19,9 @@ class VulkanBuffer final : public Buffer {
   ~VulkanBuffer() override;
 
   void* host_pointer() noexcept override { return mapped_; }
+  /// Where the host may write and should not read: memory of the device behind a window (a
+  /// resizable BAR), or the same as host_pointer.
+  void* upload_pointer() const noexcept { return mapped_ ? mapped_ : window_; }
   VkBuffer handle() const noexcept { return handle_; }
   /// Never reused, unlike the handle.
   uint64_t id() const noexcept { return id_; }
@@ -43,6 +46,7 @@ class VulkanBuffer final : public Buffer {
   uint64_t native_size_ = 0;
   uint64_t device_address_ = 0;
   void* mapped_ = nullptr;
+  void* window_ = nullptr;
 };
 
 /// A range of a VkBuffer, in its own bytes.

@@ -11,7 +11,13 @@ namespace dlk {
 namespace vulkan {
 
 std::shared_ptr<Buffer> VulkanDevice::allocate(uint64_t size_bytes, MemoryKind kind) {
-  return std::make_shared<VulkanBuffer>(context_, size_bytes, kind);
+  try {
+    return std::make_shared<VulkanBuffer>(context_, size_bytes, kind);
+  } catch (const Error& error) {
+    // Only the window on the device's memory may be full.
+    if (kind != MemoryKind::kInput || error.code() != ErrorCode::kOutOfMemory) throw;
+  }
+  return std::make_shared<VulkanBuffer>(context_, size_bytes, MemoryKind::kDevice);
 }
 
 std::shared_ptr<Buffer> VulkanDevice::adopt(void* data, uint64_t size_bytes,

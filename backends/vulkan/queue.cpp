@@ -85,7 +85,8 @@ uint64_t QueueState::write(const View& destination, std::span<const std::byte> s
   std::lock_guard lock(mutex_);
   done = retire();
   if (source.empty()) return last_ticket_;
-  auto* mapped = static_cast<std::byte*>(destination.buffer->host_pointer());
+  const auto& buffer = static_cast<const VulkanBuffer&>(*destination.buffer);
+  auto* mapped = static_cast<std::byte*>(buffer.upload_pointer());
   if (mapped && pending_.empty()) {
     std::memcpy(mapped + destination.offset_bytes, source.data(), source.size());
     return last_ticket_;

@@ -156,8 +156,12 @@ void Executable::make_params(std::vector<Dispatch>& dispatches) {
     bytes += round_up(std::max<size_t>(dispatch.block.size(), 4), alignment);
   }
   if (!bytes) return;
-  params_ = std::make_unique<VulkanBuffer>(context_, bytes, MemoryKind::kUpload);
-  auto* data = static_cast<std::byte*>(params_->host_pointer());
+  // Near the kernels that read them, where the host can write there.
+  params_ = std::make_unique<VulkanBuffer>(context_, bytes, MemoryKind::kInput);
+  if (!params_->upload_pointer()) {
+    params_ = std::make_unique<VulkanBuffer>(context_, bytes, MemoryKind::kUpload);
+  }
+  auto* data = static_cast<std::byte*>(params_->upload_pointer());
   for (Dispatch& dispatch : dispatches) {
     if (!dispatch.kernel->info().params_in_buffer) continue;
     std::memcpy(data + dispatch.block_offset, dispatch.block.data(), dispatch.block.size());

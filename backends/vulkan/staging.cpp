@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t kSmallestBytes = 64 << 10;
 constexpr uint64_t kRoundedBytes = 16 << 20;
-constexpr uint64_t kIdleBytes = 256 << 20;
+constexpr uint64_t kIdleBytes = 512 << 20;
 
 Transfer::Range range_of(const View& view) {
   const NativeRange range = native_range(view);

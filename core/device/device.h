@@ -81,6 +81,7 @@ enum class MemoryKind {
   kDevice,    // fastest for kernels; mapped too where memory is unified
   kUpload,    // host writes, device reads: mapped
   kReadback,  // device writes, host reads: mapped, cached where the API offers it
+  kInput,     // as kDevice; a Queue::write on an idle queue stores into it where the API can
 };
 
 class Buffer {

@@ -171,7 +171,7 @@ View SessionCore::input_view(ActivationSet& set, size_t index, const PlanTensor&
   set.input_buffers.resize(std::max(set.input_buffers.size(), index + 1));
   auto& buffer = set.input_buffers[index];
   if (!buffer || buffer->size_bytes() < bytes) {
-    buffer = model_->device()->allocate(bytes, MemoryKind::kDevice);
+    buffer = model_->device()->allocate(bytes, MemoryKind::kInput);
   }
   if (tensor.size_bytes() == 0) return {buffer, 0, bytes};
   const View target{buffer, 0, tensor.size_bytes()};

@@ -144,7 +144,8 @@ inline DispatchCommand axpb(const Fixture& f, Operand x, Operand y, uint32_t n, 
 
 inline void check_transfers(const Fixture& f) {
   auto queue = f.device->create_queue();
-  for (const MemoryKind kind : {MemoryKind::kDevice, MemoryKind::kUpload, MemoryKind::kReadback}) {
+  for (const MemoryKind kind :
+       {MemoryKind::kDevice, MemoryKind::kUpload, MemoryKind::kReadback, MemoryKind::kInput}) {
     auto buffer = f.device->allocate(4097, kind);
     std::vector<uint8_t> bytes(4097);
     for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * 7);
@@ -296,7 +297,7 @@ inline void check_slots(const Fixture& f) {
 inline void check_hold(const Fixture& f) {
   constexpr uint32_t kCount = 3000;
   auto queue = f.device->create_queue();
-  auto in = allocate_floats(f, kCount), out = allocate_floats(f, kCount);
+  auto in = allocate_floats(f, kCount, MemoryKind::kInput), out = allocate_floats(f, kCount);
   CommandList list;
   list.dispatch(axpb(f, whole(in), whole(out), kCount, 2, 1));
   const auto recording = f.device->record(list);

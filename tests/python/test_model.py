@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from pathlib import Path
@@ -136,6 +137,39 @@ def test_asynchronous_runs(model: dlk.Model) -> None:
     assert seen == [None]
     with pytest.raises(ValueError, match="nothing"):
         runs[0].tensor("nothing")
+
+
+def test_inputs_may_change_once_a_run_has_started(model: dlk.Model) -> None:
+    x = np.empty((3, 6), np.float32)
+    runs, waited = [], []
+    for seed in range(6):
+        x[:] = batch(3, seed)
+        runs.append(model.run_async({"x": x}))
+        x[:] = batch(3, 100 + seed)
+        if seed % 2:  # with runs under way
+            waited.append((100 + seed, model.run({"x": x})["y"]))
+        x[:] = -1
+    for seed, run in enumerate(runs):
+        assert relative_error(run.result()["y"], dense_reference(batch(3, seed))) < 1e-5
+    for seed, result in waited:
+        assert relative_error(result, dense_reference(batch(3, seed))) < 1e-5
+
+
+def test_runs_are_awaited_beside_others(model: dlk.Model) -> None:
+    async def one(seed: int) -> np.ndarray:
+        loop = asyncio.get_running_loop()
+        run = model.run_async({"x": batch(2, seed)})
+        done: asyncio.Future[None] = loop.create_future()
+        run.on_complete(lambda error: loop.call_soon_threadsafe(done.set_result, None))
+        await done
+        assert run.done
+        return run.result()["y"]
+
+    async def all_of() -> list[np.ndarray]:
+        return await asyncio.gather(*(one(seed) for seed in range(8)))
+
+    for seed, result in enumerate(asyncio.run(all_of())):
+        assert relative_error(result, dense_reference(batch(2, seed))) < 1e-5
 
 
 def test_two_runs_in_flight_a_hundred_times_over(model: dlk.Model) -> None:
