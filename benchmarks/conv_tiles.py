@@ -5,7 +5,8 @@
 Each shape is a graph of one convolution with bias and ReLU. A variant is a value of
 ``DLK_CONV_ALGO`` (an algorithm, or a tile of the matrix units with its slices, or as a stream with
 so many groups a compute unit); its result is compared with NumPy's float32 product of the same
-operands, and its time is the device's own, the sum over the commands of a run, median of many.
+operands, and its time is the device's own: the sum over the commands of a run, and 2 us between
+them on a GPU, median of many runs in turn with the other variants'.
 ``--gemm N`` adds square products. JSON holds all rows, each with its dtype; the table shows the
 default choice beside the best, and beside both the best stream where that is neither; ``--records``
 writes what beats the default as lines for ``tuning.tsv`` or ``core/ops/conv_records.cpp``. With
@@ -124,6 +125,9 @@ SETS = {
     },
 }  # fmt: skip
 
+GAP_US = 2.0
+"""Between two commands of a run, one of which needs the other's result: launch and barrier on an
+H200, recorded by Vulkan; OpenCL's queue takes no less."""
 LEAST_SHARE_OF_UNITS = 8
 """One in so many compute units has a tile, in the variants of ``--few``."""
 
@@ -145,36 +149,43 @@ def gemm_graph(size: int, seed: int, dtype: str) -> tuple[Any, Any, Any]:
     return graph, {"x": a}, rows
 
 
-def time_of(model: Any, feed: dict[str, Any], seconds: float) -> tuple[float, list[list[Any]]]:
-    """Microseconds of the commands of a run, median of runs; and the last run's commands."""
-    session = model.create_session()
-    totals: list[float] = []
-    steps: list[Any] = []
-    session.run(feed)
-    start = time.perf_counter()
-    while len(totals) < 5 or (time.perf_counter() - start < seconds and len(totals) < 40):
-        steps = session.profile(feed)
-        totals.append(sum(ns for _, ns in steps) / 1e3)
-    rows = [[step.kernel, list(step.groups), round(ns / 1e3, 2)] for step, ns in steps]
-    return statistics.median(totals), rows
-
-
-def run_variant(
-    case: tuple[Any, Any, Any], device: Any, algorithm: str, dtype: str, seconds: float
-) -> dict[str, Any]:
+def prepared(
+    case: tuple[Any, Any, Any], device: Any, algorithm: str, dtype: str
+) -> tuple[dict[str, Any], Any]:
+    """A variant's row so far, and its session once its result is right."""
     graph, feed, want = case
     os.environ["DLK_CONV_ALGO"] = algorithm
+    row: dict[str, Any] = {"algorithm": algorithm}
     try:
-        model = _core.Model(graph, device, dtype=dtype)
-        got = model.create_session().run(feed)["y"].astype(np.float32)
-        got = got[: len(want)]
+        session = _core.Model(graph, device, dtype=dtype).create_session()
+        got = session.run(feed)["y"].astype(np.float32)[: len(want)]
         error = float(np.linalg.norm(got - want) / max(float(np.linalg.norm(want)), 1e-30))
-        if not error < TOLERANCE[dtype]:
-            return {"algorithm": algorithm, "error": f"wrong: relative error {error:.1e}"}
-        us, steps = time_of(model, feed, seconds)
-        return {"algorithm": algorithm, "us": us, "relative_error": error, "steps": steps}
+        if error < TOLERANCE[dtype]:
+            return row | {"relative_error": error}, session
+        return row | {"error": f"wrong: relative error {error:.1e}"}, None
     except Exception as error:
-        return {"algorithm": algorithm, "error": f"{type(error).__name__}: {error}"[:300]}
+        return row | {"error": f"{type(error).__name__}: {error}"[:300]}, None
+
+
+def time_in_turn(
+    prepared_rows: list[tuple[dict[str, Any], Any]],
+    feed: dict[str, Any],
+    seconds: float,
+    gap_us: float,
+) -> None:
+    """Adds each row's `us` and `steps`: medians over three rounds, so that clocks that rise or fall
+    meanwhile favour none."""
+    times: dict[int, list[float]] = {i: [] for i, pair in enumerate(prepared_rows) if pair[1]}
+    for _ in range(3):
+        for i, totals in times.items():
+            row, session = prepared_rows[i]
+            start, count = time.perf_counter(), 0
+            while count < 4 or (time.perf_counter() - start < seconds / 3 and count < 15):
+                steps = session.profile(feed)
+                totals.append(sum(ns for _, ns in steps) / 1e3 + gap_us * (len(steps) - 1))
+                count += 1
+            row["us"] = statistics.median(totals)
+            row["steps"] = [[s.kernel, list(s.groups), round(ns / 1e3, 2)] for s, ns in steps]
 
 
 def variants(device: Any, shape: tuple[int, ...] | None, dtype: str, size: int) -> list[str]:
@@ -255,14 +266,15 @@ def main() -> int:
             if chosen.few:
                 todo = few(device, shape, dtype, todo)
             todo = [how for how in todo if not how or chosen.only in how]
-            found = []
+            pairs = []
             for algorithm in todo:
                 if time.perf_counter() - begin > chosen.budget:
                     break
-                result = run_variant(case, device, algorithm, dtype, chosen.seconds)
-                row = {"shape": label, "dtype": dtype, "device": name, **result}
-                rows.append(row)
-                found.append(row)
+                pairs.append(prepared(case, device, algorithm, dtype))
+            gap_us = 0.0 if device.caps["is_cpu"] else GAP_US
+            time_in_turn(pairs, case[1], chosen.seconds, gap_us)
+            found = [{"shape": label, "dtype": dtype, "device": name, **row} for row, _ in pairs]
+            rows += found
             report(f"{label} {dtype}", name, found)
             if chosen.records and shape:
                 add_record(chosen.records, device, problem_of(shape, dtype), found)

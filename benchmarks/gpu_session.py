@@ -149,7 +149,7 @@ PARTS: dict[str, Part] = {
     "parity": Part(150, "the parity suite on every API", _parity),
     "batch1": Part(100, "networks, batch 1, float16", _speed("batch1")),
     "batch64": Part(150, "networks, batch 64, float16", _speed("batch64")),
-    "ops": Part(120, "gemm in float16, float32, int8; lstm; against PyTorch", _speed("ops")),
+    "ops": Part(200, "gemm in float16, float32, int8; lstm; against PyTorch", _speed("ops")),
     "packs": Part(180, "compiled kernels of networks as a file for first starts", _packs),
     "start": Part(150, "first answers: empty cache, warm cache, bundle", _speed("start")),
     "batch64-fp32": Part(150, "networks, batch 64, float32", _speed("batch64-fp32")),

@@ -295,9 +295,15 @@ std::optional<MmaPlan> chosen_plan(const LowerContext& ctx, const ConvProblem& p
     tiles = {*choice.tile};
   }
   const Unit unit = unit_of(form->lowering, form->in_floats());
+  // Memory that a recorded launch gives costs mma.sync a tenth of its rate on an H200.
+  constexpr int64_t kDeclaredBytes = 48 << 10;
+  const auto is_slowed = [&](const MatrixTile& t) {
+    return form->lowering == "ptx" && !ctx.caps().inline_ptx && !choice.tile && !in_wgmma(t) &&
+           unit.element * (t.bm + t.bn) * t.bk * t.stages > kDeclaredBytes;
+  };
   std::vector<MmaPlan> plans;
   for (const MatrixTile& tile : tiles) {
-    if (tile.bn > kColumns && p.groups != 1) continue;
+    if ((tile.bn > kColumns && p.groups != 1) || is_slowed(tile)) continue;
     if (const auto stream = streamed_plan(tile, unit, problem)) plans.push_back(*stream);
     plans.push_back(plan_of(tile, unit, problem));
   }

@@ -1,6 +1,7 @@
 // What `dlk tune` found on devices that were measured: lines of device, problem and algorithm. The
 // lines of a file of records come first. Made on 2026-11-21 with float16, one image, on OpenCL
-// and Vulkan, which runs OpenCL's PTX: one record for both, except where they differ by 4 %.
+// and Vulkan, which runs OpenCL's PTX: one record for both, except where they differ by 4 %. Of
+// float32 the two problems whose dispatches in between the model makes too cheap.
 #include "core/ops/conv_choice.h"
 
 namespace dlk {
@@ -92,6 +93,7 @@ opencl NVIDIA H200	1,448,8,8,384,3,3,1,1,1,1,1,float16	mma:32,64,64,4,3,16,16:in
 opencl NVIDIA H200	1,48,13,13,192,1,1,1,1,0,0,1,float16	mma:16,64,64,4,3,16,16:1
 opencl NVIDIA H200	1,48,13,13,192,3,3,1,1,1,1,1,float16	mma:16,64,64,8,7,16,16:1
 opencl NVIDIA H200	1,48,35,35,64,5,5,1,1,2,2,1,float16	mma:16,64,128,2,1,16,16:1
+opencl NVIDIA H200	1,48,35,35,64,5,5,1,1,2,2,1,float32	mma
 opencl NVIDIA H200	1,512,13,13,1000,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,32,16:1
 opencl NVIDIA H200	1,512,13,13,64,1,1,1,1,0,0,1,float16	mma:16,64,64,4,3,16,16:1
 opencl NVIDIA H200	1,512,14,14,512,3,3,1,1,1,1,1,float16	mma:64,64,64,6,5,16,64:inside4
@@ -114,6 +116,7 @@ opencl NVIDIA H200	1,64,55,55,16,1,1,1,1,0,0,1,float16	mma:16,64,64,4,3,16,16:1
 opencl NVIDIA H200	1,64,56,56,256,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,16,32:1
 opencl NVIDIA H200	1,64,56,56,64,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,32,16:1
 opencl NVIDIA H200	1,64,56,56,64,3,3,1,1,1,1,1,float16	mma:32,64,128,2,1,16,32:1
+opencl NVIDIA H200	1,64,56,56,64,3,3,1,1,1,1,1,float32	mma
 opencl NVIDIA H200	1,64,64,64,64,5,5,1,1,2,2,1,float16	mma:32,64,128,2,1,16,32:1
 opencl NVIDIA H200	1,64,73,73,80,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,16,32:1
 opencl NVIDIA H200	1,768,17,17,128,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
@@ -214,6 +217,7 @@ vulkan NVIDIA H200	1,448,8,8,384,3,3,1,1,1,1,1,float16	mma:32,64,64,4,3,16,16:in
 vulkan NVIDIA H200	1,48,13,13,192,1,1,1,1,0,0,1,float16	mma:16,64,64,4,3,16,16:1
 vulkan NVIDIA H200	1,48,13,13,192,3,3,1,1,1,1,1,float16	mma:16,64,128,2,1,16,16:1
 vulkan NVIDIA H200	1,48,35,35,64,5,5,1,1,2,2,1,float16	mma:16,64,128,2,1,16,16:1
+vulkan NVIDIA H200	1,48,35,35,64,5,5,1,1,2,2,1,float32	mma
 vulkan NVIDIA H200	1,512,13,13,1000,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,16,32:1
 vulkan NVIDIA H200	1,512,13,13,64,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
 vulkan NVIDIA H200	1,512,14,14,512,3,3,1,1,1,1,1,float16	mma:64,64,64,6,5,16,64:inside4
@@ -236,6 +240,7 @@ vulkan NVIDIA H200	1,64,55,55,16,1,1,1,1,0,0,1,float16	mma:16,64,64,4,3,16,16:1
 vulkan NVIDIA H200	1,64,56,56,256,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,16,32:1
 vulkan NVIDIA H200	1,64,56,56,64,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,32,16:1
 vulkan NVIDIA H200	1,64,56,56,64,3,3,1,1,1,1,1,float16	mma:32,64,128,2,1,16,32:1
+vulkan NVIDIA H200	1,64,56,56,64,3,3,1,1,1,1,1,float32	mma
 vulkan NVIDIA H200	1,64,64,64,64,5,5,1,1,2,2,1,float16	mma:16,64,128,2,1,16,16:1
 vulkan NVIDIA H200	1,64,73,73,80,1,1,1,1,0,0,1,float16	mma:32,64,64,4,3,16,32:1
 vulkan NVIDIA H200	1,768,17,17,128,1,1,1,1,0,0,1,float16	mma:16,64,128,2,1,16,16:1
