@@ -17,8 +17,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from machine import machine
+
 NETWORKS = "squeezenet1_1,mobilenet_v2,resnet50,inception_v3,vgg16,nin_imagenet"
 OPS = (
     ("op:gemm:4096", "float16", ""),
@@ -87,7 +92,8 @@ def tiles(output: Path, chosen: argparse.Namespace) -> None:
 
 
 def ops(output: Path, devices: str, seconds: float, against: str, tiny: bool) -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
+    where = machine()
     for device in devices.split(","):
         for target, dtype, units in TINY_OPS if tiny else OPS:
             if units == "coopmat" and not device.startswith("vulkan"):
@@ -103,7 +109,7 @@ def ops(output: Path, devices: str, seconds: float, against: str, tiny: bool) ->
             rows.append({"command": " ".join(command[1:]), **asked, **json.loads(text)})
             peer = rows[-1].get("torch", {}).get("pipelined_ms")
             print(target, dtype, units, device, rows[-1]["pipelined_ms"], "torch", peer, flush=True)
-            output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+            output.write_text(json.dumps({"machine": where, "rows": rows}, indent=1) + "\n")
 
 
 def start(output: Path, devices: str, seconds: float) -> None:
