@@ -19,11 +19,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from machine import machine
 
+HERE = Path(__file__).resolve().parent
 NETWORKS = "squeezenet1_1,mobilenet_v2,resnet50,inception_v3,vgg16,nin_imagenet"
 OPS = (
     ("op:gemm:4096", "float16", ""),
