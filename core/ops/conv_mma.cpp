@@ -31,10 +31,10 @@ constexpr TileSets kTiles{kPtxTiles, kCoopmatTiles, kPlainTiles};
 
 // In float32: registers, with asynchronous copies of the same form ("async"), or without. With two
 // stages the left tile is turned on its way, which pays where there are many steps.
-constexpr MatrixTile kFloatTiles[] = {
-    {128, 256, 32, 2, 1, 8, 16, 2}, {128, 128, 32, 2, 1, 16, 8, 2}, {128, 128, 16, 2, 1, 16, 8},
-    {256, 128, 16, 2, 1, 16, 8},    {128, 128, 16, 2, 1, 8, 8},     {64, 128, 16, 2, 1, 8, 8},
-    {128, 64, 16, 2, 1, 8, 8},      {64, 64, 16, 2, 1, 8, 4},       {64, 64, 16, 4, 3, 4, 4}};
+constexpr MatrixTile kFloatTiles[] = {{128, 128, 16, 2, 1, 16, 8}, {256, 128, 16, 2, 1, 16, 8},
+                                      {128, 128, 16, 2, 1, 8, 8},  {64, 128, 16, 2, 1, 8, 8},
+                                      {128, 64, 16, 2, 1, 8, 8},   {64, 64, 16, 2, 1, 8, 4},
+                                      {64, 64, 16, 4, 3, 4, 4}};
 constexpr MatrixTile kPlainFloatTiles[] = {{64, 64, 16, 2, 1, 4, 4}};
 
 struct MmaPlan {

@@ -178,10 +178,16 @@ def choice(device: str) -> Row:
     for row in newest("h200-tiles")["rows"]:
         if row["device"].startswith(device) and row["shape"].startswith("twelve") and "us" in row:
             shapes.setdefault((row["shape"], row.get("dtype", "float16")), []).append(row)
-    ratios = [
-        next(r["us"] for r in rows if not r["algorithm"]) / min(r["us"] for r in rows)
-        for rows in shapes.values()
-    ]
+
+    def program(row: dict[str, Any]) -> list[Any]:
+        return [step[:2] for step in row["steps"]]  # kernels and groups
+
+    ratios = []
+    for rows in shapes.values():
+        default = next(row for row in rows if not row["algorithm"])
+        # A variant that is the same program was timed once more.
+        mine = min(row["us"] for row in rows if program(row) == program(default))
+        ratios.append(mine / min(row["us"] for row in rows))
     if len(ratios) < 12:
         raise LookupError(f"only {len(ratios)} of the twelve shapes were measured on {device}")
     return at_most(max(ratios), 1.1)

@@ -92,9 +92,14 @@ TEST_CASE("a new batch size needs no new pipeline") {
         session->run({{"x", images(batch)}});
         return KernelLibrary::of(checked)->stats().pipelines;
       };
-      const uint64_t pipelines = run(2);
-      CHECK(run(3) == pipelines);
-      CHECK(run(9) == pipelines);
+      if (as_gpu) {  // matrix-vector kernels of up to 8 rows, in powers of 2
+        const uint64_t few = run(3);
+        CHECK(run(4) == few);
+      }
+      const int64_t batch = as_gpu ? 9 : 2;
+      const uint64_t pipelines = run(batch);
+      CHECK(run(batch + 1) == pipelines);
+      CHECK(run(2 * batch) == pipelines);
       unsetenv("DLK_CONV_ALGO");
     }
   }
