@@ -28,6 +28,14 @@ inline Event own_event(const std::shared_ptr<Context>& context, cl_event event) 
   return {event, [context](cl_event e) { context->cl->clReleaseEvent(e); }};
 }
 
+/// CL_COMPLETE or less when the event's command is done; negative when it failed.
+inline cl_int status_of(const Context& context, cl_event event) {
+  cl_int status = CL_COMPLETE;
+  const cl_int code = context.cl->clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS,
+                                                 sizeof status, &status, nullptr);
+  return code == CL_SUCCESS ? status : code;
+}
+
 class OpenClBuffer : public Buffer {
  public:
   /// Throws OutOfMemory.

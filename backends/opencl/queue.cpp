@@ -13,14 +13,6 @@ constexpr size_t kPinnedLimit = size_t{4} << 20;  // of a read
 // Profiles that nobody asked for are dropped, the oldest first.
 constexpr size_t kKeptProfiles = 16;
 
-/// CL_COMPLETE or less when the event's command is done; negative when it failed.
-cl_int status_of(const Context& context, cl_event event) {
-  cl_int status = CL_COMPLETE;
-  const cl_int code = context.cl->clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS,
-                                                 sizeof status, &status, nullptr);
-  return code == CL_SUCCESS ? status : code;
-}
-
 std::exception_ptr error_for(const Context& context, cl_int status, uint64_t ticket) {
   const ErrorCode code =
       status == CL_MEM_OBJECT_ALLOCATION_FAILURE ? ErrorCode::kOutOfMemory : ErrorCode::kDeviceLost;

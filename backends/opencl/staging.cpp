@@ -13,11 +13,7 @@ constexpr size_t kLeastBytes = size_t{32} << 10;
 }  // namespace
 
 bool StagingRing::is_free(const Piece& piece) const {
-  if (!piece.event) return true;
-  cl_int status = CL_COMPLETE;
-  const cl_int code = context_->cl->clGetEventInfo(
-      piece.event.get(), CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status, &status, nullptr);
-  return code != CL_SUCCESS || status <= CL_COMPLETE;
+  return !piece.event || status_of(*context_, piece.event.get()) <= CL_COMPLETE;
 }
 
 bool StagingRing::has_room(size_t pieces) const {

@@ -56,6 +56,7 @@ struct NativeRange {
   uint64_t offset = 0;
   uint64_t size = 0;
   uint64_t buffer_size = 0;
+  bool operator==(const NativeRange&) const = default;
 };
 
 NativeRange native_range(const View& view);

@@ -25,24 +25,16 @@ View resolve_operand(const Operand& operand, std::span<const View> slots) {
 void native_uses(const Command& command, std::span<const View> slots,
                  const std::vector<VkDescriptorBufferInfo>& descriptors,
                  std::vector<RangeUse>& views, std::vector<RangeUse>& bound) {
-  const auto add = [&](const Operand& operand, Access access) {
+  const bool is_dispatch = std::holds_alternative<DispatchCommand>(command.op);
+  each_use(command, [&](const Operand& operand, Access access, const Stripes& stripes) {
     const NativeRange range = native_range(resolve_operand(operand, slots));
-    views.push_back({range.id, range.offset, range.offset + range.size, access});
-    bound.push_back(views.back());
-  };
-  if (const auto* op = std::get_if<DispatchCommand>(&command.op)) {
-    for (size_t i = 0; i < op->operands.size(); i++) {
-      add(op->operands[i], op->kernel->info().bindings[i].access);
-      bound.back().begin = descriptors[i].offset;
-      bound.back().end = descriptors[i].offset + descriptors[i].range;
-      if (i < op->stripes.size()) views.back().stripes = op->stripes[i];
-    }
-  } else if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
-    add(copy->source, Access::kRead);
-    add(copy->destination, Access::kWrite);
-  } else {
-    add(std::get<FillCommand>(command.op).destination, Access::kWrite);
-  }
+    views.push_back({range.id, range.offset, range.offset + range.size, access, stripes});
+    bound.push_back({range.id, range.offset, range.offset + range.size, access});
+    if (!is_dispatch) return;
+    const VkDescriptorBufferInfo& descriptor = descriptors[bound.size() - 1];
+    bound.back().begin = descriptor.offset;
+    bound.back().end = descriptor.offset + descriptor.range;
+  });
 }
 
 uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
@@ -268,20 +260,10 @@ void Executable::record(const std::vector<Command>& commands, std::span<const Vi
 
 void Executable::note_touched(const std::vector<Command>& commands, std::span<const View> slots) {
   auto touched = std::make_shared<Touched>();
-  const auto add = [&](const Operand& operand, Access access) {
-    touched->add(native_range(resolve_operand(operand, slots)), access);
-  };
   for (const Command& command : commands) {
-    if (const auto* op = std::get_if<DispatchCommand>(&command.op)) {
-      for (size_t i = 0; i < op->operands.size(); i++) {
-        add(op->operands[i], op->kernel->info().bindings[i].access);
-      }
-    } else if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
-      add(copy->source, Access::kRead);
-      add(copy->destination, Access::kWrite);
-    } else {
-      add(std::get<FillCommand>(command.op).destination, Access::kWrite);
-    }
+    each_use(command, [&](const Operand& operand, Access access, const Stripes&) {
+      touched->add(native_range(resolve_operand(operand, slots)), access);
+    });
   }
   // Times of overlapping commands mean nothing.
   touched->alone = profile_ || touched->is_large();

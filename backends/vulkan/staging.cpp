@@ -13,11 +13,6 @@ constexpr uint64_t kSmallestBytes = 64 << 10;
 constexpr uint64_t kRoundedBytes = 16 << 20;
 constexpr uint64_t kIdleBytes = 512 << 20;
 
-Transfer::Range range_of(const View& view) {
-  const NativeRange range = native_range(view);
-  return {range.id, range.offset, range.size};
-}
-
 }  // namespace
 
 StagingPool::StagingPool(std::shared_ptr<Context> context) : context_(std::move(context)) {
@@ -33,7 +28,7 @@ StagingPool::~StagingPool() {
   context_->api().vkDestroyCommandPool(context_->device(), pool_, nullptr);
 }
 
-Transfer StagingPool::take(const Transfer::Range& range, MemoryKind kind) {
+Transfer StagingPool::take(const NativeRange& range, MemoryKind kind) {
   auto found = std::ranges::find_if(idle_, [&](const Transfer& transfer) {
     return transfer.kind == kind && transfer.recorded == range;
   });
@@ -76,7 +71,7 @@ Transfer StagingPool::make(uint64_t size_bytes, MemoryKind kind) {
 }
 
 Transfer StagingPool::acquire(const View& view, MemoryKind kind) {
-  const Transfer::Range range = range_of(view);
+  const NativeRange range = native_range(view);
   Transfer transfer = take(range, kind);
   if (transfer.recorded == range) return transfer;
   transfer.recorded = {};

@@ -12,15 +12,10 @@ namespace dlk::vulkan {
 
 /// A staging buffer and the command buffer that copies to or from it.
 struct Transfer {
-  /// What the command buffer was recorded for; a buffer's id is never another's.
-  struct Range {
-    uint64_t id = 0, offset = 0, size = 0;
-    bool operator==(const Range&) const = default;
-  };
   std::shared_ptr<VulkanBuffer> buffer;
   VkCommandBuffer commands = VK_NULL_HANDLE;
   MemoryKind kind = MemoryKind::kUpload;
-  Range recorded;
+  NativeRange recorded;  // what the command buffer was recorded for
   std::byte* data() const { return static_cast<std::byte*>(buffer->host_pointer()); }
 };
 
@@ -38,7 +33,7 @@ class StagingPool {
   void release(Transfer transfer);
 
  private:
-  Transfer take(const Transfer::Range& range, MemoryKind kind);
+  Transfer take(const NativeRange& range, MemoryKind kind);
   Transfer make(uint64_t size_bytes, MemoryKind kind);
   void record(const Transfer& transfer, const View& view);
 

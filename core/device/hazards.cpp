@@ -7,7 +7,7 @@ namespace dlk {
 namespace {
 
 // Buffers are told apart by address, which is even; slots get odd numbers.
-RangeUse use_of(const Operand& operand, Access access, Stripes stripes = {}) {
+RangeUse use_of(const Operand& operand, Access access, const Stripes& stripes) {
   if (const auto* view = std::get_if<View>(&operand)) {
     return {reinterpret_cast<uintptr_t>(view->buffer.get()), view->offset_bytes,
             view->offset_bytes + view->size_bytes, access, stripes};
@@ -51,19 +51,9 @@ bool HazardTracker::add(std::span<const RangeUse> uses) {
 
 std::vector<RangeUse> command_uses(const Command& command) {
   std::vector<RangeUse> uses;
-  if (const auto* dispatch = std::get_if<DispatchCommand>(&command.op)) {
-    const auto& bindings = dispatch->kernel->info().bindings;
-    for (size_t i = 0; i < dispatch->operands.size(); ++i) {
-      const Access access = i < bindings.size() ? bindings[i].access : Access::kReadWrite;
-      const Stripes stripes = i < dispatch->stripes.size() ? dispatch->stripes[i] : Stripes{};
-      uses.push_back(use_of(dispatch->operands[i], access, stripes));
-    }
-  } else if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
-    uses.push_back(use_of(copy->source, Access::kRead));
-    uses.push_back(use_of(copy->destination, Access::kWrite));
-  } else {
-    uses.push_back(use_of(std::get<FillCommand>(command.op).destination, Access::kWrite));
-  }
+  each_use(command, [&](const Operand& operand, Access access, const Stripes& stripes) {
+    uses.push_back(use_of(operand, access, stripes));
+  });
   return uses;
 }
 

@@ -39,6 +39,24 @@ class HazardTracker {
   std::unordered_map<uint64_t, std::vector<RangeUse>> uses_;
 };
 
+/// Calls `use(operand, access, stripes)` for each operand of a command; those of a dispatch have
+/// the access of the kernel's bindings.
+template <typename Use>
+void each_use(const Command& command, Use&& use) {
+  if (const auto* dispatch = std::get_if<DispatchCommand>(&command.op)) {
+    const auto& bindings = dispatch->kernel->info().bindings;
+    for (size_t i = 0; i < dispatch->operands.size(); ++i) {
+      use(dispatch->operands[i], i < bindings.size() ? bindings[i].access : Access::kReadWrite,
+          i < dispatch->stripes.size() ? dispatch->stripes[i] : Stripes{});
+    }
+  } else if (const auto* copy = std::get_if<CopyCommand>(&command.op)) {
+    use(copy->source, Access::kRead, Stripes{});
+    use(copy->destination, Access::kWrite, Stripes{});
+  } else {
+    use(std::get<FillCommand>(command.op).destination, Access::kWrite, Stripes{});
+  }
+}
+
 /// What `command` reads and writes, one use an operand; those of a dispatch have the access of the
 /// kernel's bindings.
 std::vector<RangeUse> command_uses(const Command& command);

@@ -55,7 +55,7 @@ CacheFolder folder() { return CacheFolder::kernels(); }
 int64_t local_bytes(const MatrixTile& tile, MatrixUse use) {
   const bool is_bytes = use == MatrixUse::kBytes || use == MatrixUse::kByteImages;
   const int64_t element = use == MatrixUse::kFloats ? 4 : is_bytes ? 1 : 2;
-  return element * (tile.bm + tile.bn) * tile.bk * tile.stages;
+  return tile.local_bytes(element);
 }
 
 }  // namespace

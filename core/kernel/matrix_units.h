@@ -28,6 +28,8 @@ struct MatrixTile {
   /// where the units are reached by PTX.
   void set_constants(KernelRequest& request, const std::string& lowering) const;
   std::string text() const;
+  /// Of its operands, with `element` bytes each.
+  int64_t local_bytes(int64_t element) const { return element * (bm + bn) * bk * stages; }
   /// The form of "wgmma", whose gangs have four subgroups.
   bool in_gangs_of_four() const { return tm == 16 && tn == bn && bn >= 64; }
 };

@@ -24,14 +24,6 @@ Tile tile_of(int64_t vectors) {
       kTiles, [&](const Tile& a, const Tile& b) { return padded(a) < padded(b); });
 }
 
-bool is_pointwise(const Window& window) {
-  const auto all = [](const Shape& values, int64_t value) {
-    return std::ranges::all_of(values, [&](int64_t v) { return v == value; });
-  };
-  return all(window.kernel, 1) && all(window.stride, 1) && all(window.pad_begin, 0) &&
-         window.output == window.input;
-}
-
 }  // namespace
 
 bool lower_conv_group(LowerContext& ctx, const ConvProblem& p) {
@@ -39,7 +31,7 @@ bool lower_conv_group(LowerContext& ctx, const ConvProblem& p) {
   const ConvSizes s = sizes_of(p);
   const bool fits_device = ctx.caps().is_cpu && ctx.caps().subgroup_size == 0;
   if (!fits_device || p.groups < 2 || s.cg < 2 || p.x.dtype == DType::kFloat64) return false;
-  if (p.window.rank() > 2 || !is_pointwise(p.window)) return false;
+  if (p.window.rank() > 2 || !p.window.is_pointwise()) return false;
   if (p.shuffle != p.groups || p.shuffle > kMostShuffled) return false;
   const TensorView x = with_spatial_rank(p.x, 2), y = with_spatial_rank(p.y, 2);
   const int64_t x_pixel = pixel_step(x), y_pixel = pixel_step(y);

@@ -79,12 +79,10 @@ Unit unit_of(const std::string& lowering, bool in_floats) {
   return {4, 3.0e6, 0.9e5};
 }
 
-bool in_wgmma(const MatrixTile& t) { return t.tm == 16 && t.tn == t.bn; }
-
 /// Items of a group: those of its gangs, or one for each part in registers.
 int64_t items_of(const MatrixTile& t, const Unit& unit) {
   constexpr int64_t kSubgroup = 32, kFragment = 16, kWgmmaRows = 64, kWgmmaItems = 128;
-  if (unit.element == 2 && in_wgmma(t) && t.bm >= kWgmmaRows) {
+  if (unit.element == 2 && t.in_gangs_of_four() && t.bm >= kWgmmaRows) {
     return t.bm / kWgmmaRows * kWgmmaItems;
   }
   const int64_t parts = std::max<int64_t>(1, t.bm / t.tm * (t.bn / t.tn));
@@ -95,7 +93,7 @@ int64_t items_of(const MatrixTile& t, const Unit& unit) {
 /// addresses and operands take.
 int64_t groups_together(const MatrixTile& t, const Unit& unit) {
   constexpr int64_t kRegisters = 1 << 16, kMostEach = 255;
-  const int64_t local = unit.element * (t.bm + t.bn) * t.bk * t.stages;
+  const int64_t local = t.local_bytes(unit.element);
   const int64_t items = items_of(t, unit), sums = t.bm * t.bn / items;
   const int64_t each = std::min(kMostEach, unit.in_registers() ? 32 + sums * 3 / 2 : 48 + sums);
   const int64_t most = std::min(kLocalBytesPerUnit / local, kRegisters / (items * each));
@@ -110,7 +108,7 @@ double step_alone(const MatrixTile& t, const Unit& unit, double work, double byt
   constexpr double kIssuedPerUs = 4.3e4, kIssuedByGangsOfFour = 6.0e4;
   if (!unit.asynchronous) return 0;
   if (!unit.in_registers()) {
-    return kStep + bytes / (in_wgmma(t) ? kIssuedByGangsOfFour : kIssuedPerUs);
+    return kStep + bytes / (t.in_gangs_of_four() ? kIssuedByGangsOfFour : kIssuedPerUs);
   }
   if (items_of(t, unit) > kFewItems) return work;
   return work * (t.tm * t.tn > kManySums ? kWaitsOfManySums : kWaits);
@@ -127,7 +125,8 @@ double time_of(const MatrixTile& t, const Unit& unit, int64_t units, int64_t gro
   // As scheduled for sm_90: the share of instructions and operands that a turned tile saves.
   constexpr double kTurned = 1.15;
   const double turned = unit.in_registers() && unit.asynchronous && t.stages <= 2 ? kTurned : 1.0;
-  const double rate = turned * (in_wgmma(t) ? unit.wgmma_flops : unit.flops) / (1.0 + loads);
+  const double rate =
+      turned * (t.in_gangs_of_four() ? unit.wgmma_flops : unit.flops) / (1.0 + loads);
   const double work = 2.0 * static_cast<double>(t.bm * t.bn * t.bk) / rate;
   const auto bytes = static_cast<double>(unit.element * (t.bm + t.bn) * t.bk);
   const double copies = bytes * together / unit.bytes;
@@ -296,10 +295,9 @@ std::optional<MmaPlan> chosen_plan(const LowerContext& ctx, const ConvProblem& p
   }
   const Unit unit = unit_of(form->lowering, form->in_floats());
   // Memory that a recorded launch gives costs mma.sync a tenth of its rate on an H200.
-  constexpr int64_t kDeclaredBytes = 48 << 10;
   const auto is_slowed = [&](const MatrixTile& t) {
-    return form->lowering == "ptx" && !ctx.caps().inline_ptx && !choice.tile && !in_wgmma(t) &&
-           unit.element * (t.bm + t.bn) * t.bk * t.stages > kDeclaredBytes;
+    return form->lowering == "ptx" && !ctx.caps().inline_ptx && !choice.tile &&
+           !t.in_gangs_of_four() && t.local_bytes(unit.element) > kMostStaticLocalBytes;
   };
   std::vector<MmaPlan> plans;
   for (const MatrixTile& tile : tiles) {
@@ -451,8 +449,7 @@ bool lower_conv_mma(LowerContext& ctx, const ConvProblem& p, const ConvChoice& c
     if (step != 0) strides[3] = step;
     return strides;
   };
-  const bool is_dense = is_point(w) && w.stride[0] == 1 && w.stride[1] == 1;
-  const std::vector<int64_t> xs = even_strides(product.x, "EVEN_X", is_dense);
+  const std::vector<int64_t> xs = even_strides(product.x, "EVEN_X", w.is_pointwise());
   const std::vector<int64_t> ys = even_strides(p.y, "EVEN_Y", split != 1);
   request.constants["SPLIT"] = split;
   request.constants["VECTOR_Y"] = whole && (split == 1 || vectors_along(p.y, 1, 4)) ? 1 : 0;

@@ -41,15 +41,6 @@ PanelTile panel_tile(int64_t width, int64_t pixels, int64_t channels) {
   return best;
 }
 
-bool is_pointwise(const Window& w) {
-  for (size_t i = 0; i < w.kernel.size(); ++i) {
-    if (w.kernel[i] != 1 || w.stride[i] != 1 || w.output[i] != w.input[i] || w.pad_begin[i] != 0) {
-      return false;
-    }
-  }
-  return true;
-}
-
 }  // namespace
 
 bool lower_conv_panel(LowerContext& ctx, const ConvProblem& p, const GroupSteps& steps) {
@@ -63,7 +54,7 @@ bool lower_conv_panel(LowerContext& ctx, const ConvProblem& p, const GroupSteps&
   const int64_t pixels = s.batch * w.output[0] * w.output[1];
   const PanelTile tile = panel_tile(width, w.output[0] * w.output[1], s.kg);
   const TensorView packed = packed_weights(ctx, p, packing_of(p, p.groups, tile.vectors * width));
-  const int64_t x_step = is_pointwise(w) ? pixel_step(planar.x) : 0, y_step = pixel_step(planar.y);
+  const int64_t x_step = w.is_pointwise() ? pixel_step(planar.x) : 0, y_step = pixel_step(planar.y);
   const bool point = x_step != 0 && y_step != 0;
   KernelRequest request = request_with_epilogue(ctx, "conv_panel");
   set_types(request, p, packed.dtype);

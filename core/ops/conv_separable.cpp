@@ -94,20 +94,6 @@ SeparablePlan parse_plan(const std::string& text) {
   return plan;
 }
 
-SeparableSizes sizes_of_pair(const TensorView& x, const TensorView& y, const Window& w) {
-  SeparableSizes s;
-  s.batch = x.shape[0];
-  s.channels = x.shape[1];
-  s.kept = y.shape[1];
-  s.out_h = w.output[0];
-  s.out_w = w.output[1];
-  s.k_h = w.kernel[0];
-  s.k_w = w.kernel[1];
-  s.stride_w = w.stride[1];
-  s.element = dtype_size(x.dtype);
-  return s;
-}
-
 /// The two convolutions as problems of their own.
 struct Pair {
   ConvProblem filter, product;
@@ -263,13 +249,27 @@ void lower(LowerContext& ctx) {
   for (const TensorView* view : {&x, &y}) require_32bit(ctx, *view);
   const Shape& filter = ctx.input(kFilter).shape;
   const Window w = read_window(ctx, x.shape, Shape(filter.begin() + 2, filter.end()));
-  const SeparableSizes sizes = sizes_of_pair(x, y, w);
+  const SeparableSizes sizes = separable_sizes(x.shape, x.dtype, y.shape[1], w);
   const auto plan = separable_plan(ctx.caps(), sizes);
   if (!plan || !vectors_along(x, 1, kVector)) return lower_apart(ctx);
   lower_together(ctx, sizes, *plan);
 }
 
 }  // namespace
+
+SeparableSizes separable_sizes(const Shape& x, DType dtype, int64_t kept, const Window& window) {
+  SeparableSizes s;
+  s.batch = x[0];
+  s.channels = x[1];
+  s.kept = kept;
+  s.out_h = window.output[0];
+  s.out_w = window.output[1];
+  s.k_h = window.kernel[0];
+  s.k_w = window.kernel[1];
+  s.stride_w = window.stride[1];
+  s.element = dtype_size(dtype);
+  return s;
+}
 
 std::optional<SeparablePlan> separable_plan(const Caps& caps, const SeparableSizes& s) {
   constexpr int64_t kLargestSide = 5, kLargestStride = 2, kMostDepths = 96;

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "core/device/device.h"
+#include "core/ops/window.h"
 
 namespace dlk {
 
@@ -31,6 +32,9 @@ struct SeparablePlan {
   /// Items that share a strip and a vector of output channels.
   int64_t depths() const { return group / (strips * columns / 4); }
 };
+
+/// Of images `x`, the filters' window, and `kept` output channels.
+SeparableSizes separable_sizes(const Shape& x, DType dtype, int64_t kept, const Window& window);
 
 /// The best variant for the device; DLK_SEPARABLE="GROUP,STRIPS,COLUMNS,STEPS" forces one, for
 /// measurements ("apart": none). None where the device or the sizes are not for the kernel.

@@ -37,9 +37,8 @@ struct Extent {
 double time_of(const MatrixTile& t, bool is_plain, int64_t units, int64_t groups, int64_t steps) {
   constexpr double kStart = 2.0, kLatency = 0.9;
   constexpr int64_t kResident = 2;
-  const bool is_wgmma = t.tm == 16 && t.tn == t.bn;
   const double plain_flops = t.bm * t.bn > 64 * 64 ? 0.33e6 : 0.27e6;
-  const double unit_flops = is_plain ? plain_flops : is_wgmma ? 4.5e6 : 2.5e6;
+  const double unit_flops = is_plain ? plain_flops : t.in_gangs_of_four() ? 4.5e6 : 2.5e6;
   const double unit_bytes = is_plain ? 1.8e5 : 0.9e5;
   const auto share = static_cast<double>(ceil_div(groups, units));
   const double work = 2.0 * static_cast<double>(t.bm * t.bn * t.bk) / unit_flops;

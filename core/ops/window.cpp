@@ -100,6 +100,13 @@ int64_t windows_that_fit(const Window& window, size_t i, bool ceil_mode) {
 
 int64_t Window::taps() const { return element_count(kernel); }
 
+bool Window::is_pointwise() const {
+  const auto all = [](const Shape& values, int64_t value) {
+    return std::ranges::all_of(values, [&](int64_t v) { return v == value; });
+  };
+  return all(kernel, 1) && all(stride, 1) && all(pad_begin, 0) && output == input;
+}
+
 Window Window::expanded(size_t to) const {
   Window result = *this;
   const auto grow = [&](Shape& values, int64_t fill) {

@@ -21,6 +21,8 @@ struct Window {
   size_t rank() const { return kernel.size(); }
   /// Product of the kernel's extents.
   int64_t taps() const;
+  /// One element for each result: every extent and stride is 1, without padding.
+  bool is_pointwise() const;
   /// The same window with `rank` axes: leading axes of extent 1 are added.
   Window expanded(size_t rank) const;
 };

@@ -1,10 +1,9 @@
 #include "core/runtime/bundle.h"
 
-#include <atomic>
 #include <future>
 
+#include "core/base/parallel.h"
 #include "core/base/phases.h"
-#include "core/base/processors.h"
 
 namespace dlk {
 
@@ -116,17 +115,8 @@ std::shared_ptr<Kernel> load(const KernelPackage& package, Device& device, bool 
 std::vector<std::shared_ptr<Kernel>> load_all(const std::vector<KernelPackage>& packages,
                                               Device& device, bool same_driver) {
   std::vector<std::shared_ptr<Kernel>> kernels(packages.size());
-  std::atomic<size_t> next = 0;
-  const auto work = [&] {
-    for (size_t i = next++; i < packages.size(); i = next++) {
-      kernels[i] = load(packages[i], device, same_driver);
-    }
-  };
-  std::vector<std::future<void>> others;
-  const size_t threads = std::min<size_t>(usable_processors(), packages.size());
-  for (size_t i = 1; i < threads; ++i) others.push_back(std::async(std::launch::async, work));
-  work();
-  for (std::future<void>& other : others) other.get();
+  parallel_for(packages.size(),
+               [&](size_t i) { kernels[i] = load(packages[i], device, same_driver); });
   return kernels;
 }
 

@@ -188,8 +188,9 @@ View SessionCore::input_view(ActivationSet& set, size_t index, const PlanTensor&
 Submission SessionCore::submit(const std::shared_ptr<const Plan>& plan, const StageInputs& inputs,
                                RunTrace* trace) {
   const bool profile = trace && trace->profile;
-  ActivationSet& set = sets_[next_set_ % sets_for(*plan)];
-  next_set_ = (next_set_ + 1) % sets_for(*plan);
+  const size_t sets = sets_for(*plan);
+  ActivationSet& set = sets_[next_set_ % sets];
+  next_set_ = (next_set_ + 1) % sets;
   const Ticket before = set.last;
   set.last = {};  // an error of that run is reported once here, and by its own handle
   queue_->wait(before);

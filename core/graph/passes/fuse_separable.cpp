@@ -32,10 +32,8 @@ Window window_of(const ConcreteGraph& graph, const ConcreteNode& node) {
 }
 
 bool is_pointwise_conv(const ConcreteGraph& graph, const ConcreteNode& node) {
-  if (!is_plain_conv(graph, node) || NodeReader(node.node).attr_int("group", 1) != 1) return false;
-  const Window w = window_of(graph, node);
-  return w.taps() == 1 && w.stride == Shape{1, 1} && w.output == w.input &&
-         w.pad_begin == Shape{0, 0};
+  return is_plain_conv(graph, node) && NodeReader(node.node).attr_int("group", 1) == 1 &&
+         window_of(graph, node).is_pointwise();
 }
 
 bool is_depthwise_conv(const ConcreteGraph& graph, const ConcreteNode& node) {
@@ -97,18 +95,8 @@ std::optional<Before> before(const ConcreteGraph& graph, const std::vector<int>&
 SeparableSizes sizes_of(const ConcreteGraph& graph, const ConcreteNode& filter,
                         const ConcreteNode& product) {
   const ConcreteValue& x = graph.value(filter.node.inputs[kInput]);
-  const Window w = window_of(graph, filter);
-  SeparableSizes sizes;
-  sizes.batch = x.shape[0];
-  sizes.channels = x.shape[1];
-  sizes.kept = graph.value(product.node.outputs[0]).shape[1];
-  sizes.out_h = w.output[0];
-  sizes.out_w = w.output[1];
-  sizes.k_h = w.kernel[0];
-  sizes.k_w = w.kernel[1];
-  sizes.stride_w = w.stride[1];
-  sizes.element = dtype_size(x.dtype);
-  return sizes;
+  return separable_sizes(x.shape, x.dtype, graph.value(product.node.outputs[0]).shape[1],
+                         window_of(graph, filter));
 }
 
 ConcreteNode joined(const ConcreteGraph& graph, const Before& from, const ConcreteNode& product) {

@@ -14,7 +14,7 @@ std::vector<Preparation> run_passes(ConcreteGraph& graph, const PassOptions& opt
     fuse_separable(graph, *lowering.caps);
     fuse_epilogues(graph, options.max_bindings);
     fuse_channel_shuffles(graph);
-    if (lowering.caps != nullptr && !lowering.caps->is_cpu) read_images_unflattened(graph);
+    if (!lowering.caps->is_cpu) read_images_unflattened(graph);
   }
   remove_dead_nodes(graph);
   return preparations;
